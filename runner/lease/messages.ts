@@ -1,0 +1,41 @@
+import type { Evidence } from '#runner/lib/failure.ts';
+
+/** Environment variable that tells an AVA worker where the broker listens (a unix socket). */
+export const LEASE_SOCKET_ENV = 'FUSEGATE_LEASE_SOCKET';
+
+/**
+ * First request on a connection, method `lease.acquire`. Waits until a machine is free and healthy.
+ * After it, every request whose method does not begin with `lease.` is passed to the agent in the guest
+ * as it is, and its response comes back with the same id. The end of the connection, however it comes,
+ * ends the lease.
+ */
+export interface AcquireParams {
+  /** `area/file: title` */
+  readonly test: string;
+}
+
+export interface AcquireResult {
+  readonly machine: string;
+  readonly profile: string;
+  readonly release: string;
+  readonly accelerator: 'kvm' | 'tcg';
+  /** How much slower than a KVM guest this machine is; multiply every deadline by it. At least 1. */
+  readonly slowdown: number;
+}
+
+/** Last request, method `lease.finish`: the guest is cleaned and checked before this is answered. */
+export interface FinishParams {
+  readonly passed: boolean;
+}
+
+/** Something the test left behind or provoked: each one fails the test. */
+export interface Finding {
+  readonly kind: 'kernel-log' | 'taint' | 'left-mount' | 'left-process' | 'backing-busy' | 'machine-lost';
+  /** One sentence. Text from the guest in it has been cleaned of control characters. */
+  readonly message: string;
+}
+
+export interface FinishResult {
+  readonly findings: readonly Finding[];
+  readonly evidence: readonly Evidence[];
+}
