@@ -22,9 +22,13 @@ interface Entry {
   readonly title: string;
   readonly file: string;
   statement: TestStatement | undefined;
-  openLeases: number;
-  lease: LeaseOutcome | undefined;
   told: boolean;
+}
+
+/** Kept apart from the entries: the first lease may be granted before AVA's word of the test has arrived. */
+interface Leased {
+  open: number;
+  outcome: LeaseOutcome | undefined;
 }
 
 /**
@@ -34,6 +38,7 @@ interface Entry {
 export class TestLedger {
   readonly #options: LedgerOptions;
   readonly #entries = new Map<string, Entry>();
+  readonly #leased = new Map<string, Leased>();
   /** The last thing that went wrong in a file outside of its tests. */
   readonly #fileErrors = new Map<string, string>();
   /** Files that AVA killed for their silence. */
@@ -73,16 +78,18 @@ export class TestLedger {
 
   readonly onLeaseGranted = (id: string, machine: string): void => {
     this.#options.emit({ type: 'test-started', id, machine });
-    const entry = this.#entries.get(id);
-    if (entry !== undefined) entry.openLeases += 1;
+    const leased = this.#leased.get(id) ?? { open: 0, outcome: undefined };
+    leased.open += 1;
+    this.#leased.set(id, leased);
   };
 
   readonly onLeaseSettled = (id: string, outcome: LeaseOutcome): void => {
+    const leased = this.#leased.get(id);
+    if (leased === undefined) return;
+    leased.open -= 1;
+    leased.outcome = joinLeases(leased.outcome, outcome);
     const entry = this.#entries.get(id);
-    if (entry === undefined) return;
-    entry.openLeases -= 1;
-    entry.lease = joinLeases(entry.lease, outcome);
-    this.#tell(entry);
+    if (entry !== undefined) this.#tell(entry);
   };
 
   /** Selected tests of which AVA has said nothing, in order of selection. */
@@ -94,22 +101,14 @@ export class TestLedger {
   close(reason: string): void {
     for (const entry of this.#entries.values()) {
       entry.statement ??= { outcome: 'not-run', durationMs: 0, message: reason };
-      entry.openLeases = 0;
-      this.#tell(entry);
+      this.#tell(entry, true);
     }
   }
 
   #select({ file, title, declared }: AvaEvent & { type: 'selected' }): void {
     const named = testId(this.#options.suitesDir, file, title);
     if (this.#entries.has(named.id)) return;
-    const entry: Entry = {
-      ...named,
-      file,
-      statement: undefined,
-      openLeases: 0,
-      lease: undefined,
-      told: false,
-    };
+    const entry: Entry = { ...named, file, statement: undefined, told: false };
     this.#entries.set(named.id, entry);
     if (declared === 'run') return;
     const message =
@@ -151,10 +150,13 @@ export class TestLedger {
     this.#state({ file, title }, { outcome: 'failed', durationMs: 0, message });
   }
 
-  #tell(entry: Entry): void {
-    const { statement, lease } = entry;
-    if (statement === undefined || entry.openLeases > 0 || entry.told) return;
+  #tell(entry: Entry, evenIfLeased = false): void {
+    const { statement } = entry;
+    const leased = this.#leased.get(entry.id);
+    if (statement === undefined || entry.told) return;
+    if (leased !== undefined && leased.open > 0 && !evenIfLeased) return;
     entry.told = true;
+    const lease = leased?.outcome;
     const { known, profile, today, emit } = this.#options;
     const judged = judgeTest(statement, lease);
     const { outcome, message } = applyKnownFailure(judged, findKnownFailure(known, entry.id, profile), today);
