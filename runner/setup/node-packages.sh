@@ -31,7 +31,7 @@ install_node_packages() {
   rm -f "$stamp"
   # Whatever the user's settings leave out, the tools of this project are needed.
   if ! (cd "$root" && npm ci --include=dev --include=optional --ignore-scripts --no-audit --no-fund \
-    >"$log" 2>&1 </dev/null {lock}>&-); then npm_failed "$log"; fi
+    --fetch-retries=3 --fetch-retry-mintimeout=2000 --fetch-retry-maxtimeout=10000 >"$log" 2>&1 </dev/null {lock}>&-); then npm_failed "$log"; fi
   verify_pinned_node
   # So that npx finds the program here and never asks a registry for one of that name.
   ln -sfn ../../runner/cli/fusegate.js "$node_modules/.bin/fusegate"
