@@ -3,8 +3,8 @@ import { join, relative } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import test from 'ava';
 import type { AvaEvent } from './ava-event.ts';
-import type { FixtureProject } from './fixture-project.ts';
-import { fixtureProject } from './fixture-project.ts';
+import type { FakeProject } from './fake-project.ts';
+import { fakeProject } from './fake-project.ts';
 import type { RunAvaOptions } from './run-ava.ts';
 import { runAva } from './run-ava.ts';
 import { exactMatch } from './test-id.ts';
@@ -12,7 +12,7 @@ import { exactMatch } from './test-id.ts';
 // The contract with AVA's experiment: the real AVA, a small project, and what we are told of it.
 
 test('observe: pass, failure, skip and todo are told with titles and messages', async (t) => {
-  await using project = await fixtureProject({
+  await using project = await fakeProject({
     'suites/area/plain.test.ts': `
       import test from 'ava';
       test('passes', (t: any) => { t.is(1 as number, 1); });
@@ -44,7 +44,7 @@ test('observe: pass, failure, skip and todo are told with titles and messages', 
 });
 
 test('observe: an uncaught exception, a killed process and a file that does not load are told', async (t) => {
-  await using project = await fixtureProject({
+  await using project = await fakeProject({
     'suites/area/uncaught.test.ts': `
       import test from 'ava';
       test('waits', async (t: any) => {
@@ -76,7 +76,7 @@ test('observe: an uncaught exception, a killed process and a file that does not 
 });
 
 test('observe: AVA kills a silent test process, and says so', async (t) => {
-  await using project = await fixtureProject(
+  await using project = await fakeProject(
     {
       'suites/area/silent.test.ts': `
         import test from 'ava';
@@ -98,7 +98,7 @@ test('observe: AVA kills a silent test process, and says so', async (t) => {
 
 test('observe: only what is asked for is selected', async (t) => {
   const title = 'a*b \\ [c]';
-  await using project = await fixtureProject({
+  await using project = await fakeProject({
     'suites/one/first.test.ts': `
       import test from 'ava';
       test(${JSON.stringify(title)}, (t: any) => { t.pass(); });
@@ -114,7 +114,7 @@ test('observe: only what is asked for is selected', async (t) => {
 });
 
 test('run AVA: a test process that refuses to end does not keep AVA alive', async (t) => {
-  await using project = await fixtureProject(
+  await using project = await fakeProject(
     {
       'suites/area/stubborn.test.ts': `
         import test from 'ava';
@@ -132,7 +132,7 @@ test('run AVA: a test process that refuses to end does not keep AVA alive', asyn
 });
 
 test('run AVA: an abort ends AVA and its test processes', async (t) => {
-  await using project = await fixtureProject({
+  await using project = await fakeProject({
     'suites/area/long.test.ts': `
       import test from 'ava';
       import { writeFileSync } from 'node:fs';
@@ -166,7 +166,7 @@ async function gone(pid: number): Promise<void> {
 }
 
 async function run(
-  project: FixtureProject,
+  project: FakeProject,
   options: Partial<RunAvaOptions> = {},
   onEvent?: (event: AvaEvent) => void,
 ): Promise<readonly AvaEvent[]> {

@@ -10,6 +10,10 @@ export interface LeasesOptions {
   readonly pool: GuestPool;
   readonly out: string;
   readonly emit: Emit;
+  /** The run is over: guests are given up instead of cleaned. */
+  readonly signal: AbortSignal;
+  /** Write evidence of tests that passed, too. */
+  readonly keepEvidence?: boolean | undefined;
   /** A test got its machine. */
   readonly onGranted: (test: string, machine: string) => void;
   /** A test's machine is free again, or gone. */
@@ -94,6 +98,8 @@ export class Leases {
       taintBefore: open.pooled.taint,
       startedAt: open.startedAt,
       resetDeadlineMs: this.#options.resetDeadlineMs ?? RESET_DEADLINE_MS,
+      signal: this.#options.signal,
+      keepEvidence: this.#options.keepEvidence ?? false,
       ...said,
     });
     this.#open.delete(lease);

@@ -160,8 +160,23 @@ export class GuestPool implements AsyncDisposable {
     return failure.blame === 'infra' || (failure.blame === 'kernel' && this.#started > 0);
   }
 
+  #tellNoBoot({ message, code, evidence }: Failure): void {
+    const machine = `machine-${this.#attempts}`;
+    const title = cleanLine(message);
+    this.#options.emit({
+      type: 'kernel-fault',
+      machine,
+      kind: 'no-boot',
+      title,
+      fingerprint: code,
+      test: null,
+      evidence,
+    });
+  }
+
   #give(error: unknown, signal: AbortSignal): unknown {
     if (error instanceof Failure && !signal.aborted) {
+      if (this.#failure === undefined && error.blame === 'kernel') this.#tellNoBoot(error);
       this.#failure ??= error;
       this.#broken.resolve(error);
     }

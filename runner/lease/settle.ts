@@ -25,6 +25,8 @@ export interface SettleOptions {
   readonly skipReason: string | null;
   /** Before the machine's slowdown. Milliseconds. */
   readonly resetDeadlineMs: number;
+  readonly signal: AbortSignal;
+  readonly keepEvidence: boolean;
 }
 
 export interface Settled {
@@ -40,7 +42,7 @@ const LOST_NEWS_MS = 5000;
 export async function settle(options: SettleOptions): Promise<Settled> {
   const { guest, test, out } = options;
   const durationMs = Math.round(performance.now() - options.startedAt);
-  const reset = await resetGuest(guest, options.resetDeadlineMs);
+  const reset = await resetGuest(guest, options.resetDeadlineMs, options.signal);
   const lost = reset instanceof Failure ? reset : null;
   const report = reset instanceof Failure ? undefined : reset;
 
@@ -52,7 +54,7 @@ export async function settle(options: SettleOptions): Promise<Settled> {
     ...faults.map((fault) => ({ kind: 'kernel-log' as const, message: cleanLine(fault.title) })),
     ...(report === undefined ? [] : findLeftovers(report, options.taintBefore)),
   ];
-  const wanted = !options.passed || findings.length > 0;
+  const wanted = options.keepEvidence || !options.passed || findings.length > 0;
   const requests = report === undefined ? [] : requestLines(report);
   const evidence: readonly Evidence[] = [
     ...(wanted ? await writeEvidence(out, test, { console, kernelLog, requests }) : []),
@@ -68,17 +70,33 @@ export async function settle(options: SettleOptions): Promise<Settled> {
 }
 
 /** @returns what the agent found, or why the machine is of no use any more. */
-export async function resetGuest(guest: Guest, deadlineMs: number): Promise<ResetReport | Failure> {
+export async function resetGuest(
+  guest: Guest,
+  deadlineMs: number,
+  signal: AbortSignal,
+): Promise<ResetReport | Failure> {
+  if (isOver(signal)) return interrupted(signal);
   const timeoutMs = Math.round(deadlineMs * guest.slowdown);
-  const call = guest.call('reset', { deadlineMs: Math.round(timeoutMs / 2) }, { timeoutMs });
+  const call = guest.call('reset', { deadlineMs: Math.round(timeoutMs / 2) }, { timeoutMs, signal });
   // The machine's end may be known before the channel notices.
   call.catch(() => undefined);
   try {
     const answer = await Promise.race([call, guest.machine.lost]);
     return answer instanceof Failure ? answer : resetReportSchema.parse(answer);
   } catch (error) {
+    if (isOver(signal)) return interrupted(signal);
     return (await soon(guest.machine.lost, LOST_NEWS_MS)) ?? hung(guest.machine, error);
   }
+}
+
+function isOver(signal: AbortSignal): boolean {
+  return signal.aborted;
+}
+
+function interrupted({ reason }: AbortSignal): Failure {
+  return reason instanceof Failure
+    ? reason
+    : new Failure('E_INTERRUPTED', 'interrupted', 'the run was interrupted', { cause: reason });
 }
 
 function hung(machine: Machine, cause: unknown): Failure {

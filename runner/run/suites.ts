@@ -1,3 +1,4 @@
+import { globSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Emit } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
@@ -10,6 +11,8 @@ import type { TestLedger } from './test-ledger.ts';
 export interface SuitesOptions {
   readonly projectDir: string;
   readonly selection: Selection;
+  /** AVA processes side by side, each with files of its own. */
+  readonly jobs: number;
   readonly out: string;
   readonly socketPath: string;
   readonly ledger: TestLedger;
@@ -26,7 +29,8 @@ export interface SuitesOptions {
  */
 export async function runSelectedTests(options: SuitesOptions): Promise<void> {
   const { ledger, selection, signal } = options;
-  await pass(options, selection);
+  const shards = shardFiles(options.projectDir, selection, options.jobs);
+  await Promise.all(shards.map((shard) => pass(options, shard)));
   if (ledger.size === 0 && !signal.aborted) throw noTests(selection);
   let before = Infinity;
   for (let rest = ledger.remaining(); rest.length > 0 && rest.length < before; rest = ledger.remaining()) {
@@ -54,6 +58,25 @@ async function pass(options: SuitesOptions, { files, match }: Selection): Promis
     signal,
     onSpawn,
   });
+}
+
+/**
+ * One machine: AVA finds the files itself. More: files are dealt out, because AVA's own concurrency would
+ * also run the tests of one file side by side and let them queue for machines on AVA's clock.
+ */
+function shardFiles(projectDir: string, selection: Selection, jobs: number): readonly Selection[] {
+  if (jobs === 1) return [selection];
+  const all = globSync('suites/**/*.test.ts', { cwd: projectDir })
+    .filter((file) => !file.startsWith('suites/lib/'))
+    .filter((file) => selection.files.length === 0 || selection.files.some((part) => isBelow(file, part)))
+    .toSorted();
+  const shards = Array.from({ length: jobs }, (_, nth) => all.filter((_file, at) => at % jobs === nth));
+  const used = shards.filter((files) => files.length > 0);
+  return used.length === 0 ? [selection] : used.map((files) => ({ ...selection, files }));
+}
+
+function isBelow(file: string, part: string): boolean {
+  return file === part || file.startsWith(`${part}/`);
 }
 
 function noTests({ files, match }: Selection): Failure {

@@ -4,16 +4,16 @@ import { dirname, join } from 'node:path';
 import { projectRoot } from '#runner/lib/paths.ts';
 
 /** A project of its own in a temporary directory with the real AVA and the real observer, for tests. */
-export interface FixtureProject extends AsyncDisposable {
+export interface FakeProject extends AsyncDisposable {
   readonly dir: string;
   readonly log: string;
 }
 
 /** `files`: path below the project → content. `timeout`: AVA's idle clock. */
-export async function fixtureProject(
+export async function fakeProject(
   files: Readonly<Record<string, string>>,
   timeout = '1m',
-): Promise<FixtureProject> {
+): Promise<FakeProject> {
   const dir = await mkdtemp(join(tmpdir(), 'fusegate-fixture-'));
   await symlink(join(projectRoot, 'node_modules'), join(dir, 'node_modules'));
   const config = `import base from ${JSON.stringify(join(projectRoot, 'ava.config.js'))};

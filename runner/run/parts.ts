@@ -1,0 +1,35 @@
+import type { KernelImage } from '#kernel/kernel-image.ts';
+import type { KernelContext, KernelRequest } from '#kernel/prepare-kernel.ts';
+import type { RootfsImage } from '#rootfs/image/rootfs-image.ts';
+import type { Guest } from '#runner/guest/guest.ts';
+import type { Emit } from '#runner/lib/events.ts';
+import type { Accelerator, Machine } from '#runner/machine/machine.ts';
+
+export interface PartContext {
+  readonly emit: Emit;
+  readonly signal: AbortSignal;
+}
+
+export interface BootRequest {
+  /** Names the machine in messages and its directory below `out`. */
+  readonly name: string;
+  readonly kernel: KernelImage;
+  readonly rootfs: RootfsImage;
+  readonly accelerator: Accelerator;
+  /** Added to the kernel's command line. */
+  readonly append: string;
+  /** Directory of the run, for the console and QEMU's own words. */
+  readonly out: string;
+}
+
+/** What a run is put together from. The command line hands over the real ones, the engine's tests small ones. */
+export interface RunParts {
+  prepareKernel(request: KernelRequest, context: KernelContext): Promise<KernelImage>;
+  buildRootfs(context: PartContext): Promise<RootfsImage>;
+  /** What really runs guest code here. @throws Failure when the wanted one does not. */
+  probeAccelerator(wanted: 'auto' | Accelerator, context: PartContext): Promise<Accelerator>;
+  bootMachine(request: BootRequest, context: PartContext): Promise<Machine>;
+  /** @returns path of the bundle. */
+  bundleDaemon(outDir: string): Promise<string>;
+  deployDaemon(machine: Machine, bundle: string, context: PartContext): Promise<Guest>;
+}
