@@ -21,7 +21,6 @@ export interface LockOptions {
  */
 export async function lock(path: string, options: LockOptions): Promise<AsyncDisposable> {
   await mkdir(dirname(path), { recursive: true });
-  throwIfInterrupted(options.signal);
   const first = await hold(path, ['--nonblock'], options.signal);
   if (first !== undefined) return first;
   options.onWait?.((await readFile(path, 'utf8').catch(() => '')).trim());
@@ -37,6 +36,7 @@ async function hold(
   flags: readonly string[],
   signal: AbortSignal,
 ): Promise<AsyncDisposable | undefined> {
+  throwIfInterrupted(signal);
   const holder = spawn('flock', [...flags, '--no-fork', path, 'sh', '-c', 'echo held; exec cat'], {
     stdio: ['pipe', 'pipe', 'ignore'],
     detached: true,

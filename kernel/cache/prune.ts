@@ -17,6 +17,9 @@ export interface PruneLimits {
 
 export const defaultLimits: PruneLimits = { kernels: 24, buildTrees: 6, sources: 4 };
 
+/** Sources have no lock while they are read: one that was asked for this lately is taken as in use. */
+const inUseMs = 60 * 60 * 1000;
+
 /**
  * Deletes what was not used for longest, beyond the limits. What another run holds the lock of stays.
  *
@@ -58,7 +61,10 @@ async function pruneArea(
     const usedAt = await modified(join(cacheDir(area), name, witness));
     if (usedAt !== undefined) aged.push({ name, usedAt });
   }
-  const old = aged.toSorted((a, b) => b.usedAt - a.usedAt).slice(keep);
+  const old = aged
+    .toSorted((a, b) => b.usedAt - a.usedAt)
+    .slice(keep)
+    .filter(({ usedAt }) => lockKind !== undefined || Date.now() - usedAt > inUseMs);
   const deleted: string[] = [];
   for (const { name } of old) {
     const path = cacheDir(area, name);

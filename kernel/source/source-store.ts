@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { mkdir, rename, rm, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cacheDir } from '#runner/lib/paths.ts';
 import { noticeFullDisk } from '../cache/disk-full.ts';
@@ -34,8 +34,12 @@ export async function storeSource(
   unpack: (into: string) => Promise<void>,
 ): Promise<{ readonly dir: string; readonly cached: boolean }> {
   const dir = sourceDir(id);
-  if (existsSync(dir)) return { dir, cached: true };
   const parent = cacheDir('sources', id);
+  if (existsSync(dir)) {
+    // The time of last use, for pruning.
+    await utimes(parent, new Date(), new Date());
+    return { dir, cached: true };
+  }
   const unfinished = join(parent, 'unfinished');
   await noticeFullDisk(parent, async () => {
     await rm(unfinished, { recursive: true, force: true });
