@@ -22,7 +22,7 @@ die() {
 # Debian keeps some tools out of a user's PATH.
 has() {
   case $1 in
-    /*) [[ -e $1 ]] ;;
+    /*) compgen -G "$1" >/dev/null ;;
     *) command -v "$1" >/dev/null || [[ -x /usr/sbin/$1 || -x /sbin/$1 ]] ;;
   esac
 }
@@ -35,9 +35,9 @@ has() {
 . "$setup/node-packages.sh"
 
 case $need in
-  node) lists=() ;;
-  check) lists=(check) ;;
-  test) lists=(check test) ;;
+  node) lists=(node) ;;
+  check) lists=(node check) ;;
+  test) lists=(node check test) ;;
   *) die E_USAGE "bootstrap.sh knows node, check and test, not '$need'" 'run make help' ;;
 esac
 

