@@ -1,20 +1,11 @@
 import { writeSync } from 'node:fs';
 import { encodeFrame, FrameDecoder } from '../../protocol/frame.ts';
+import { RpcRefusal } from '../../protocol/peer.ts';
 import type { RpcError, RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
 
 /** Answers requests; throws RpcRefusal to refuse one. */
 export type RpcHandler = (params: never) => unknown;
 export type RpcHandlers = Readonly<Record<string, RpcHandler>>;
-
-export class RpcRefusal extends Error {
-  override readonly name = 'RpcRefusal';
-  readonly code: string;
-
-  constructor(code: string, message: string) {
-    super(message);
-    this.code = code;
-  }
-}
 
 /**
  * Answers the frames of stdin on stdout, many at a time; the end of stdin ends the process. Standard output

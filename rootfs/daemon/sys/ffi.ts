@@ -60,10 +60,15 @@ function libcFunction(name: string, arity: number): NativeFunction {
   const key = `${name}/${arity}`;
   let found = functions.get(key);
   if (found === undefined) {
-    found = ffi().libc.func(name, 'int64', Array<string>(arity).fill('int64'));
+    found = ffi().libc.func(name, resultType(name), Array<string>(arity).fill('int64'));
     functions.set(key, found);
   }
   return found;
+}
+
+/** Most of libc returns an int, whose upper half in the register means nothing. */
+function resultType(name: string): string {
+  return name === 'syscall' || name === 'memcpy' ? 'int64' : 'int';
 }
 
 /** Calls a function of libc that takes and returns machine words, on this thread. */
