@@ -43,6 +43,7 @@ const PORT_ATTEMPTS = 3;
 
 /**
  * Boots a kernel with virtme-ng and waits until the guest's sshd listens. On failure nothing is left but logs.
+ * Says `machine-booting`; whoever owns the machine says when it is lost or stopped.
  *
  * @throws Failure of blame kernel: E_BOOT_PANIC, E_NO_BOOT, E_NO_ROOT_DISK, E_NO_NETWORK, E_NO_TMPFS,
  *   E_NO_SSHD; of blame infra: E_QEMU_DIED, E_QEMU_MISSING, E_VNG_MISSING, E_KVM_PERMISSION, E_KVM_UNUSABLE,
@@ -109,13 +110,11 @@ async function bootOnce(options: BootOptions, virtme: Virtme): Promise<Machine> 
   stack.defer(async () => {
     watch.close(stopped(options.id));
     await process.stop(qmp, timeouts.stopMs);
-    options.emit({ type: 'machine-stopped', machine: options.id });
   });
   watch.observe(process, qmp, async () => console.drain());
   await waitForSshd(watch, timeouts, options.signal);
 
   const bootMs = Math.round(performance.now() - startedAt);
-  reportLoss(watch, options);
   const held = stack.move();
   return {
     ...describeMachine(options, plan, keys),
@@ -226,12 +225,6 @@ async function waitForSshd(watch: MachineWatch, timeouts: Timeouts, signal: Abor
   } finally {
     signal.removeEventListener('abort', abort);
   }
-}
-
-function reportLoss(watch: MachineWatch, { id, emit }: BootOptions): void {
-  void watch.lost.then((failure) => {
-    if (failure.code !== 'E_MACHINE_STOPPED') emit({ type: 'machine-lost', machine: id, failure });
-  });
 }
 
 function stopped(id: string): Failure {
