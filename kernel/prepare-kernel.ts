@@ -134,9 +134,11 @@ async function build(plan: Plan, context: KernelContext): Promise<StoredImage> {
   const tree = await runStage(emit, { stage: 'config', title: configTitle(plan), log: configLog }, () =>
     noticeFullDisk(cacheDir('build'), async () => {
       const value = await openBuildTree(treeKey, plan.source, patched, signal);
+      if (await value.isConfigured()) return { value, cached: true };
       const symbols = await value.building(() =>
         configure(plan.wishes, plan.blame, options(value, configLog)),
       );
+      await value.recordConfig();
       return { value, cached: false, detail: `${symbols} symbols built in` };
     }),
   );
