@@ -13,10 +13,10 @@ import {
 } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import { exec, execOrFail } from '#runner/lib/exec.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
 import { sha256OfFile } from '../cache/sha256.ts';
+import { execGuarded, execGuardedOrFail } from '../guarded.ts';
 import { throwIfInterrupted } from '../interruption.ts';
 import type { PatchedFiles } from '../series/apply.ts';
 import type { SourceTree } from '../source/source-tree.ts';
@@ -158,13 +158,13 @@ function leftWholeObjects(error: unknown): boolean {
 async function linkTree(from: string, to: string, signal: AbortSignal): Promise<void> {
   await mkdir(dirname(to), { recursive: true });
   const unfinished = `${to}.unfinished`;
-  const linked = await exec('cp', ['--archive', '--link', '--', from, unfinished], {
+  const linked = await execGuarded('cp', ['--archive', '--link', '--', from, unfinished], {
     signal,
     env: { LC_ALL: 'C' },
   });
   if (linked.exitCode !== 0) {
     await rm(unfinished, { recursive: true, force: true });
-    await execOrFail('cp', ['--archive', '--reflink=auto', '--', from, unfinished], {
+    await execGuardedOrFail('cp', ['--archive', '--reflink=auto', '--', from, unfinished], {
       signal,
       env: { LC_ALL: 'C' },
     });
