@@ -1,0 +1,108 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { open } from 'node:fs/promises';
+import { groupMembers, signalGroup } from '#runner/lib/process-table.ts';
+import type { QmpChannel } from './qmp.ts';
+
+/** How vng, and with it QEMU, came to its end. */
+export interface ProcessEnd {
+  readonly exitCode: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+export interface LaunchOptions {
+  readonly program: string;
+  readonly args: readonly string[];
+  readonly cwd: string;
+  readonly env: Readonly<Record<string, string>>;
+  /** Receives standard output, which virtme-ng makes the guest's serial port. Written by QEMU itself. */
+  readonly consolePath: string;
+  /** Receives standard error: what virtme-ng and QEMU complain about. */
+  readonly errorPath: string;
+}
+
+/** How much of standard error is kept in memory. Characters. */
+const MAX_COMPLAINT = 16_384;
+
+/**
+ * vng and everything below it: a process group of its own, so that Ctrl-C on our terminal does not reach it
+ * and one signal reaches all of it.
+ */
+export class MachineProcess {
+  readonly #child: ChildProcess;
+  /** Never rejects. */
+  readonly ended: Promise<ProcessEnd>;
+  #complaint = '';
+  #end: ProcessEnd | undefined;
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    child.stderr?.setEncoding('utf8');
+    child.stderr?.on('data', (text: string) => {
+      this.#complaint = (this.#complaint + text).slice(-MAX_COMPLAINT);
+    });
+    this.ended = new Promise((resolve) => {
+      child.once('exit', (exitCode, signal) => {
+        this.#end = { exitCode, signal };
+        resolve(this.#end);
+      });
+    });
+  }
+
+  static async launch(options: LaunchOptions): Promise<MachineProcess> {
+    const console = await open(options.consolePath, 'w');
+    const errors = await open(options.errorPath, 'w');
+    try {
+      const child = spawn(options.program, [...options.args], {
+        cwd: options.cwd,
+        env: { ...process.env, ...options.env },
+        // A pipe of Node's is a socket; virtme-ng cannot open it a second time and so leaves out its own
+        // virtio console, of which we have no need.
+        stdio: ['ignore', console.fd, 'pipe'],
+        detached: true,
+      });
+      const launched = new MachineProcess(child);
+      child.stderr?.pipe(errors.createWriteStream());
+      await once(child, 'spawn');
+      return launched;
+    } finally {
+      await console.close();
+    }
+  }
+
+  /** Number of the process group. */
+  get group(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  /** What virtme-ng and QEMU wrote to standard error, its end. */
+  get complaint(): string {
+    return this.#complaint;
+  }
+
+  /** Asks QEMU to quit, then SIGTERM, then SIGKILL to the whole group. Afterwards nothing of it runs. */
+  async stop(qmp: QmpChannel, stepMs: number): Promise<void> {
+    if (this.#end === undefined && qmp.quit() && (await this.#endsWithin(stepMs))) return this.#sweep();
+    if (this.#end === undefined && signalGroup(this.group, 'SIGTERM')) await this.#endsWithin(stepMs);
+    return this.#sweep();
+  }
+
+  async #endsWithin(limitMs: number): Promise<boolean> {
+    const tooLong = Promise.withResolvers<boolean>();
+    const timer = setTimeout(() => tooLong.resolve(false), limitMs);
+    try {
+      return await Promise.race([this.ended.then(() => true), tooLong.promise]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** virtme-ng can be gone while QEMU is not. The group's number is taken as long as one member lives. */
+  async #sweep(): Promise<void> {
+    while ((await groupMembers(this.group)).length > 0) {
+      signalGroup(this.group, 'SIGKILL');
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    await this.ended;
+  }
+}

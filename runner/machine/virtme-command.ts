@@ -1,0 +1,87 @@
+import type { Accelerator } from './machine.ts';
+
+/** Files of one machine. Their directory's name is our own and has no character special to shells or QEMU. */
+export interface MachineFiles {
+  /** Temporary directory of this machine, removed with it. */
+  readonly dir: string;
+  /** Kernel, disks and keys, by names that are safe to put into a command line. */
+  readonly kernel: string;
+  readonly initramfs: string;
+  readonly rootDisk: string;
+  readonly scratchDisk: string;
+  /** Unix socket on which we wait for QEMU to connect its control channel. */
+  readonly qmp: string;
+  /** Empty directory: what virtme-ng exports instead of this machine's root. Nobody mounts it. */
+  readonly emptyRoot: string;
+  /** HOME of virtme-ng, so that machines share neither settings nor keys. */
+  readonly home: string;
+}
+
+export interface MachinePlan {
+  readonly id: string;
+  readonly accelerator: Accelerator;
+  readonly memoryMib: number;
+  readonly cpus: number;
+  readonly sshPort: number;
+  /** The user's own kernel arguments, after ours. */
+  readonly append: readonly string[];
+  readonly files: MachineFiles;
+}
+
+/** Pure: the arguments of `vng` for a machine. */
+export function virtmeArguments(plan: MachinePlan): readonly string[] {
+  const { files } = plan;
+  return [
+    ...['--run', files.kernel],
+    ...['--name', plan.id],
+    ...(plan.accelerator === 'tcg' ? ['--disable-kvm'] : []),
+    // Probing for virtiofsd costs seconds, and virtiofs is FUSE: it would disturb what is measured.
+    '--force-9p',
+    ...['--root', files.emptyRoot],
+    // No module is looked for, none is needed.
+    '--skip-modules',
+    // Without it the kernel's messages are dropped.
+    '--verbose',
+    '--disable-monitor',
+    ...['--user', 'root'],
+    ...['--cpus', String(plan.cpus)],
+    ...['--memory', `${plan.memoryMib}M`],
+    ...['--append', kernelArguments(plan).join(' ')],
+    `--qemu-opts=${qemuArguments(plan).join(' ')}`,
+  ];
+}
+
+/** Pure: what the kernel is told, apart from virtme-ng's own arguments. */
+export function kernelArguments(plan: Pick<MachinePlan, 'accelerator' | 'append'>): readonly string[] {
+  return [
+    // virtme-ng prefers a virtio console, which shows nothing of an early panic; the last one is /dev/console.
+    'console=ttyS0',
+    // virtme-ng asks for `debug`; every byte on the serial port costs an exit to QEMU.
+    'loglevel=7',
+    // Our init and the tests' markers are never dropped.
+    'printk.devkmsg=on',
+    // A fault ends the machine at once: with -no-reboot the reset makes QEMU exit.
+    'panic=-1',
+    'oops=panic',
+    // Emulated CPUs are slow; what looks like a stall there is none.
+    ...(plan.accelerator === 'tcg' ? ['rcupdate.rcu_cpu_stall_timeout=120'] : []),
+    ...plan.append,
+  ];
+}
+
+function qemuArguments({ files, sshPort }: MachinePlan): readonly string[] {
+  return [
+    ...['-initrd', files.initramfs],
+    '-no-reboot',
+    ...['-chardev', `socket,id=control,path=${files.qmp}`],
+    ...['-mon', 'chardev=control,mode=control'],
+    ...['-drive', `if=none,id=root,file=${files.rootDisk},format=raw,readonly=on`],
+    ...['-device', 'virtio-blk-pci,drive=root'],
+    ...['-drive', `if=none,id=scratch,file=${files.scratchDisk},format=raw,snapshot=on`],
+    ...['-device', 'virtio-blk-pci,drive=scratch'],
+    // The guest reaches nothing: neither this machine nor any network.
+    ...['-netdev', `user,id=net,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:${sshPort}-:22`],
+    ...['-device', 'virtio-net-pci,netdev=net,romfile='],
+    ...['-device', 'virtio-rng-pci'],
+  ];
+}
