@@ -74,6 +74,7 @@ daemonTest('after an orderly test nothing is left', async (t, setting) => {
   await mounted(setting);
   const { value: fd } = await setting.system('open', { path: `${setting.mountPoint}/f`, flags: 'O_RDWR' });
   await setting.system('close', { fd });
+  await setting.serve('log.wait', { query: { opcode: 'RELEASE' }, state: 'answered' });
   await setting.call('mounts.umount', { mountPoint: setting.mountPoint });
   await setting.call('server.kill', { server: setting.server });
   await setting.call('client.kill', { client: setting.client });

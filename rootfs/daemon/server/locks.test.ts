@@ -26,6 +26,14 @@ test('unlocking the middle leaves both ends', (t) => {
   t.throws(() => table.setlk(lock('2', WRITE, 61, 61)));
 });
 
+test('a flock and a POSIX lock do not see each other', (t) => {
+  const table = new LockTable();
+  table.setlk(lock('1', WRITE, 0, 9));
+  const whole = lock('2', WRITE, 0, 9);
+  whole.fields['lk_flags'] = 1;
+  t.notThrows(() => table.setlk(whole));
+});
+
 test('a waiting lock is granted when the holder goes', async (t) => {
   const table = new LockTable();
   table.setlk(lock('1', WRITE, 0, 9));
