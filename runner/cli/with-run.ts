@@ -1,6 +1,7 @@
 import { loadProfile } from '#kernel/profile.ts';
 import type { Options } from '#runner/config/config.ts';
 import { projectRoot } from '#runner/lib/paths.ts';
+import { guardRun, sweepDeadRuns } from '#runner/lib/reaper.ts';
 import type { RunOptions, RunResult } from '#runner/run/run.ts';
 import { listenForInterrupt } from './interrupt.ts';
 import { configOf } from './options.ts';
@@ -14,6 +15,8 @@ export async function withRun(
 ): Promise<number> {
   const config = configOf(options);
   const profile = await loadProfile(config.profile);
+  await sweepDeadRuns((text) => process.stderr.write(`fusegate: ${text}\n`));
+  await using _guard = await guardRun();
   using interrupt = listenForInterrupt((text) => process.stderr.write(text));
   using output = openOutput(config);
   const { report, reportPath, exitCode } = await work({
