@@ -32,6 +32,8 @@ export interface Expectations {
   readonly unprivileged: string;
   /** A cached open beside a passthrough open of the same inode. */
   readonly cachedBesidePassthrough: string;
+  /** Whose path /proc/PID/maps shows for a mapping in passthrough mode. */
+  readonly mappingPath: 'fuse' | 'backing';
 }
 
 const BACKING_ID: Expectations = {
@@ -57,6 +59,7 @@ const BACKING_ID: Expectations = {
   hasClose: true,
   unprivileged: 'EPERM',
   cachedBesidePassthrough: 'EIO',
+  mappingPath: 'fuse',
 };
 
 /** The 2021 series: V12's answers; where V11 differs, `v11-6.1` below says so. */
@@ -83,6 +86,7 @@ const SINGLE_USE: Expectations = {
   hasClose: false,
   unprivileged: 'ok',
   cachedBesidePassthrough: 'ok',
+  mappingPath: 'backing',
 };
 
 /** Profiles that differ from the interface of today's kernels. V11 is expected to be judged by V12's rules. */
