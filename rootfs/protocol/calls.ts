@@ -61,7 +61,7 @@ export interface ChildOptions {
 
 /** Requests to the agent. Errors: `unknown-method`, `bad-params`, `no-such-child`, `child-gone`, `deadline`, or an errno. */
 export interface AgentCalls {
-  'hello': {
+  hello: {
     params: Record<string, never>;
     result: {
       protocol: number;
@@ -73,7 +73,7 @@ export interface AgentCalls {
       devFuse: boolean;
     };
   };
-  'run': {
+  run: {
     params: {
       argv: readonly string[];
       stdin?: Uint8Array | undefined;
@@ -113,7 +113,7 @@ export interface AgentCalls {
   'kernel.log': { params: { after?: number | undefined }; result: { records: KernelLogRecord[] } };
   'kernel.mark': { params: { text: string }; result: null };
   'kernel.taint': { params: Record<string, never>; result: KernelTaint };
-  'reset': { params: { deadlineMs?: number | undefined }; result: ResetReport };
+  reset: { params: { deadlineMs?: number | undefined }; result: ResetReport };
 }
 
 export type AgentMethod = keyof AgentCalls;

@@ -113,7 +113,7 @@ export interface ServerCalls {
   };
   'log.get': { params: { query?: LogQuery }; result: { records: RequestRecord[]; lastSeq: number } };
   'log.wait': { params: { query: LogQuery; state?: LogState }; result: RequestRecord };
-  'notify': { params: { device?: number; notification: Notification }; result: CallResult<number> };
+  notify: { params: { device?: number; notification: Notification }; result: CallResult<number> };
   'server.state': { params: Record<string, never>; result: ServerState };
 }
 

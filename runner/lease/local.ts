@@ -23,7 +23,14 @@ exec "$2" "$3" agent
 `;
 
 /** Everything the agent starts dies with it, and its mounts are nobody else's. */
-const NAMESPACES = ['--mount', '--pid', '--fork', '--kill-child=KILL', '--mount-proc', '--propagation=private'];
+const NAMESPACES = [
+  '--mount',
+  '--pid',
+  '--fork',
+  '--kill-child=KILL',
+  '--mount-proc',
+  '--propagation=private',
+];
 
 type AgentProcess = ChildProcessByStdio<Writable, Readable, null>;
 
@@ -164,7 +171,12 @@ function findingsOf(report: ResetReport): Finding[] {
       return { kind: 'left-process' as const, message: `${role} ${pid} was left running` };
     }),
     ...(report.backingBusy === true
-      ? [{ kind: 'backing-busy' as const, message: `a backing filesystem is busy: ${report.stuck.join('; ')}` }]
+      ? [
+          {
+            kind: 'backing-busy' as const,
+            message: `a backing filesystem is busy: ${report.stuck.join('; ')}`,
+          },
+        ]
       : []),
     ...(report.newTaint === 0
       ? []

@@ -1,8 +1,13 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { release } from 'node:os';
-import { PROTOCOL_VERSION, type AgentCalls, type AgentMethod, type ExitRecord } from '../../protocol/calls.ts';
+import {
+  PROTOCOL_VERSION,
+  type AgentCalls,
+  type AgentMethod,
+  type ExitRecord,
+} from '../../protocol/calls.ts';
 import { RpcRefusal } from '../../protocol/peer.ts';
-import { serveStdio, type RpcHandlers } from '../rpc/server.ts';
+import { serveStdio } from '../rpc/server.ts';
 import { flagBits } from '../sys/constants.ts';
 import { cString } from '../sys/memory.ts';
 import { listMounts } from '../sys/mount.ts';
@@ -42,7 +47,7 @@ export function runAgent(): void {
     taint: kernelTaint(),
   };
   const end = (): void => void state.children.clear(1000).finally(() => process.exit(0));
-  serveStdio(handlersOf(state) as unknown as RpcHandlers, end);
+  serveStdio(handlersOf(state), end);
   state.children.prepare();
 }
 
@@ -58,7 +63,7 @@ function generalHandlers(
   'hello' | 'run' | 'dir.make' | 'process.where' | 'kernel.log' | 'kernel.mark' | 'kernel.taint' | 'reset'
 > {
   return {
-    'hello': () => ({
+    hello: () => ({
       protocol: PROTOCOL_VERSION,
       kernelRelease: release(),
       node: process.version,
@@ -66,7 +71,7 @@ function generalHandlers(
       calibrationMs: calibrate(),
       devFuse: existsSync('/dev/fuse'),
     }),
-    'run': runProgram,
+    run: runProgram,
     'dir.make': ({ in: place, name }) => ({ path: makeDirectory(place, name) }),
     'process.where': ({ pid }) => ({ text: describeProcess(pid) }),
     'kernel.log': ({ after }) => ({ records: state.kernelLog.read(after) }),
@@ -75,7 +80,7 @@ function generalHandlers(
       return null;
     },
     'kernel.taint': () => ({ mask: kernelTaint() }),
-    'reset': async ({ deadlineMs }) => {
+    reset: async ({ deadlineMs }) => {
       const report = await reset(state, deadlineMs ?? KILL_DEADLINE_MS);
       state.children.prepare();
       return report;
@@ -110,7 +115,8 @@ function childHandlers(state: TestState): Part<ChildMethod> {
       return result as AgentCalls['client.call']['result'];
     },
     'client.kill': ({ client, signal }) => children.kill(client, signalOf(signal), KILL_DEADLINE_MS),
-    'client.wait': ({ client, timeoutMs }) => ended(children.get(client).exited, timeoutMs ?? CALL_TIMEOUT_MS),
+    'client.wait': ({ client, timeoutMs }) =>
+      ended(children.get(client).exited, timeoutMs ?? CALL_TIMEOUT_MS),
   };
 }
 

@@ -19,9 +19,10 @@ export class Child {
   readonly #peer: RpcPeer;
   #complaint = '';
 
-  constructor(role: Role, { launcher = [], env = {} }: ChildOptions) {
+  constructor(role: Role, { launcher, env }: ChildOptions) {
     this.role = role;
-    const [program = '', ...args] = [...launcher, process.execPath, process.argv[1] ?? '', role];
+    const daemon = [process.execPath, process.argv[1] ?? '', role];
+    const [program = process.execPath, ...args] = [...(launcher ?? []), ...daemon];
     this.#process = spawn(program, args, {
       stdio: ['pipe', 'pipe', 'pipe'],
       // A group of its own: what a launcher forks dies with it.
@@ -55,7 +56,10 @@ export class Child {
     const timer = setTimeout(() => {
       const where = describeProcess(this.pid);
       late.reject(
-        new RpcRefusal('deadline', `${this.role} ${this.pid}: no answer to ${method} in ${timeoutMs} ms\n${where}`),
+        new RpcRefusal(
+          'deadline',
+          `${this.role} ${this.pid}: no answer to ${method} in ${timeoutMs} ms\n${where}`,
+        ),
       );
     }, timeoutMs);
     try {

@@ -1,4 +1,3 @@
-import type { RpcHandlers } from '../rpc/server.ts';
 import { serveStdio } from '../rpc/server.ts';
 import type { CallTable } from './call-table.ts';
 import { fileCalls } from './file-calls.ts';
@@ -14,5 +13,5 @@ const calls: CallTable = { ...fileCalls, ...treeCalls, ...mappingCalls, ...trans
  * that one that blocks, blocks nothing else; whoever started the process may kill it at any moment.
  */
 export function runClient(): void {
-  serveStdio(calls as unknown as RpcHandlers, () => process.exit(0));
+  serveStdio(calls, () => process.exit(0));
 }

@@ -26,7 +26,9 @@ export const processCalls = {
   },
   getlk: async ({ fd, type, start, length, ofd }) => {
     const lock = lockStruct(type, start, length);
-    return mapValue(await syscall('fcntl', fd, ofd === true ? F.OFD_GETLK : F.GETLK, lock), () => parseLock(lock));
+    return mapValue(await syscall('fcntl', fd, ofd === true ? F.OFD_GETLK : F.GETLK, lock), () =>
+      parseLock(lock),
+    );
   },
   memfd_create: ({ name, flags }) => syscall('memfd_create', cString(name), flagBits(flags)),
   eventfd: () => syscall('eventfd2', 0, 0),

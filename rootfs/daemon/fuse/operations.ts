@@ -26,8 +26,7 @@ const FSYNC = 'fh:u64 fsync_flags:u32 _:u32';
 const RELEASE = 'fh:u64 flags:u32 release_flags:u32 lock_owner:id';
 const OPEN = 'flags:u32 open_flags:u32';
 const CREATE = 'flags:u32 mode:u32 umask:u32 open_flags:u32';
-const COPY =
-  'fh_in:u64 off_in:u64 nodeid_out:u64 fh_out:u64 off_out:u64 len:u64 flags:u64';
+const COPY = 'fh_in:u64 off_in:u64 nodeid_out:u64 fh_out:u64 off_out:u64 len:u64 flags:u64';
 
 /** One row per opcode: the fixed struct of the request, what follows it, whether it is answered. */
 const ROWS: Readonly<Record<OpcodeName, Row>> = {
@@ -48,10 +47,7 @@ const ROWS: Readonly<Record<OpcodeName, Row>> = {
   LINK: ['oldnodeid:u64', 'name'],
   OPEN: [OPEN],
   READ: [READ],
-  WRITE: [
-    'fh:u64 offset:u64 size:u32 write_flags:u32 lock_owner:id flags:u32 _:u32',
-    'data',
-  ],
+  WRITE: ['fh:u64 offset:u64 size:u32 write_flags:u32 lock_owner:id flags:u32 _:u32', 'data'],
   STATFS: [''],
   RELEASE: [RELEASE],
   FSYNC: [FSYNC],

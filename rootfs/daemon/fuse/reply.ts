@@ -10,7 +10,8 @@ const ATTR =
 
 export const Out = {
   entry: layout(
-    'nodeid:u64 generation:u64 entry_valid:u64 attr_valid:u64 entry_valid_nsec:u32 attr_valid_nsec:u32 ' + ATTR,
+    'nodeid:u64 generation:u64 entry_valid:u64 attr_valid:u64 entry_valid_nsec:u32 attr_valid_nsec:u32 ' +
+      ATTR,
   ),
   attr: layout(`attr_valid:u64 attr_valid_nsec:u32 _:u32 ${ATTR}`),
   open: layout('fh:u64 open_flags:u32 backing_id:s32'),

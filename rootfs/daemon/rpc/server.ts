@@ -46,7 +46,10 @@ function describe(error: unknown): RpcError {
   if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
     return { code: error.code, message: error.message };
   }
-  return { code: 'internal', message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+  return {
+    code: 'internal',
+    message: error instanceof Error ? (error.stack ?? error.message) : String(error),
+  };
 }
 
 /** A line for whoever keeps this process's standard error. */

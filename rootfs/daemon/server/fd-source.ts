@@ -19,7 +19,10 @@ export async function takeFd(source: FdSource): Promise<BorrowedFd> {
   if ('pid' in source) {
     const number = valueOf('pidfd_getfd', await adoptFd(source.pid, source.fd));
     // Closing may flush to a FUSE server, which may be this very process.
-    return { number, [Symbol.asyncDispose]: async () => void (await syscall('close', number)) };
+    const close = async (): Promise<void> => {
+      await syscall('close', number);
+    };
+    return { number, [Symbol.asyncDispose]: close };
   }
   return { number: source.fd, [Symbol.asyncDispose]: () => Promise.resolve() };
 }

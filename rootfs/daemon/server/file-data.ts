@@ -1,4 +1,13 @@
-import { constants, fdatasyncSync, fsyncSync, lstatSync, readdirSync, readSync, statfsSync, writeSync } from 'node:fs';
+import {
+  constants,
+  fdatasyncSync,
+  fsyncSync,
+  lstatSync,
+  readdirSync,
+  readSync,
+  statfsSync,
+  writeSync,
+} from 'node:fs';
 import { joinBytes, padTo8, struct } from '../fuse/reply.ts';
 import { numberField, type Request } from '../fuse/request.ts';
 import { viewOf } from '../sys/bytes.ts';

@@ -11,7 +11,7 @@ export interface HandlerContext extends OpenContext {
   readonly locks: LockTable;
 }
 
-type Handler = (request: Request, context: HandlerContext) => Uint8Array | Promise<Uint8Array>;
+export type Handler = (request: Request, context: HandlerContext) => Uint8Array | Promise<Uint8Array>;
 
 const notImplemented: Handler = () => {
   throw new SystemError('handler', 'ENOSYS');

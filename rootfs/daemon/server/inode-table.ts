@@ -23,8 +23,9 @@ export class InodeTable {
 
   constructor(root: string, rootKey: string) {
     this.#root = root;
-    this.#put({ nodeid: ROOT_NODEID, key: rootKey, names: new Set(['/']), lookups: 1 });
-    this.#byName.set('/', this.#byNodeid.get(ROOT_NODEID) as Inode);
+    const rootInode = { nodeid: ROOT_NODEID, key: rootKey, names: new Set(['/']), lookups: 1 };
+    this.#put(rootInode);
+    this.#byName.set('/', rootInode);
   }
 
   get(nodeid: number): Inode | undefined {

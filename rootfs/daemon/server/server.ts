@@ -5,7 +5,7 @@ import type { MountOptions, ServerCalls } from '../../protocol/server-calls.ts';
 import type { CallResult } from '../../protocol/syscalls.ts';
 import { joinBytes, notification, struct } from '../fuse/reply.ts';
 import { RpcRefusal } from '../../protocol/peer.ts';
-import { serveStdio, type RpcHandlers } from '../rpc/server.ts';
+import { serveStdio } from '../rpc/server.ts';
 import { FuseDevice } from '../sys/device.ts';
 import { connectionOf, mountFuse } from '../sys/mount.ts';
 import { FileSystem } from './file-system.ts';
@@ -21,7 +21,7 @@ type Handlers = {
 
 /** The FUSE server process: at most one mount, any number of /dev/fuse descriptors, told what to do over stdin. */
 export function runServer(): void {
-  serveStdio(new Server().handlers as unknown as RpcHandlers, () => process.exit(0));
+  serveStdio(new Server().handlers, () => process.exit(0));
 }
 
 class Server {
@@ -45,7 +45,8 @@ class Server {
       return { value: 0 };
     },
     'device.ioctl': async ({ device, request, arg, fdFrom }) => {
-      if (fdFrom === undefined || !(arg instanceof Uint8Array)) return this.#device(device).ioctl(request, arg);
+      if (fdFrom === undefined || !(arg instanceof Uint8Array))
+        return this.#device(device).ioctl(request, arg);
       return this.#withFd(fdFrom, (fd) => {
         const bytes = Uint8Array.from(arg);
         new DataView(bytes.buffer).setInt32(0, fd, true);
@@ -64,7 +65,8 @@ class Server {
       return null;
     },
     'held.release': async ({ seq, action, open }) => {
-      const how = action ?? (open === undefined ? ({ do: 'normal' } as const) : ({ do: 'open', open } as const));
+      const how =
+        action ?? (open === undefined ? ({ do: 'normal' } as const) : ({ do: 'open', open } as const));
       if (!(await this.#served().release(seq, how))) {
         throw new RpcRefusal('not-held', `request ${seq} is not held`);
       }
@@ -75,7 +77,7 @@ class Server {
       return { records: log?.find(query ?? {}) ?? [], lastSeq: log?.lastSeq ?? 0 };
     },
     'log.wait': ({ query, state }) => this.#served().wait(query, state ?? 'arrived'),
-    'notify': ({ device, notification: what }) => {
+    notify: ({ device, notification: what }) => {
       const bytes = this.#notificationBytes(what);
       return written(this.#device(device).write(bytes), bytes.length);
     },
@@ -83,7 +85,8 @@ class Server {
   };
 
   #served(): Session {
-    if (this.#session === undefined) throw new RpcRefusal('not-mounted', 'this server has not mounted anything');
+    if (this.#session === undefined)
+      throw new RpcRefusal('not-mounted', 'this server has not mounted anything');
     return this.#session;
   }
 

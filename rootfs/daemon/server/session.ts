@@ -9,7 +9,7 @@ import { complain } from '../rpc/server.ts';
 import { viewOf } from '../sys/bytes.ts';
 import { codeOf, type FuseDevice } from '../sys/device.ts';
 import type { FileSystem } from './file-system.ts';
-import { handlers } from './handlers.ts';
+import { handlers, type Handler } from './handlers.ts';
 import { LockTable } from './locks.ts';
 import { describeArguments, describeOpen } from './print.ts';
 
@@ -87,40 +87,58 @@ export class Session {
       case 'hold':
         this.held.set(pending.seq, pending);
         this.log.markHeld(pending.seq);
-        return;
+        break;
       case 'delay':
         await new Promise((resolve) => setTimeout(resolve, action.ms));
-        return this.#answerNormally(pending, {});
+        await this.#answerNormally(pending, {});
+        break;
       case 'error':
-        return this.#sendError(pending, action.errno);
+        this.#sendError(pending, action.errno);
+        break;
       case 'body':
-        return this.#sendBody(pending, action.body);
+        this.#sendBody(pending, action.body);
+        break;
       case 'raw':
-        return this.#sendRaw(pending, action.bytes, action.keepUnique === true);
+        this.#sendRaw(pending, action.bytes, action.keepUnique === true);
+        break;
       case 'open':
-        return this.#answerNormally(pending, { open: action.open });
+        await this.#answerNormally(pending, { open: action.open });
+        break;
       case 'patch':
-        return this.#answerNormally(pending, { patch: action });
+        await this.#answerNormally(pending, { patch: action });
+        break;
       case 'work-then-error':
-        return this.#answerNormally(pending, { error: action.errno });
+        await this.#answerNormally(pending, { error: action.errno });
+        break;
       case 'normal':
-        return this.#answerNormally(pending, {});
+        await this.#answerNormally(pending, {});
+        break;
     }
   }
 
   async #answerNormally(pending: Pending, change: AnswerChange): Promise<void> {
     const { request } = pending;
-    if (request.label === 'INIT') return this.#answerInit(pending, change);
+    const name = request.operation?.name;
+    if (name === undefined) {
+      this.#sendError(pending, 'ENOSYS');
+    } else if (name === 'INIT') {
+      this.#answerInit(pending, change);
+    } else {
+      await this.#work(pending, handlers[name], change);
+    }
+  }
+
+  async #work(pending: Pending, handler: Handler, change: AnswerChange): Promise<void> {
+    let body: Uint8Array;
     try {
-      const handler = request.operation === undefined ? undefined : handlers[request.operation.name as never];
-      if (handler === undefined) return this.#sendError(pending, 'ENOSYS');
       const context = { fs: this.fs, locks: this.#locks, patch: change.open };
-      const body = await (handler as HandlerFunction)(request, context);
-      if (change.error !== undefined) return this.#sendError(pending, change.error);
-      this.#sendBody(pending, patched(body, change.patch));
+      body = await handler(pending.request, context);
     } catch (error) {
       this.#sendError(pending, errnoOf(error));
+      return;
     }
+    if (change.error === undefined) this.#sendBody(pending, patched(body, change.patch));
+    else this.#sendError(pending, change.error);
   }
 
   #answerInit(pending: Pending, change: AnswerChange): void {
@@ -142,7 +160,8 @@ export class Session {
 
   #sendRaw(pending: Pending, raw: Uint8Array, keepUnique: boolean): void {
     const bytes = Uint8Array.from(raw);
-    if (!keepUnique && bytes.length >= 16) viewOf(bytes).setBigUint64(8, BigInt(pending.request.unique), true);
+    if (!keepUnique && bytes.length >= 16)
+      viewOf(bytes).setBigUint64(8, BigInt(pending.request.unique), true);
     this.#send(pending, bytes, null);
   }
 
@@ -152,7 +171,8 @@ export class Session {
     error: string | null,
     open?: ReturnType<typeof describeOpen>,
   ): void {
-    const silent = request.operation?.reply !== undefined && request.operation.reply !== 'always' && error === null;
+    const silent =
+      request.operation?.reply !== undefined && request.operation.reply !== 'always' && error === null;
     const refused = silent ? null : (device.write(bytes) ?? null);
     const length = silent ? 0 : bytes.length;
     const reply = { error, bytes: length, refused, atMs: this.#now() };
@@ -163,8 +183,6 @@ export class Session {
     return Math.round((performance.now() - this.#startedAt) * 1000) / 1000;
   }
 }
-
-type HandlerFunction = (typeof handlers)['LOOKUP'];
 
 interface AnswerChange {
   readonly open?: OpenPatch | undefined;

@@ -37,7 +37,8 @@ function setTimes(path: string, request: Request, valid: number): void {
   const bytes = new Uint8Array(32);
   const view = viewOf(bytes);
   const put = (at: number, set: number, now: number, seconds: string, nanoseconds: string): void => {
-    const nsec = valid & now ? UTIME_NOW : valid & set ? BigInt(numberField(request, nanoseconds)) : UTIME_OMIT;
+    const nsec =
+      valid & now ? UTIME_NOW : valid & set ? BigInt(numberField(request, nanoseconds)) : UTIME_OMIT;
     view.setBigInt64(at, BigInt(numberField(request, seconds)), true);
     view.setBigInt64(at + 8, nsec, true);
   };

@@ -21,7 +21,11 @@ export class FuseDevice {
    * Gives every request to `receive` until the connection ends, then its errno to `ended`. Call after mount:
    * an unattached device polls as an error.
    */
-  startReading(bufferBytes: number, receive: (bytes: Uint8Array) => void, ended: (errno: string) => void): void {
+  startReading(
+    bufferBytes: number,
+    receive: (bytes: Uint8Array) => void,
+    ended: (errno: string) => void,
+  ): void {
     const buffer = Buffer.allocUnsafeSlow(bufferBytes);
     this.#poll = pollReadable(this.fd, () => {
       const errno = drain(this.fd, buffer, receive);
