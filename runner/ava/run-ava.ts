@@ -21,8 +21,6 @@ export interface RunAvaOptions {
   readonly onEvent: (event: AvaEvent) => void;
   /** Ends AVA: politely first, then its process group. */
   readonly signal: AbortSignal;
-  /** Told the process group, so that somebody else can end it when this process is killed. */
-  readonly onSpawn?: ((processGroup: number) => void) | undefined;
   /** How long AVA may live on after its last event, or after being asked to end. Milliseconds. */
   readonly graceMs?: number | undefined;
   /** Without any event for this long AVA itself hangs (its own idle clock is far shorter). Milliseconds. */
@@ -87,14 +85,12 @@ function start(options: RunAvaOptions): ChildProcess {
   const log = openSync(options.log, 'a');
   try {
     // setpriv: the kernel kills AVA when this process is killed and can clean up nothing any more.
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, ...args], {
+    return spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, ...args], {
       cwd: options.projectDir,
       detached: true,
       stdio: ['ignore', log, log, 'pipe'],
       env: { ...process.env, ...options.env, [AVA_EVENTS_FD_ENV]: '3', FORCE_COLOR: '0' },
     });
-    if (child.pid !== undefined) options.onSpawn?.(child.pid);
-    return child;
   } finally {
     closeSync(log);
   }

@@ -177,7 +177,7 @@ test('broker: a machine that is lost ends requests, and the next test gets anoth
 test('broker: a guest that cannot be cleaned is a hang of the kernel', async (t) => {
   await using bench = await setUp({ resetDeadlineMs: 20 });
   bench.guests[0]?.handlers.set('reset', (_params, { timeoutMs }) => {
-    throw new Failure('E_TIMEOUT', 'infra', `no answer within ${String(timeoutMs)} ms`);
+    throw new Failure('E_CALL_TIMEOUT', 'infra', `no answer within ${String(timeoutMs)} ms`);
   });
   await using process = await FakeTestProcess.connect(bench.broker.socketPath);
   await process.call('lease.acquire', { test: 'a/b: hangs' });

@@ -100,7 +100,7 @@ function interrupted({ reason }: AbortSignal): Failure {
 }
 
 function hung(machine: Machine, cause: unknown): Failure {
-  if (cause instanceof Failure && cause.code !== 'E_TIMEOUT') return cause;
+  if (cause instanceof Failure && cause.code !== 'E_CALL_TIMEOUT') return cause;
   const why = cause instanceof Error ? cleanLine(cause.message) : 'no answer';
   return new Failure('E_GUEST_HUNG', 'kernel', `${machine.id} could not be cleaned after the test: ${why}`, {
     hint: 'a process is probably stuck in the kernel; the console and the kernel log tell where',

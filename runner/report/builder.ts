@@ -15,11 +15,14 @@ export class ReportBuilder {
   readonly #faults: ReportFault[] = [];
   readonly #notes: string[] = [];
   readonly #profile: string;
+  readonly #rerun: string;
   #kernel: KernelImage | undefined;
   #accelerator: 'kvm' | 'tcg' | null = null;
 
-  constructor(profile: string) {
+  /** `rerun`: see the report's field. */
+  constructor(profile: string, rerun: string) {
     this.#profile = profile;
+    this.#rerun = rerun;
   }
 
   readonly sink: EventSink = (event) => {
@@ -64,6 +67,7 @@ export class ReportBuilder {
       failure: stated,
       startedAt: this.#startedAt.toISOString(),
       profile: this.#profile,
+      rerun: this.#rerun,
       notes: this.#notes,
     };
   }

@@ -83,6 +83,8 @@ export const reportSchema = z.object({
   /** ISO 8601, UTC. */
   startedAt: z.string(),
   profile: z.string(),
+  /** The command that makes the same kernel and machine again, ready for `--suite` and `--match`. */
+  rerun: z.string(),
   notes: z.array(z.string()),
 });
 

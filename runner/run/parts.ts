@@ -10,6 +10,11 @@ export interface PartContext {
   readonly signal: AbortSignal;
 }
 
+/** The daemon as one file on this machine. */
+export interface DaemonBundle {
+  readonly path: string;
+}
+
 export interface BootRequest {
   /** Names the machine in messages and its directory below `out`. */
   readonly name: string;
@@ -25,11 +30,12 @@ export interface BootRequest {
 /** What a run is put together from. The command line hands over the real ones, the engine's tests small ones. */
 export interface RunParts {
   prepareKernel(request: KernelRequest, context: KernelContext): Promise<KernelImage>;
-  buildRootfs(context: PartContext): Promise<RootfsImage>;
+  /** `log` receives what the tools say. */
+  buildRootfs(context: PartContext & { readonly log: string }): Promise<RootfsImage>;
   /** What really runs guest code here. @throws Failure when the wanted one does not. */
   probeAccelerator(wanted: 'auto' | Accelerator, context: PartContext): Promise<Accelerator>;
   bootMachine(request: BootRequest, context: PartContext): Promise<Machine>;
-  /** @returns path of the bundle. */
-  bundleDaemon(outDir: string): Promise<string>;
-  deployDaemon(machine: Machine, bundle: string, context: PartContext): Promise<Guest>;
+  bundleDaemon(outDir: string): Promise<DaemonBundle>;
+  /** Says `machine-ready`. */
+  deployDaemon(machine: Machine, bundle: DaemonBundle, context: PartContext): Promise<Guest>;
 }

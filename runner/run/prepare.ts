@@ -4,15 +4,14 @@ import type { Profile } from '#kernel/profile.ts';
 import type { RootfsImage } from '#rootfs/image/rootfs-image.ts';
 import type { Config } from '#runner/config/config.ts';
 import type { Accelerator } from '#runner/machine/machine.ts';
-import type { PartContext, RunParts } from './parts.ts';
+import type { DaemonBundle, PartContext, RunParts } from './parts.ts';
 
 /** All that a machine needs, before any machine is started. */
 export interface Prepared {
   readonly kernel: KernelImage;
   readonly rootfs: RootfsImage;
   readonly accelerator: Accelerator;
-  /** Path of the daemon's bundle. */
-  readonly bundle: string;
+  readonly bundle: DaemonBundle;
 }
 
 /** The kernel alone: `fusegate build`. */
@@ -55,7 +54,7 @@ export async function prepareAll(
     });
   const work = [
     guarded(prepareKernel(config, profile, parts, context)),
-    guarded(parts.buildRootfs(context)),
+    guarded(parts.buildRootfs({ ...context, log: join(config.out, 'image.log') })),
     guarded(parts.probeAccelerator(config.accelerator, context)),
     guarded(parts.bundleDaemon(join(config.out, 'daemon'))),
   ] as const;

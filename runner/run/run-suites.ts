@@ -21,7 +21,6 @@ export interface SuitesRun {
   /** Directory with package.json, ava.config.js and suites/. */
   readonly projectDir: string;
   readonly context: PartContext;
-  readonly onSpawn?: ((processGroup: number) => void) | undefined;
 }
 
 /** The first machine, then the tests, then the end of every machine. */
@@ -68,7 +67,7 @@ function poolOf({ config, prepared, parts, context }: SuitesRun): GuestPool {
 }
 
 async function testsWithLeases(
-  { config, projectDir, context, onSpawn }: SuitesRun,
+  { config, projectDir, context }: SuitesRun,
   { pool, leases, ledger }: { pool: GuestPool; leases: Leases; ledger: TestLedger },
 ): Promise<void> {
   const noMachines = new AbortController();
@@ -89,7 +88,6 @@ async function testsWithLeases(
       ledger,
       emit: context.emit,
       signal,
-      onSpawn,
     });
     if (!signal.aborted) await broker.idle();
   } finally {

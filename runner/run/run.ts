@@ -6,6 +6,7 @@ import { EventBus } from '#runner/lib/events.ts';
 import type { ExitCode } from '#runner/lib/failure.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { ReportBuilder } from '#runner/report/builder.ts';
+import { rerunCommand } from '#runner/report/rerun.ts';
 import type { Report } from '#runner/report/report.ts';
 import { exitCodeFor } from '#runner/verdict/classify.ts';
 import type { RunParts } from './parts.ts';
@@ -21,7 +22,6 @@ export interface RunOptions {
   readonly sinks: readonly EventSink[];
   /** Aborted with a Failure that says why. */
   readonly signal: AbortSignal;
-  readonly onSpawn?: ((processGroup: number) => void) | undefined;
 }
 
 export interface RunResult {
@@ -54,12 +54,13 @@ export function build(options: RunOptions): Promise<RunResult> {
   });
 }
 
-async function reported(
+/** Runs `work` with a report around it. @throws what is a bug of ours. */
+export async function reported(
   { config, sinks, signal }: RunOptions,
   work: (builder: ReportBuilder, bus: EventBus) => Promise<KernelImage>,
 ): Promise<RunResult> {
   const bus = new EventBus();
-  const builder = new ReportBuilder(config.profile);
+  const builder = new ReportBuilder(config.profile, rerunCommand(config));
   bus.subscribe(builder.sink);
   for (const sink of sinks) bus.subscribe(sink);
   await openRunDirectory(config.out, config.latest);

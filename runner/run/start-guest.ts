@@ -2,6 +2,7 @@ import { Failure } from '#runner/lib/failure.ts';
 import { cleanLine } from '#runner/lib/clean-text.ts';
 import { runStage } from '#runner/lib/stage.ts';
 import type { Guest } from '#runner/guest/guest.ts';
+import type { Machine } from '#runner/machine/machine.ts';
 import type { PooledGuest } from '#runner/lease/pool.ts';
 import { kernelLogLines } from '#runner/lease/reset-report.ts';
 import { resetGuest } from '#runner/lease/settle.ts';
@@ -42,31 +43,35 @@ export async function startGuest(
       evidence,
     });
   }
-  const { bootMs } = guest.machine;
-  context.emit({ type: 'machine-ready', machine: id, bootMs, deployMs: guest.deployMs });
   const owned = stack.move();
   return { guest, taint: reset.taint, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
-async function bootAndDeploy(
-  { prepared, parts, append, out }: StartOptions,
+/** The machine, and on it the guest; both are given to `stack`. */
+export async function bootAndDeploy(
+  options: StartOptions,
   name: string,
   context: PartContext,
   stack: AsyncDisposableStack,
 ): Promise<Guest> {
-  const { kernel, rootfs, accelerator, bundle } = prepared;
-  const machine = await runStage(
-    context.emit,
-    { stage: 'boot', title: `${kernel.release} (${accelerator})` },
-    async () => {
-      const value = await parts.bootMachine({ name, kernel, rootfs, accelerator, append, out }, context);
-      return { value, cached: false, detail: `${(value.bootMs / 1000).toFixed(1)} s` };
-    },
-  );
-  stack.use(machine);
+  const machine = stack.use(await bootMachine(options, name, context));
+  const { bundle } = options.prepared;
   const guest = await runStage(context.emit, { stage: 'deploy', title: 'daemon' }, async () => {
-    const value = await parts.deployDaemon(machine, bundle, context);
-    return { value, cached: false, detail: `${(value.deployMs / 1000).toFixed(1)} s` };
+    const value = await options.parts.deployDaemon(machine, bundle, context);
+    return { value, cached: false, detail: `slowdown ${value.slowdown.toFixed(1)}` };
   });
   return stack.use(guest);
+}
+
+export function bootMachine(
+  { prepared, parts, append, out }: StartOptions,
+  name: string,
+  context: PartContext,
+): Promise<Machine> {
+  const { kernel, rootfs, accelerator } = prepared;
+  const stage = { stage: 'boot', title: `${kernel.release} (${accelerator})` } as const;
+  return runStage(context.emit, stage, async () => {
+    const value = await parts.bootMachine({ name, kernel, rootfs, accelerator, append, out }, context);
+    return { value, cached: false, detail: `${kernel.release}, ${accelerator}` };
+  });
 }

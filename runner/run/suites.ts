@@ -18,7 +18,6 @@ export interface SuitesOptions {
   readonly ledger: TestLedger;
   readonly emit: Emit;
   readonly signal: AbortSignal;
-  readonly onSpawn?: ((processGroup: number) => void) | undefined;
 }
 
 /**
@@ -47,7 +46,7 @@ export async function runSelectedTests(options: SuitesOptions): Promise<void> {
 }
 
 async function pass(options: SuitesOptions, { files, match }: Selection): Promise<void> {
-  const { projectDir, out, socketPath, ledger, signal, onSpawn } = options;
+  const { projectDir, out, socketPath, ledger, signal } = options;
   await runAva({
     projectDir,
     files,
@@ -56,7 +55,6 @@ async function pass(options: SuitesOptions, { files, match }: Selection): Promis
     env: { [LEASE_SOCKET_ENV]: socketPath },
     onEvent: ledger.onAva,
     signal,
-    onSpawn,
   });
 }
 
