@@ -134,20 +134,30 @@ async function build(plan: Plan, context: KernelContext): Promise<StoredImage> {
   const tree = await runStage(emit, { stage: 'config', title: configTitle(plan), log: configLog }, () =>
     noticeFullDisk(cacheDir('build'), async () => {
       const value = await openBuildTree(treeKey, plan.source, patched, signal);
+      if (await value.isConfigured()) return { value, cached: true };
       const symbols = await value.building(() =>
         configure(plan.wishes, plan.blame, options(value, configLog)),
       );
+      await value.recordConfig();
       return { value, cached: false, detail: `${symbols} symbols built in` };
     }),
   );
   if (patched !== undefined && request.keep !== true) await rm(patched.dir, { recursive: true, force: true });
   const log = join(context.out, `build-${request.role}.log`);
   return await runStage(emit, { stage: 'build', title: 'kernel', log }, async () => {
-    const built = await tree.building(() => buildKernel(tree, plan.blame, emit, options(tree, log)));
+    const built = await tree.building(() =>
+      buildKernel(withEstimate(tree, request.profile), plan.blame, emit, options(tree, log)),
+    );
     if (tree.fresh) await tree.recordSteps(built.steps);
     const value = await storeImage(plan.key, built);
     return { value, cached: false, detail: `${built.release}, ${built.steps} objects` };
   });
+}
+
+/** Until a tree has counted its own steps, the profile's figure stands in. */
+function withEstimate(tree: BuildTree, profile: Profile): BuildTree {
+  if (!tree.fresh) return tree;
+  return { ...tree, expectedSteps: tree.expectedSteps ?? profile.buildSteps };
 }
 
 async function applyStage(plan: Plan, context: KernelContext): Promise<PatchedFiles | undefined> {

@@ -39,6 +39,8 @@ const Profile = z.strictObject({
   abi: z.enum(['backing-id', 'fd']),
   /** Numbers of the kernel ABI that differ between generations; suites read them through the runner. */
   kernelFeatures: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
+  /** Compile and link steps of a build from nothing: the first build's progress is measured against it. */
+  buildSteps: z.int().positive().optional(),
   /** Tests that are known to fail on this kernel, with the reason. */
   expectations: z.array(
     z.strictObject({

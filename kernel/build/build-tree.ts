@@ -13,9 +13,10 @@ import {
 } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import { exec, execOrFail } from '#runner/lib/exec.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
+import { sha256OfFile } from '../cache/sha256.ts';
+import { execGuarded, execGuardedOrFail } from '../guarded.ts';
 import { throwIfInterrupted } from '../interruption.ts';
 import type { PatchedFiles } from '../series/apply.ts';
 import type { SourceTree } from '../source/source-tree.ts';
@@ -30,6 +31,8 @@ const State = z.strictObject({
   touched: z.array(z.string()),
   /** make is at work, or was when its run died: objects may be half written. */
   building: z.boolean(),
+  /** sha256 of the .config that was made of exactly these Kconfig files; `null` when it must be made anew. */
+  configured: z.string().nullable(),
   /** Compile and link steps of the last complete build from nothing. */
   steps: z.number().optional(),
 });
@@ -50,6 +53,9 @@ export interface BuildTree {
   /** Runs make in between: until it has returned the objects count as half written. */
   building<T>(work: () => Promise<T>): Promise<T>;
   recordSteps(steps: number): Promise<void>;
+  /** The .config is the one that `recordConfig` saw, and nothing that it depends on has changed since. */
+  isConfigured(): Promise<boolean>;
+  recordConfig(): Promise<void>;
 }
 
 /** Brings the build tree `key` to `source` with `patched` over it. */
@@ -66,23 +72,29 @@ export async function openBuildTree(
   if (state === undefined) {
     await rm(dir, { recursive: true, force: true });
     await linkTree(source.dir, tree, signal);
-    state = { sourceId: source.id, touched: [], building: false };
+    state = { sourceId: source.id, touched: [], building: false, configured: null };
   }
   if (state.building) await rm(objects, { recursive: true, force: true });
   const wanted = (file: string): string =>
     patched?.files.includes(file) === true ? join(patched.dir, file) : join(source.dir, file);
-  const candidates =
-    state.sourceId === source.id
-      ? new Set([...state.touched, ...(patched?.files ?? [])])
-      : new Set([...(await filesOf(tree)), ...(await filesOf(source.dir)), ...(patched?.files ?? [])]);
   const sameSource = state.sourceId === source.id;
-  const unsettled = sameSource ? [...candidates] : [];
-  await writeState(dir, { ...state, sourceId: sameSource ? source.id : null, touched: unsettled });
+  const series = patched?.files ?? [];
+  const candidates = sameSource
+    ? new Set([...state.touched, ...series])
+    : new Set([...(await filesOf(tree)), ...(await filesOf(source.dir)), ...series]);
+  const configured = [...candidates].some(isConfigInput) ? null : state.configured;
+  // Whoever finds this state after a crash knows what may be half done.
+  await writeState(dir, {
+    ...state,
+    sourceId: sameSource ? source.id : null,
+    touched: sameSource ? [...candidates] : [],
+    configured,
+  });
   for (const file of candidates) {
     throwIfInterrupted(signal);
     await bringTo(join(tree, file), wanted(file));
   }
-  state = { ...state, sourceId: source.id, touched: [...(patched?.files ?? [])], building: false };
+  state = { ...state, sourceId: source.id, touched: [...series], building: false, configured };
   await writeState(dir, state);
   await mkdir(objects, { recursive: true });
   const fresh = (await readdir(objects)).length === 0;
@@ -114,11 +126,27 @@ function buildTree(
         throw error;
       }
     },
+    async isConfigured() {
+      return state.configured !== null && state.configured === (await sumOf(join(paths.objects, '.config')));
+    },
+    async recordConfig() {
+      state = { ...state, configured: (await sumOf(join(paths.objects, '.config'))) ?? null };
+      await writeState(dir, state);
+    },
     async recordSteps(steps) {
       state = { ...state, steps };
       await writeState(dir, state);
     },
   };
+}
+
+/** Files that can change what `make tinyconfig olddefconfig` writes; for the same compiler nothing else can. */
+function isConfigInput(file: string): boolean {
+  return /(?:^|\/)(?:Kconfig|Makefile|Kbuild)[^/]*$|\.config$|defconfig$|^scripts\//u.test(file);
+}
+
+async function sumOf(path: string): Promise<string | undefined> {
+  return sha256OfFile(path).catch(() => undefined);
 }
 
 /** After an error in the source make has returned by itself, and removed what it could not finish. */
@@ -130,13 +158,13 @@ function leftWholeObjects(error: unknown): boolean {
 async function linkTree(from: string, to: string, signal: AbortSignal): Promise<void> {
   await mkdir(dirname(to), { recursive: true });
   const unfinished = `${to}.unfinished`;
-  const linked = await exec('cp', ['--archive', '--link', '--', from, unfinished], {
+  const linked = await execGuarded('cp', ['--archive', '--link', '--', from, unfinished], {
     signal,
     env: { LC_ALL: 'C' },
   });
   if (linked.exitCode !== 0) {
     await rm(unfinished, { recursive: true, force: true });
-    await execOrFail('cp', ['--archive', '--reflink=auto', '--', from, unfinished], {
+    await execGuardedOrFail('cp', ['--archive', '--reflink=auto', '--', from, unfinished], {
       signal,
       env: { LC_ALL: 'C' },
     });

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
-import { exec, type ExecResult } from '#runner/lib/exec.ts';
+import type { ExecResult } from '#runner/lib/exec.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
+import { execGuarded } from '../guarded.ts';
 import type { Toolchain } from './compiler.ts';
 
 /** Fixed, so that the same input gives the same image: Documentation/kbuild/reproducible-builds.rst. */
@@ -34,14 +35,6 @@ const cleared = [
   'W',
 ].flatMap((name) => ['-u', name]);
 
-/**
- * Ends the whole process group when this program dies, however it dies; make's children would go on for
- * minutes after a `kill -9`. The shell leads the group (`exec` starts it as a leader) and waits for TERM,
- * which the kernel sends it on its parent's death.
- */
-const guarded = ['setpriv', '--pdeathsig', 'TERM', 'bash', '-c'] as const;
-const guard = `trap 'trap - TERM; kill -KILL 0' TERM; "$@" & wait "$!"`;
-
 /** Variables of make's command line that decide what is built; in the cache key as they are. */
 export function makeVariables(toolchain: Toolchain): readonly string[] {
   return [
@@ -65,13 +58,10 @@ export interface MakeOptions {
 export async function make(targets: readonly string[], options: MakeOptions): Promise<ExecResult> {
   const { toolchain } = options;
   const compilers = toolchain.ccache ? ['CC=ccache gcc', 'HOSTCC=ccache gcc'] : [];
-  return exec(
+  return execGuarded(
     'env',
     [
       ...cleared,
-      ...guarded,
-      guard,
-      'fusegate-make',
       'make',
       `--jobs=${availableParallelism()}`,
       '-C',

@@ -62,7 +62,7 @@ test('load: every input that is no series is refused with its own code', async (
   await put('outside/series', '../one.patch\n');
   await put('lost/series', 'gone.patch\n');
   await mkdir(join(dir, 'nothing'), { recursive: true });
-  const cases: readonly (readonly [string, string, string])[] = [
+  const cases: readonly (readonly [string, Failure['code'], Failure['blame']])[] = [
     [join(dir, 'not-there.mbox'), 'E_SERIES_NOT_FOUND', 'user'],
     ['v1..v2', 'E_SERIES_NOT_FOUND', 'user'],
     [await put('empty.mbox', ''), 'E_SERIES_EMPTY', 'series'],
@@ -74,8 +74,8 @@ test('load: every input that is no series is refused with its own code', async (
   ];
   for (const [spec, code, blame] of cases) {
     const failure = await t.throwsAsync(loadSeries(spec, undefined, signal), { instanceOf: Failure }, spec);
-    t.is(failure.code as string, code, spec);
-    t.is(failure.blame as string, blame, spec);
+    t.is(failure.code, code, spec);
+    t.is(failure.blame, blame, spec);
   }
 });
 

@@ -1,9 +1,10 @@
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { exec, execOrFail } from '#runner/lib/exec.ts';
+import { exec } from '#runner/lib/exec.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { noticeFullDisk } from '../cache/disk-full.ts';
+import { execGuardedOrFail } from '../guarded.ts';
 import { sha256OfFile, sha256OfParts } from '../cache/sha256.ts';
 import { downloadsDir, lockSource, storeSource } from './source-store.ts';
 import type { SourceContext, SourceTree } from './source-tree.ts';
@@ -66,7 +67,7 @@ async function download(name: string, context: SourceContext): Promise<Archive> 
   try {
     return await noticeFullDisk(temp, async () => {
       // The sandbox user _apt may not write below the user's cache; apt would warn and go on all the same.
-      await execOrFail('apt-get', ['--quiet=2', '-o', 'APT::Sandbox::User=root', 'download', name], {
+      await execGuardedOrFail('apt-get', ['--quiet=2', '-o', 'APT::Sandbox::User=root', 'download', name], {
         cwd: temp,
         signal: context.signal,
         env: { LC_ALL: 'C' },
@@ -95,7 +96,7 @@ async function unpackPackage(
     return;
   }
   const contents = join(into, '..', 'package');
-  await execOrFail('dpkg-deb', ['--extract', archive, contents], {
+  await execGuardedOrFail('dpkg-deb', ['--extract', archive, contents], {
     signal: context.signal,
     env: { LC_ALL: 'C' },
     code: 'E_SOURCE_UNPACK',

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { copyFile, lstat, mkdir, readdir, readFile, readlink, realpath, rm, symlink } from 'node:fs/promises';
 import { constants } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import { execOrFail } from '#runner/lib/exec.ts';
 import { sha256OfParts } from '../cache/sha256.ts';
+import { execGuardedOrFail } from '../guarded.ts';
 import { throwIfInterrupted } from '../interruption.ts';
 import { git, isGitTree, resolveObject } from './git.ts';
 import { kernelVersionOf } from './kernel-tree.ts';
@@ -32,6 +32,10 @@ export async function localSource(
   return { ...snapshot, label, lineage, own: true };
 }
 
+/** A commit's files, through git's own archive: no index and no working tree is touched. */
+const archive =
+  'git -c safe.directory="*" -c core.hooksPath=/dev/null -C "$1" archive --format=tar "$2" | tar -x -C "$3" --no-same-owner';
+
 type Snapshot = Pick<SourceTree, 'id' | 'dir' | 'cached'>;
 
 /** A commit, and on top of it what is changed in the working tree when no `ref` was named. */
@@ -47,20 +51,11 @@ async function gitSnapshot(path: string, ref: string | undefined, context: Sourc
     changed: changed.map((file, index) => `${contents[index] ?? ''} ${file}`),
   });
   const stored = await storeSource(id, async (into) => {
-    await execOrFail(
-      'bash',
-      [
-        '-o',
-        'pipefail',
-        '-c',
-        'git -c safe.directory="*" -c core.hooksPath=/dev/null -C "$1" archive --format=tar "$2" | tar -x -C "$3" --no-same-owner',
-        'bash',
-        path,
-        tree,
-        into,
-      ],
-      { signal, env: { LC_ALL: 'C', GIT_OPTIONAL_LOCKS: '0' }, code: 'E_SOURCE_UNPACK' },
-    );
+    await execGuardedOrFail('bash', ['-o', 'pipefail', '-c', archive, 'bash', path, tree, into], {
+      signal,
+      env: { LC_ALL: 'C', GIT_OPTIONAL_LOCKS: '0' },
+      code: 'E_SOURCE_UNPACK',
+    });
     for (const file of changed) await copyEntry(path, into, file);
   });
   return { id, ...stored };

@@ -1,8 +1,8 @@
-import { execOrFail } from '#runner/lib/exec.ts';
+import { execGuardedOrFail } from '../guarded.ts';
 
 /** Unpacks a kernel tarball, without its top directory. */
 export async function unpackTarball(archive: string, into: string, signal: AbortSignal): Promise<void> {
-  await execOrFail(
+  await execGuardedOrFail(
     'tar',
     ['--extract', '--file', archive, '--directory', into, '--strip-components=1', '--no-same-owner'],
     {

@@ -154,7 +154,7 @@ export interface Syscalls {
     value: FileLock;
   };
   mount: {
-    args: { source: string; target: string; type: string; flags?: Flags; data?: string };
+    args: { source: string; target: string; type: string; flags?: Flags; options?: string };
     value: number;
   };
   umount2: { args: { target: string; flags?: Flags }; value: number };

@@ -1,11 +1,11 @@
 import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { KernelImage } from '#kernel/kernel-image.ts';
 import { writeMachineInitramfs } from '#rootfs/image/initramfs.ts';
 import type { RootfsImage } from '#rootfs/image/rootfs-image.ts';
 import type { Emit } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
+import { plainTemporaryDirectory } from '#runner/lib/reaper.ts';
 import { checkBootable } from './bootable.ts';
 import { ConsoleLog, readConsole } from './console-log.ts';
 import { freePort } from './free-port.ts';
@@ -185,15 +185,6 @@ async function prepare(
     append: options.append ?? [],
     files,
   };
-}
-
-/**
- * virtme-ng puts paths into a shell command, QEMU splits them at commas, and a socket's path has to be short:
- * a temporary directory that is not plain is passed over.
- */
-function plainTemporaryDirectory(): string {
-  const configured = tmpdir();
-  return /^[\w./-]{1,60}$/.test(configured) ? configured : '/tmp';
 }
 
 async function waitForSshd(watch: MachineWatch, timeouts: Timeouts, signal: AbortSignal): Promise<void> {

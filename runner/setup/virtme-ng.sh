@@ -4,13 +4,36 @@
 # shellcheck disable=SC2154
 
 virtme_ng_dir=$cache/tools/virtme-ng
-# The oldest suite of Debian that has it. It is one package of Python, the same for every architecture.
-virtme_ng_suite=trixie
+# As OLDEST in runner/machine/virtme.ts has it.
+virtme_ng_oldest=1.33
 
-virtme_ng_present() { has vng || [[ -x $virtme_ng_dir/usr/bin/vng ]]; }
+# Starting Python to ask for the version costs more than everything else here, so the answer is kept for as
+# long as the program is the same file.
+virtme_ng_present() {
+  [[ ! -x $virtme_ng_dir/usr/bin/vng ]] || return 0
+  local program known
+  program=$(command -v vng) || return 1
+  known="$program $(stat -L -c '%Y %s' "$program")"
+  [[ ! -f $cache/setup/vng || $(<"$cache/setup/vng") != "$known" ]] || return 0
+  new_enough "$(vng --version 2>/dev/null | grep -oE '[0-9]+(\.[0-9]+)+' | head -n1)" || return 1
+  mkdir -p "$cache/setup" && echo "$known" >"$cache/setup/vng"
+}
+
+new_enough() {
+  [[ -n $1 && $(printf '%s\n' "$virtme_ng_oldest" "$1" | sort -V | head -n1) == "$virtme_ng_oldest" ]]
+}
 
 virtme_ng_in_distribution() {
-  has apt-cache && apt-cache policy virtme-ng 2>/dev/null | grep -qE '^ *Candidate: [0-9]'
+  has apt-cache && new_enough "$(apt-cache policy virtme-ng 2>/dev/null | sed -nE 's/^ *Candidate: ([0-9].*)/\1/p')"
+}
+
+# The oldest suite with a virtme-ng that is new enough, and its component. It is one package of Python, the
+# same for every architecture.
+virtme_ng_suite() {
+  case $1 in
+    ubuntu) echo resolute universe ;;
+    *) echo trixie main ;;
+  esac
 }
 
 # Where this machine's apt gets the main component of release $1 from, security and updates aside:
@@ -30,17 +53,18 @@ apt_keyring() {
 # Downloads and unpacks the package with an apt of its own directories: the machine's is not changed,
 # signatures are verified as ever.
 unpack_virtme_ng() {
-  local release mirror sources keyring work log=$cache/setup/virtme-ng.log
+  local distribution release mirror sources suite component keyring work log=$cache/setup/virtme-ng.log
   # shellcheck disable=SC1091
-  release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+  read -r distribution release < <(. /etc/os-release && echo "${ID:-} ${VERSION_CODENAME:-}")
+  read -r suite component < <(virtme_ng_suite "$distribution")
   has apt-get || die E_NO_APT 'virtme-ng is missing and there is no apt to fetch it' 'install virtme-ng so that vng is in PATH'
   read -r mirror sources < <(apt_mirror "$release") ||
     die E_APT_FAILED "apt has no mirror for $release main" 'see apt-get indextargets, or install virtme-ng so that vng is in PATH'
   keyring=$(apt_keyring "$sources")
-  say "unpacking virtme-ng of $virtme_ng_suite from this machine's own mirror"
+  say "unpacking virtme-ng of $suite from this machine's own mirror"
   work=$(mktemp -d "$cache/setup/virtme-ng.XXXXXX")
   mkdir -p "$work"/{lists,archives,tree}
-  printf 'deb %s%s %s main\n' "${keyring:+[signed-by=$keyring] }" "$mirror" "$virtme_ng_suite" >"$work/sources.list"
+  printf 'deb %s%s %s %s\n' "${keyring:+[signed-by=$keyring] }" "$mirror" "$suite" "$component" >"$work/sources.list"
   local own=(-o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$work/lists"
     -o "Dir::Cache=$work" -o APT::Sandbox::User=root -o Acquire::Languages=none)
   if ! (cd "$work/archives" && apt-get "${own[@]}" update && apt-get "${own[@]}" download virtme-ng &&

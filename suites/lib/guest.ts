@@ -85,8 +85,8 @@ export class TestGuest {
     const client = await this.client();
     try {
       const target = await this.directory('area', request.type);
-      const { source, type, flags = '', data = '' } = request;
-      await client.mount({ source, target, type, flags, data });
+      const { source, type, flags = '', options = '' } = request;
+      await client.mount({ source, target, type, flags, options });
       return new StackedMount(client, target);
     } catch (error) {
       await client[Symbol.asyncDispose]();

@@ -14,7 +14,8 @@ export interface MountRequest {
   readonly source: string;
   readonly type: string;
   readonly flags?: string | undefined;
-  readonly data?: string | undefined;
+  /** As for `mount -o`. */
+  readonly options?: string | undefined;
 }
 
 /** A mount that a test made with mount(2). Disposing unmounts it. */
@@ -51,11 +52,11 @@ export function overlayRequest({ lower, upper, work, options }: OverlayOptions):
   if (upper !== undefined) parts.push(`upperdir=${upper}`);
   if (work !== undefined) parts.push(`workdir=${work}`);
   if (options !== undefined) parts.push(options);
-  return { source: 'overlay', type: 'overlay', data: parts.join(',') };
+  return { source: 'overlay', type: 'overlay', options: parts.join(',') };
 }
 
 /** The kernel finds the key by its signature in the caller's keyrings. */
 export function ecryptfsRequest(lower: string, signature: string): MountRequest {
-  const data = `ecryptfs_sig=${signature},ecryptfs_cipher=aes,ecryptfs_key_bytes=16`;
-  return { source: lower, type: 'ecryptfs', data };
+  const options = `ecryptfs_sig=${signature},ecryptfs_cipher=aes,ecryptfs_key_bytes=16`;
+  return { source: lower, type: 'ecryptfs', options };
 }

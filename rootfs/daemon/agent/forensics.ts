@@ -1,12 +1,17 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
-/** State, wait channel and kernel stack of every thread of a process: why it does not go on. */
+/** Wait channels of threads that have nothing to do. */
+const IDLE = /^(futex_|ep_poll|do_epoll|0$)/;
+
+/** State, wait channel and kernel stack of the threads of a process that wait for something in the kernel. */
 export function describeProcess(pid: number): string {
   const lines = [`process ${pid} ${readOr(`/proc/${pid}/comm`)} ${stateOf(pid)}`];
   for (const thread of threadsOf(pid)) {
     const base = `/proc/${pid}/task/${thread}`;
+    const wchan = readOr(`${base}/wchan`);
+    if (IDLE.test(wchan)) continue;
     const [syscall = ''] = readOr(`${base}/syscall`).split(' ');
-    lines.push(`  thread ${thread} wchan ${readOr(`${base}/wchan`)} syscall ${syscall}`);
+    lines.push(`  thread ${thread} wchan ${wchan} syscall ${syscall}`);
     for (const frame of readOr(`${base}/stack`).split('\n').filter(Boolean)) lines.push(`    ${frame}`);
   }
   return lines.join('\n');

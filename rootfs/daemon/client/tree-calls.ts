@@ -70,9 +70,9 @@ export const treeCalls = {
     return mapValue(result, (length) => bytes.toString('utf8', 0, length).split('\0').filter(Boolean));
   },
   removexattr: ({ path, name }) => syscall('removexattr', cString(path), cString(name)),
-  mount: ({ source, target, type, flags, data }) => {
+  mount: ({ source, target, type, flags, options }) => {
     const strings = [cString(source), cString(target), cString(type)] as const;
-    return syscall('mount', ...strings, flagBits(flags), data === undefined ? null : cString(data));
+    return syscall('mount', ...strings, flagBits(flags), options === undefined ? null : cString(options));
   },
   umount2: ({ target, flags }) => syscall('umount2', cString(target), flagBits(flags)),
 } satisfies Partial<CallTable>;

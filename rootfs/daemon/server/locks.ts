@@ -16,31 +16,32 @@ interface Held {
 
 /** POSIX and flock locks that the kernel has handed to the server (POSIX_LOCKS, FLOCK_LOCKS). */
 export class LockTable {
-  readonly #byNode = new Map<number, Held[]>();
+  /** Keyed by node and family: POSIX and flock locks do not see each other. */
+  readonly #bySpace = new Map<string, Held[]>();
   #waiters: { readonly unique: number; readonly wake: () => void }[] = [];
   readonly #interrupted = new Set<number>();
 
   getlk(request: Request): Uint8Array {
     const wanted = wantedOf(request);
-    const conflict = this.#conflict(request.nodeid, wanted);
+    const conflict = this.#conflict(spaceOf(request), wanted);
     if (conflict === undefined) return struct('lk', { ...wanted, type: F_UNLCK, pid: 0 });
     return struct('lk', { start: conflict.start, end: conflict.end, type: conflict.type, pid: conflict.pid });
   }
 
   setlk(request: Request): Uint8Array {
     const wanted = wantedOf(request);
-    if (this.#conflict(request.nodeid, wanted) !== undefined) throw new SystemError('lock', 'EAGAIN');
-    this.#apply(request.nodeid, wanted);
+    if (this.#conflict(spaceOf(request), wanted) !== undefined) throw new SystemError('lock', 'EAGAIN');
+    this.#apply(spaceOf(request), wanted);
     return NOTHING;
   }
 
   async setlkw(request: Request): Promise<Uint8Array> {
     const wanted = wantedOf(request);
-    while (this.#conflict(request.nodeid, wanted) !== undefined) {
+    while (this.#conflict(spaceOf(request), wanted) !== undefined) {
       await new Promise<void>((wake) => this.#waiters.push({ unique: request.unique, wake }));
       if (this.#interrupted.delete(request.unique)) throw new SystemError('lock', 'EINTR');
     }
-    this.#apply(request.nodeid, wanted);
+    this.#apply(spaceOf(request), wanted);
     return NOTHING;
   }
 
@@ -53,28 +54,27 @@ export class LockTable {
 
   /** FLUSH and RELEASE carry the owner whose locks end. */
   dropOwner(nodeid: number, owner: string): void {
-    const held = this.#byNode.get(nodeid);
-    if (held === undefined) return;
-    this.#byNode.set(
-      nodeid,
-      held.filter((lock) => lock.owner !== owner),
-    );
+    for (const space of [posixSpace(nodeid), flockSpace(nodeid)]) {
+      const held = this.#bySpace.get(space) ?? [];
+      const kept = held.filter((lock) => lock.owner !== owner);
+      this.#bySpace.set(space, kept);
+    }
     this.#wakeAll();
   }
 
-  #conflict(nodeid: number, wanted: Held): Held | undefined {
+  #conflict(space: string, wanted: Held): Held | undefined {
     if (wanted.type === F_UNLCK) return undefined;
-    return this.#byNode.get(nodeid)?.find((lock) => {
+    return this.#bySpace.get(space)?.find((lock) => {
       const shared = lock.type === F_RDLCK && wanted.type === F_RDLCK;
       return lock.owner !== wanted.owner && !shared && overlaps(lock, wanted);
     });
   }
 
-  #apply(nodeid: number, wanted: Held): void {
-    const kept = (this.#byNode.get(nodeid) ?? []).flatMap((lock) =>
+  #apply(space: string, wanted: Held): void {
+    const kept = (this.#bySpace.get(space) ?? []).flatMap((lock) =>
       lock.owner === wanted.owner && overlaps(lock, wanted) ? cutOut(lock, wanted) : [lock],
     );
-    this.#byNode.set(nodeid, wanted.type === F_UNLCK ? kept : [...kept, wanted]);
+    this.#bySpace.set(space, wanted.type === F_UNLCK ? kept : [...kept, wanted]);
     this.#wakeAll();
   }
 
@@ -83,6 +83,21 @@ export class LockTable {
     this.#waiters = [];
     for (const { wake } of waiters) wake();
   }
+}
+
+const FUSE_LK_FLOCK = 1;
+
+function spaceOf(request: Request): string {
+  const flock = (numberField(request, 'lk_flags') & FUSE_LK_FLOCK) !== 0;
+  return flock ? flockSpace(request.nodeid) : posixSpace(request.nodeid);
+}
+
+function posixSpace(nodeid: number): string {
+  return `posix ${nodeid}`;
+}
+
+function flockSpace(nodeid: number): string {
+  return `flock ${nodeid}`;
 }
 
 function wantedOf(request: Request): Held {
