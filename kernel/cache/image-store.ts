@@ -1,4 +1,4 @@
-import { copyFile, mkdir, mkdtemp, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { cacheDir } from '#runner/lib/paths.ts';
@@ -68,7 +68,10 @@ export async function storeImage(key: string, built: BuiltKernel): Promise<Store
   const dir = imageDir(key);
   await mkdir(dirname(dir), { recursive: true });
   return noticeFullDisk(dir, async () => {
-    const unfinished = await mkdtemp(join(dirname(dir), 'unfinished-'));
+    // Named for the key, so that the next run finds what a killed one left.
+    const unfinished = join(dirname(dir), `unfinished-${key}`);
+    await rm(unfinished, { recursive: true, force: true });
+    await mkdir(unfinished);
     try {
       await copyFile(built.bzImage, join(unfinished, 'bzImage'));
       await copyFile(built.config, join(unfinished, 'config'));

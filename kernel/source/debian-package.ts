@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { exec } from '#runner/lib/exec.ts';
 import { Failure } from '#runner/lib/failure.ts';
@@ -61,9 +61,10 @@ async function downloaded(name: string): Promise<Archive | undefined> {
 }
 
 async function download(name: string, context: SourceContext): Promise<Archive> {
-  await mkdir(downloadsDir(), { recursive: true });
+  const temp = join(downloadsDir(), `unfinished-${name}`);
+  await rm(temp, { recursive: true, force: true });
+  await mkdir(temp, { recursive: true });
   context.emit({ type: 'note', text: `downloading ${name} through apt (about 150 MB, once)` });
-  const temp = await mkdtemp(join(downloadsDir(), 'unfinished-'));
   try {
     return await noticeFullDisk(temp, async () => {
       // The sandbox user _apt may not write below the user's cache; apt would warn and go on all the same.
