@@ -25,10 +25,10 @@ export async function main(args: readonly string[]): Promise<void> {
 
 async function execute(args: readonly string[]): Promise<number> {
   let exitCode: number = ExitCode.passed;
-  const program = makeProgram((code) => {
-    exitCode = code;
-  });
   try {
+    const program = makeProgram((code) => {
+      exitCode = code;
+    });
     if (args.length === 0) {
       program.outputHelp();
       return ExitCode.usage;
@@ -60,7 +60,6 @@ function makeProgram(ends: Ends): Command {
   addBootCommand(program, ends);
   addShellCommand(program, ends);
   addReportCommand(program, ends);
-  for (const command of program.commands) command.copyInheritedSettings(program);
   return program;
 }
 

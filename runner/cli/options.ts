@@ -15,7 +15,10 @@ export function addKernelOptions(command: Command): Command {
     .option('--kernel <file>', 'a ready bzImage: nothing is built')
     .option('--config <fragment>', 'config fragment on top of the profile; may be repeated', collect)
     .option('--out <dir>', 'directory for results (default: out/<time>-<profile>)')
-    .option('--keep', 'keep what is otherwise removed: the patched worktree, logs of tests that passed');
+    .option(
+      '--keep',
+      'keep what is otherwise removed: the patched worktree, logs of tests that passed, the machine of `boot`',
+    );
 }
 
 /** What decides the machine. */

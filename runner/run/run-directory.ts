@@ -1,4 +1,4 @@
-import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { Failure } from '#runner/lib/failure.ts';
 import type { Report } from '#runner/report/report.ts';
@@ -11,7 +11,7 @@ import type { Report } from '#runner/report/report.ts';
  */
 export async function openRunDirectory(out: string, latest: string | null): Promise<void> {
   try {
-    await mkdir(out, { recursive: true });
+    await makeDirectory(out);
     await rm(join(out, 'report.json'), { force: true });
     await rm(join(out, 'tests'), { recursive: true, force: true });
     if (latest !== null) await pointAt(latest, out);
@@ -38,6 +38,13 @@ export async function writeReport(out: string, report: Report): Promise<string> 
     });
   }
   return path;
+}
+
+/** As `mkdir -p`. Node's own never comes back where the parent is there and refuses with ENOENT (/proc). */
+async function makeDirectory(dir: string): Promise<void> {
+  if ((await stat(dir).catch(() => undefined))?.isDirectory() === true) return;
+  if (dirname(dir) !== dir) await makeDirectory(dirname(dir));
+  await mkdir(dir);
 }
 
 async function pointAt(link: string, target: string): Promise<void> {

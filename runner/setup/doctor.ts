@@ -135,7 +135,7 @@ async function diagnoseAccelerator({ probeAccelerator }: Instruments): Promise<D
     const { accelerator, reason } = await probeAccelerator();
     return accelerator === 'kvm'
       ? { ...common, state: 'ok', detail: 'KVM ran guest code' }
-      : { ...common, state: 'warning', detail: `emulation (TCG), about ten times slower: ${reason}` };
+      : { ...common, state: 'warning', detail: `emulation (TCG), which is slow: ${reason}` };
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     return { ...common, state: 'missing', detail: error.message, remedy: error.hint };
