@@ -163,6 +163,11 @@ export class TestGuest {
     return stdout.split('\n').some((line) => line.split('\t').at(-1) === type);
   }
 
+  /** Ends the test as skipped when this generation of the interface does not have what the test is about. */
+  needs(has: boolean, what: string): void {
+    if (!has) this.skip(`this generation has no ${what}`);
+  }
+
   /** Ends the test as skipped: say what is missing. */
   skip(reason: string): never {
     throw new SkipTest(reason);
