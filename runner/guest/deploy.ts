@@ -59,6 +59,11 @@ export async function deployDaemon(
   const limits = scale(context.timeouts ?? TIMEOUTS, factor);
   await using stack = new AsyncDisposableStack();
   const orLost = <T>(work: Promise<T>): Promise<T> => explainLoss(machine, work, limits.newsMs);
+  const interrupted = Promise.withResolvers<never>();
+  interrupted.promise.catch(() => undefined);
+  const interrupt = (): void => interrupted.reject(context.signal.reason);
+  context.signal.addEventListener('abort', interrupt, { once: true });
+  stack.defer(() => context.signal.removeEventListener('abort', interrupt));
 
   const ssh = stack.use(
     await orLost(
@@ -69,7 +74,9 @@ export async function deployDaemon(
       }),
     ),
   );
-  const rpc = await orLost(startAgent(ssh, bundle.path, context.command ?? defaultCommand));
+  const rpc = await orLost(
+    Promise.race([startAgent(ssh, bundle.path, context.command ?? defaultCommand), interrupted.promise]),
+  );
   stack.defer(() => rpc.close(new Failure('E_AGENT_GONE', 'infra', 'the guest has been given back')));
   const options = { signal: context.signal, timeoutMs: limits.helloMs };
   const hello = Hello.safeParse(await orLost(rpc.call('hello', {}, options)));
