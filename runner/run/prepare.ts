@@ -3,6 +3,7 @@ import type { KernelImage } from '#kernel/kernel-image.ts';
 import type { Profile } from '#kernel/profile.ts';
 import type { RootfsImage } from '#rootfs/image/rootfs-image.ts';
 import type { Config } from '#runner/config/config.ts';
+import { Failure } from '#runner/lib/failure.ts';
 import type { Accelerator } from '#runner/machine/machine.ts';
 import type { DaemonBundle, PartContext, RunParts } from './parts.ts';
 
@@ -49,7 +50,9 @@ export async function prepareAll(
   const guarded = <T>(work: Promise<T>): Promise<T> =>
     work.catch((error: unknown) => {
       first ??= { error };
-      others.abort(error);
+      others.abort(
+        new Failure('E_INTERRUPTED', 'interrupted', 'stopped: another stage failed', { cause: error }),
+      );
       throw error;
     });
   const kernelImage = guarded(prepareKernel(config, profile, parts, context));
