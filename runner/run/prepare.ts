@@ -68,14 +68,14 @@ export async function prepareAll(
   return { kernel, rootfs, accelerator, bundle };
 }
 
-/** Before the kernel is built an impossible wish is refused; with the kernel the wish is proved. */
+/** Before the kernel is built missing tools and an impossible wish are refused; with it the wish is proved. */
 async function findAccelerator(
   { accelerator: wanted }: Config,
   kernelImage: Promise<KernelImage>,
   parts: RunParts,
   { emit, signal }: PartContext,
 ): Promise<Accelerator> {
-  if (wanted === 'kvm') await parts.probeAccelerator(wanted, { signal });
+  await parts.probeAccelerator(wanted === 'kvm' ? 'kvm' : 'tcg', { signal });
   const { bzImage } = await kernelImage;
   const { accelerator, reason } = await parts.probeAccelerator(wanted, { signal, bzImage });
   if (wanted === 'auto') emit({ type: 'note', text: `accelerator ${accelerator}: ${reason}` });

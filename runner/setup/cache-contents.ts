@@ -12,10 +12,15 @@ export async function diagnoseCache(): Promise<readonly Diagnosis[]> {
     return [{ ...common, state: 'ok', detail: `${cacheDir()} is empty: the first run builds everything` }];
   }
   const sizes = await Promise.all(
-    areas.map(async (area) => `${area} ${mebibytes(await kibibytesOf(cacheDir(area)))}`),
+    areas.map(async (area) => ({ area, size: await kibibytesOf(cacheDir(area)) })),
   );
+  const large = sizes.filter(({ size }) => size >= 1024);
   return [
-    { ...common, state: 'ok', detail: `${cacheDir()}: ${sizes.join(', ')}` },
+    {
+      ...common,
+      state: 'ok',
+      detail: `${cacheDir()}: ${large.map(({ area, size }) => `${area} ${mebibytes(size)}`).join(', ')}`,
+    },
     ...(await diagnoseRuns()),
   ];
 }
