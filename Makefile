@@ -1,0 +1,51 @@
+# The door people use. Every target only sets up what is missing and calls the program; all logic is there.
+#   make test SERIES=~/v13.mbox MATCH='*append*' ARGS='--jobs 2 --keep'
+# GNU make itself ends with 2 whenever a recipe fails and prints the recipe's own exit code as "Error N";
+# scripts that need that code call `npx fusegate` instead.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup test check gate shell bench report doctor clean
+
+# Taken as they were typed (no expansion of `$`), and handed over through the environment, never through
+# the text of a recipe: spaces, quotes and dollars in a value are just characters.
+OPTIONS := PROFILE SERIES SUITE MATCH ACCEL OUT TREE KERNEL BASE JOBS ARGS
+$(foreach option,$(OPTIONS),$(eval override $(option) := $$(value $(option))))
+export $(OPTIONS)
+
+FUSEGATE := @exec runner/setup/fusegate.sh
+
+help: ## what can be made, and with which variables
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@echo
+	@echo '  Variables, each optional: $(OPTIONS)'
+	@echo '  Example: make test SERIES=~/v13.mbox SUITE=passthrough-io ACCEL=tcg'
+
+setup: ## install everything that make test needs, and nothing else
+	@exec runner/setup/bootstrap.sh test
+
+test: ## build the kernel with its series, boot it, run the suites, write the report
+	$(FUSEGATE) test run
+
+check: ## the project's own tests: no kernel is built
+	@runner/setup/bootstrap.sh check
+	@PATH="$$PWD/node_modules/.bin:$$PATH" exec node runner/check/main.ts
+
+gate: ## build, boot and test after every patch of SERIES=
+	$(FUSEGATE) test gate
+
+shell: ## a shell in the guest
+	$(FUSEGATE) test shell
+
+bench: ## measure build, boot and deploy against the stock tools
+	$(FUSEGATE) test bench
+
+report: ## show the last report again
+	$(FUSEGATE) node report
+
+doctor: ## what is there, what is missing, and the command that mends it
+	$(FUSEGATE) node doctor
+
+clean: ## remove left-overs of dead runs, caches and results
+	$(FUSEGATE) node clean

@@ -1,0 +1,29 @@
+import { writeFile } from 'node:fs/promises';
+import test from 'ava';
+import { Failure } from '#runner/lib/failure.ts';
+import { noticeFullDisk } from './disk-full.ts';
+
+test('disk: a full one is told from any other error, with path and bytes free', async (t) => {
+  const failure = await t.throwsAsync(
+    noticeFullDisk('/tmp/no/such/dir', () => writeFile('/dev/full', 'x')),
+    { instanceOf: Failure },
+  );
+  t.is(failure.code, 'E_DISK_FULL');
+  t.is(failure.blame, 'infra');
+  t.regex(failure.message, /\/tmp\/no\/such\/dir \(\d+ bytes free\)/);
+});
+
+test('disk: a tool’s word for it counts, other errors pass', async (t) => {
+  const said = new Failure(
+    'E_TOOL_FAILED',
+    'infra',
+    'tar exited 2: tar: x: Cannot write: No space left on device',
+  );
+  const failure = await t.throwsAsync(
+    noticeFullDisk('/tmp', () => Promise.reject(said)),
+    { instanceOf: Failure },
+  );
+  t.is(failure.code, 'E_DISK_FULL');
+  const other = new Error('other');
+  t.is(await t.throwsAsync(noticeFullDisk('/tmp', () => Promise.reject(other))), other);
+});

@@ -1,0 +1,82 @@
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Failure } from '#runner/lib/failure.ts';
+import { git, resolveObject } from '../source/git.ts';
+import type { LoadedSeries } from './load-series.ts';
+import { parseMbox } from './mbox.ts';
+import { printable } from './printable.ts';
+
+/** `A..B`, as git writes a range; `A...B` has no single start. */
+export function isRange(spec: string): boolean {
+  return /^[^\s.-][^\s]*?\.\.(?!\.)[^\s]*$/u.test(spec) && !spec.includes('...');
+}
+
+/** The commits of `A..B` as a series, and the commit that they start from. */
+export async function rangeSeries(tree: string, range: string, signal: AbortSignal): Promise<LoadedSeries> {
+  const [from = '', to = ''] = range.split('..');
+  const start = await resolveObject(tree, `${from}^{commit}`, signal);
+  const end = await resolveObject(tree, `${to === '' ? 'HEAD' : to}^{commit}`, signal);
+  const merge = await git(tree, ['merge-base', start, end], { signal });
+  const base = merge.exitCode === 0 ? merge.stdout.trim() : start;
+  const mbox = await formatRange(tree, `${start}..${end}`, range, signal);
+  if (mbox.trim() === '') {
+    throw new Failure('E_SERIES_EMPTY', 'series', `the range ${printable(range)} has no commit`, {
+      hint: `\`git -C ${tree} log --oneline ${range}\` shows what git finds`,
+    });
+  }
+  return { series: parseMbox(mbox, printable(range)), base };
+}
+
+/** The range as an mbox, through files: a pipe would be decoded, and diffs are bytes. */
+async function formatRange(
+  tree: string,
+  commits: string,
+  range: string,
+  signal: AbortSignal,
+): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'fusegate-range-'));
+  try {
+    const made = await git(tree, [...formatPatch, '--output-directory', dir, '--end-of-options', commits], {
+      signal,
+    });
+    if (made.exitCode !== 0) throw failed(tree, range, made.stderr);
+    const files = (await readdir(dir)).toSorted();
+    const texts = await Promise.all(files.map((file) => readFile(join(dir, file), 'latin1')));
+    return texts.join('\n');
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
+/** Options that pin what the user's configuration could change. */
+const formatPatch = [
+  '-c',
+  'format.attach=false',
+  '-c',
+  'format.thread=false',
+  '-c',
+  'format.subjectPrefix=PATCH',
+  '-c',
+  'diff.noprefix=false',
+  '-c',
+  'diff.mnemonicPrefix=false',
+  'format-patch',
+  '--numbered',
+  '--no-cover-letter',
+  '--no-signature',
+  '--no-base',
+  '--no-ext-diff',
+  '--no-textconv',
+  '--no-color',
+  '--binary',
+  '--full-index',
+  '--src-prefix=a/',
+  '--dst-prefix=b/',
+];
+
+function failed(tree: string, range: string, stderr: string): Failure {
+  return new Failure('E_GIT_REF', 'user', `git cannot list ${printable(range)} in ${tree}`, {
+    hint: printable(stderr),
+  });
+}

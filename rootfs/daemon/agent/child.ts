@@ -1,0 +1,89 @@
+import { spawn, type ChildProcessByStdio } from 'node:child_process';
+import type { Readable, Writable } from 'node:stream';
+import type { ChildOptions, ExitRecord } from '../../protocol/calls.ts';
+import { RpcPeer, RpcRefusal } from '../../protocol/peer.ts';
+import { describeProcess } from './forensics.ts';
+
+export type Role = 'server' | 'client';
+
+/** Last bytes of a child's standard error that are kept to explain its end. */
+const COMPLAINT_BYTES = 4096;
+
+/** A process of this same bundle in another role, and the line to it. */
+export class Child {
+  readonly role: Role;
+  readonly pid: number;
+  readonly exited: Promise<ExitRecord>;
+  #alive = true;
+  readonly #process: ChildProcessByStdio<Writable, Readable, Readable>;
+  readonly #peer: RpcPeer;
+  #complaint = '';
+
+  constructor(role: Role, { launcher, env }: ChildOptions) {
+    this.role = role;
+    const daemon = [process.execPath, process.argv[1] ?? '', role];
+    const [program = process.execPath, ...args] = [...(launcher ?? []), ...daemon];
+    this.#process = spawn(program, args, {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      // A group of its own: what a launcher forks dies with it.
+      detached: true,
+      env: { ...process.env, UV_THREADPOOL_SIZE: '16', UV_USE_IO_URING: '0', ...env },
+    });
+    this.pid = this.#process.pid ?? -1;
+    this.#peer = new RpcPeer((frame) => this.#process.stdin.write(frame));
+    this.#process.stdout.on('data', (chunk: Buffer) => this.#peer.receive(chunk));
+    // Writing to a child that has just died is reported by its exit, not here.
+    this.#process.stdin.on('error', () => undefined);
+    this.#process.stderr.on('data', (chunk: Buffer) => {
+      this.#complaint = (this.#complaint + chunk.toString('utf8')).slice(-COMPLAINT_BYTES);
+    });
+    this.exited = new Promise((resolve) => {
+      this.#process.on('error', (error) => this.#gone({ code: null, signal: null }, error.message, resolve));
+      this.#process.on('close', (code, signal) => this.#gone({ code, signal }, '', resolve));
+    });
+  }
+
+  get alive(): boolean {
+    return this.#alive;
+  }
+
+  /**
+   * @throws RpcRefusal as the child refused; `child-gone` when it ended; `deadline`, with where the process
+   *   stands in the kernel, when the answer took too long. The answer may still come: nobody waits for it then.
+   */
+  async call(method: string, params: unknown, timeoutMs: number): Promise<unknown> {
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      const where = describeProcess(this.pid);
+      late.reject(
+        new RpcRefusal(
+          'deadline',
+          `${this.role} ${this.pid}: no answer to ${method} in ${timeoutMs} ms\n${where}`,
+        ),
+      );
+    }, timeoutMs);
+    try {
+      return await Promise.race([this.#peer.call(method, params), late.promise]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    if (!this.#alive || this.pid <= 0) return;
+    try {
+      process.kill(-this.pid, signal);
+    } catch {
+      // ESRCH: it ended in this moment; `exited` says how.
+    }
+  }
+
+  #gone(record: ExitRecord, why: string, resolve: (record: ExitRecord) => void): void {
+    this.#alive = false;
+    const how = record.signal === null ? `exited ${String(record.code)}` : `was ended by ${record.signal}`;
+    const said = [why, this.#complaint.trim()].filter(Boolean).join('; ');
+    const text = `${this.role} ${this.pid} ${how}${said === '' ? '' : `: ${said}`}`;
+    this.#peer.close(new RpcRefusal('child-gone', text));
+    resolve(record);
+  }
+}

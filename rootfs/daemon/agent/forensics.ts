@@ -1,0 +1,74 @@
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+
+/** Wait channels of threads that have nothing to do. */
+const IDLE = /^(futex_|ep_poll|do_epoll|0$)/;
+
+/** State, wait channel and kernel stack of the threads of a process that wait for something in the kernel. */
+export function describeProcess(pid: number): string {
+  const lines = [`process ${pid} ${readOr(`/proc/${pid}/comm`)} ${stateOf(pid)}`];
+  for (const thread of threadsOf(pid)) {
+    const base = `/proc/${pid}/task/${thread}`;
+    const wchan = readOr(`${base}/wchan`);
+    if (IDLE.test(wchan)) continue;
+    const [syscall = ''] = readOr(`${base}/syscall`).split(' ');
+    lines.push(`  thread ${thread} wchan ${wchan} syscall ${syscall}`);
+    for (const frame of readOr(`${base}/stack`).split('\n').filter(Boolean)) lines.push(`    ${frame}`);
+  }
+  return lines.join('\n');
+}
+
+/** `R`, `S`, `D`, `Z` … or `gone`. */
+export function stateOf(pid: number): string {
+  return /^State:\s+(\S)/m.exec(readOr(`/proc/${pid}/status`))?.[1] ?? 'gone';
+}
+
+/** Processes that have something open, mapped or as their directory below `path`. */
+export function whoUses(path: string): string[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((pid) => usesOf(pid, path));
+}
+
+function usesOf(pid: string, path: string): string[] {
+  const links = [`/proc/${pid}/cwd`, `/proc/${pid}/root`];
+  for (const fd of list(`/proc/${pid}/fd`)) links.push(`/proc/${pid}/fd/${fd}`);
+  const open = links.filter((link) => isBelow(target(link), path)).map((link) => `${link} → ${target(link)}`);
+  const mapped = readOr(`/proc/${pid}/maps`)
+    .split('\n')
+    .filter((line) => isBelow(line.slice(line.indexOf('/')), path))
+    .map((line) => `/proc/${pid}/maps → ${line.slice(line.indexOf('/'))}`);
+  return [...open, ...mapped];
+}
+
+function isBelow(candidate: string, path: string): boolean {
+  return candidate === path || candidate.startsWith(`${path}/`);
+}
+
+function target(link: string): string {
+  try {
+    return readlinkSync(link);
+  } catch {
+    return '';
+  }
+}
+
+function threadsOf(pid: number): string[] {
+  return list(`/proc/${pid}/task`);
+}
+
+function list(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}
+
+/** A process may end while it is looked at: then there is nothing to read. */
+function readOr(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trimEnd();
+  } catch {
+    return '';
+  }
+}

@@ -1,0 +1,115 @@
+import type { CallResult, Stat } from '../../protocol/syscalls.ts';
+import { viewOf } from '../sys/bytes.ts';
+import { flagBits } from '../sys/constants.ts';
+import { cString } from '../sys/memory.ts';
+import { statx } from '../sys/stat.ts';
+import { syscall } from '../sys/syscall.ts';
+import { AT_FDCWD, mapValue, type CallTable } from './call-table.ts';
+
+const NOFOLLOW = flagBits('AT_SYMLINK_NOFOLLOW');
+const XATTR_MAX_BYTES = 65_536;
+
+/** Calls that name files: the tree, attributes, extended attributes, mounts. */
+export const treeCalls = {
+  stat: ({ dirfd, path, flags }): Promise<CallResult<Stat>> => {
+    return statx(dirfd ?? AT_FDCWD, path, flagBits(flags));
+  },
+  lstat: ({ dirfd, path }) => statx(dirfd ?? AT_FDCWD, path, NOFOLLOW),
+  access: ({ dirfd, path, mode }) => {
+    return syscall('faccessat2', dirfd ?? AT_FDCWD, cString(path), flagBits(mode), 0);
+  },
+  statfs: async ({ path }) => {
+    const bytes = new Uint8Array(120);
+    return mapValue(await syscall('statfs', cString(path), bytes), () => {
+      const word = (index: number): number => Number(viewOf(bytes).getBigInt64(8 * index, true));
+      return { type: word(0), bsize: word(1), blocks: word(2), bfree: word(3) };
+    });
+  },
+  mkdir: ({ dirfd, path, mode }) => syscall('mkdirat', dirfd ?? AT_FDCWD, cString(path), mode ?? 0o755),
+  mknod: ({ dirfd, path, mode, major, minor }) => {
+    const device = ((major ?? 0) << 8) | (minor ?? 0);
+    return syscall('mknodat', dirfd ?? AT_FDCWD, cString(path), mode, device);
+  },
+  rmdir: ({ dirfd, path }) => {
+    return syscall('unlinkat', dirfd ?? AT_FDCWD, cString(path), flagBits('AT_REMOVEDIR'));
+  },
+  unlink: ({ dirfd, path }) => syscall('unlinkat', dirfd ?? AT_FDCWD, cString(path), 0),
+  rename: ({ from, to, flags }) => {
+    return syscall('renameat2', AT_FDCWD, cString(from), AT_FDCWD, cString(to), flagBits(flags));
+  },
+  link: ({ from, to, flags }) => {
+    return syscall('linkat', AT_FDCWD, cString(from), AT_FDCWD, cString(to), flagBits(flags));
+  },
+  linkFd: ({ fd, to }) => {
+    const source = cString(`/proc/self/fd/${fd}`);
+    return syscall('linkat', AT_FDCWD, source, AT_FDCWD, cString(to), flagBits('AT_SYMLINK_FOLLOW'));
+  },
+  symlink: ({ target, path }) => syscall('symlinkat', cString(target), AT_FDCWD, cString(path)),
+  readlink: async ({ dirfd, path }) => {
+    const bytes = Buffer.alloc(4096);
+    const result = await syscall('readlinkat', dirfd ?? AT_FDCWD, cString(path), bytes, bytes.length);
+    return mapValue(result, (length) => bytes.toString('utf8', 0, length));
+  },
+  readdir: ({ path }) => readDirectory(path),
+  chmod: ({ dirfd, path, mode }) => syscall('fchmodat', dirfd ?? AT_FDCWD, cString(path), mode),
+  chown: ({ dirfd, path, uid, gid }) => syscall('fchownat', dirfd ?? AT_FDCWD, cString(path), uid, gid, 0),
+  utimens: ({ dirfd, path, atimeNs, mtimeNs }) => {
+    return syscall('utimensat', dirfd ?? AT_FDCWD, cString(path), timePair(atimeNs, mtimeNs), 0);
+  },
+  getxattr: async ({ path, name, size }) => {
+    const bytes = new Uint8Array(size ?? XATTR_MAX_BYTES);
+    const result = await syscall('getxattr', cString(path), cString(name), bytes, bytes.length);
+    return mapValue(result, (length) => bytes.subarray(0, length));
+  },
+  setxattr: ({ path, name, data, flags }) => {
+    return syscall('setxattr', cString(path), cString(name), data, data.length, flagBits(flags));
+  },
+  listxattr: async ({ path }) => {
+    const bytes = Buffer.alloc(XATTR_MAX_BYTES);
+    const result = await syscall('listxattr', cString(path), bytes, bytes.length);
+    return mapValue(result, (length) => bytes.toString('utf8', 0, length).split('\0').filter(Boolean));
+  },
+  removexattr: ({ path, name }) => syscall('removexattr', cString(path), cString(name)),
+  mount: ({ source, target, type, flags, options }) => {
+    const strings = [cString(source), cString(target), cString(type)] as const;
+    return syscall('mount', ...strings, flagBits(flags), options === undefined ? null : cString(options));
+  },
+  umount2: ({ target, flags }) => syscall('umount2', cString(target), flagBits(flags)),
+} satisfies Partial<CallTable>;
+
+const UTIME_OMIT = 0x3fff_fffen;
+
+function timePair(...times: readonly (number | null)[]): Uint8Array {
+  const bytes = new Uint8Array(32);
+  times.forEach((time, index) => {
+    const ns = BigInt(Math.round(time ?? 0));
+    viewOf(bytes).setBigInt64(16 * index, ns / 1_000_000_000n, true);
+    viewOf(bytes).setBigInt64(16 * index + 8, time === null ? UTIME_OMIT : ns % 1_000_000_000n, true);
+  });
+  return bytes;
+}
+
+/** Names without the dots, sorted: the order of a directory means nothing. */
+async function readDirectory(path: string): Promise<CallResult<string[]>> {
+  const opened = await syscall('openat', AT_FDCWD, cString(path), flagBits('O_RDONLY|O_DIRECTORY'), 0);
+  if ('errno' in opened) return opened;
+  const names: string[] = [];
+  const buffer = Buffer.alloc(32 * 1024);
+  let result = await syscall('getdents64', opened.value, buffer, buffer.length);
+  while (!('errno' in result) && result.value > 0) {
+    names.push(...parseDirents(buffer.subarray(0, result.value)));
+    result = await syscall('getdents64', opened.value, buffer, buffer.length);
+  }
+  await syscall('close', opened.value);
+  return mapValue(result, () => names.sort());
+}
+
+/** `struct linux_dirent64`: u64 ino, s64 off, u16 reclen, u8 type, name. */
+function parseDirents(bytes: Buffer): string[] {
+  const names: string[] = [];
+  for (let at = 0; at < bytes.length; at += bytes.readUInt16LE(at + 16)) {
+    const name = bytes.toString('utf8', at + 19, bytes.indexOf(0, at + 19));
+    if (name !== '.' && name !== '..') names.push(name);
+  }
+  return names;
+}

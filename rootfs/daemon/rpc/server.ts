@@ -1,0 +1,58 @@
+import { writeSync } from 'node:fs';
+import { encodeFrame, FrameDecoder } from '../../protocol/frame.ts';
+import { RpcRefusal } from '../../protocol/peer.ts';
+import type { RpcError, RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
+
+/** Answers requests; throws RpcRefusal to refuse one. */
+export type RpcHandler = (params: never) => unknown;
+export type RpcHandlers = Readonly<Record<string, RpcHandler>>;
+
+/**
+ * Answers the frames of stdin on stdout, many at a time; the end of stdin ends the process. Standard output
+ * is taken away from everything else: a stray line in it would tear the stream.
+ */
+export function serveStdio(handlers: RpcHandlers, onEnd: () => void): void {
+  const decoder = new FrameDecoder();
+  process.stdin.on('data', (chunk: Buffer) => {
+    for (const message of decoder.push(chunk)) void answer(handlers, message as RpcRequest).then(send);
+  });
+  process.stdin.on('end', onEnd);
+  process.stdin.on('error', onEnd);
+}
+
+/** Node queues what a full pipe does not take. */
+function send(response: RpcResponse): void {
+  process.stdout.write(encodeFrame(response));
+}
+
+async function answer(handlers: RpcHandlers, request: RpcRequest): Promise<RpcResponse> {
+  try {
+    const handler = Object.hasOwn(handlers, request.method) ? handlers[request.method] : undefined;
+    if (handler === undefined) {
+      throw new RpcRefusal('unknown-method', `there is no method ${request.method}`);
+    }
+    const result: unknown = await handler((request.params ?? {}) as never);
+    return { id: request.id, result: result ?? null };
+  } catch (error) {
+    return { id: request.id, error: describe(error) };
+  }
+}
+
+function describe(error: unknown): RpcError {
+  if (error instanceof RpcRefusal) return { code: error.code, message: error.message };
+  if (error instanceof Error && 'errno' in error && typeof error.errno === 'string') {
+    return { code: error.errno, message: error.message };
+  }
+  if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
+    return { code: error.code, message: error.message };
+  }
+  return {
+    code: 'internal',
+    message: error instanceof Error ? (error.stack ?? error.message) : String(error),
+  };
+}
+
+/** A line for whoever keeps this process's standard error. */
+export function complain(text: string): void {
+  writeSync(2, `${text}\n`);
+}

@@ -1,0 +1,121 @@
+import type { RequestRecord } from './requests.ts';
+import type { ServerCalls } from './server-calls.ts';
+import type { SyscallName, Syscalls, CallResult } from './syscalls.ts';
+
+export const PROTOCOL_VERSION = 1;
+
+/** A child of the agent, by the number the agent gave it. */
+export type ChildId = number;
+
+export interface ExitRecord {
+  readonly code: number | null;
+  readonly signal: string | null;
+}
+
+/** One record of the kernel log. `level` as in syslog(2): 0 emergency … 7 debug. */
+export interface KernelLogRecord {
+  readonly level: number;
+  readonly seq: number;
+  /** Microseconds since boot. */
+  readonly timeUs: number;
+  readonly text: string;
+}
+
+export interface KernelTaint {
+  readonly mask: number;
+}
+
+export type BackingName = 'ext4' | 'tmpfs';
+
+/** What the last test left behind, found before everything was cleaned. */
+export interface ResetReport {
+  readonly leftMounts: readonly { readonly mountPoint: string; readonly type: string }[];
+  readonly leftProcesses: readonly { readonly pid: number; readonly role: string; readonly state: string }[];
+  /** The backing filesystem could not be unmounted within the deadline: something still holds it. null: not a mount here. */
+  readonly backingBusy: boolean | null;
+  /** FUSE connections of the test that would not go away. */
+  readonly leftConnections: readonly number[];
+  readonly taint: KernelTaint;
+  /** Taint bits that were not set after the previous reset. */
+  readonly newTaint: number;
+  readonly kernelLog: readonly KernelLogRecord[];
+  readonly requestLogs: readonly { readonly server: ChildId; readonly records: readonly RequestRecord[] }[];
+  /** Where processes that could not be killed are stuck: state, wchan, kernel stack. */
+  readonly stuck: readonly string[];
+  readonly durationMs: number;
+}
+
+export interface RunResult {
+  readonly code: number | null;
+  readonly signal: string | null;
+  readonly stdout: Uint8Array;
+  readonly stderr: Uint8Array;
+  readonly timedOut: boolean;
+}
+
+export interface ChildOptions {
+  /** Program and arguments put before the daemon: `setpriv --reuid=1000 …`, `unshare -Ur`. */
+  readonly launcher?: readonly string[] | undefined;
+  readonly env?: Readonly<Record<string, string>> | undefined;
+}
+
+/** Requests to the agent. Errors: `unknown-method`, `bad-params`, `no-such-child`, `child-gone`, `deadline`, or an errno. */
+export interface AgentCalls {
+  hello: {
+    params: Record<string, never>;
+    result: {
+      protocol: number;
+      kernelRelease: string;
+      node: string;
+      pid: number;
+      /** Duration of a fixed amount of JavaScript; compares machines. */
+      calibrationMs: number;
+      devFuse: boolean;
+    };
+  };
+  run: {
+    params: {
+      argv: readonly string[];
+      stdin?: Uint8Array | undefined;
+      env?: Readonly<Record<string, string>> | undefined;
+      cwd?: string | undefined;
+      timeoutMs?: number | undefined;
+    };
+    result: RunResult;
+  };
+  'dir.make': { params: { in: 'area' | BackingName; name?: string }; result: { path: string } };
+  'server.start': { params: ChildOptions; result: { server: ChildId; pid: number } };
+  'server.call': {
+    params: { server: ChildId; method: keyof ServerCalls; params: unknown; timeoutMs?: number | undefined };
+    result: unknown;
+  };
+  'server.kill': { params: { server: ChildId; signal?: string | undefined }; result: ExitRecord | null };
+  'client.start': { params: ChildOptions; result: { client: ChildId; pid: number } };
+  'client.call': {
+    params: { client: ChildId; call: SyscallName; args: unknown; timeoutMs?: number | undefined };
+    result: CallResult<unknown>;
+  };
+  'client.kill': { params: { client: ChildId; signal?: string | undefined }; result: ExitRecord | null };
+  /** Waits for a child, server or client, to end by itself. */
+  'client.wait': { params: { client: ChildId; timeoutMs?: number | undefined }; result: ExitRecord };
+  /** Where a process is: state, wchan and kernel stack of every thread. */
+  'process.where': { params: { pid: number }; result: { text: string } };
+  'mounts.list': {
+    params: Record<string, never>;
+    result: { mounts: { mountPoint: string; type: string; source: string; minor: number }[] };
+  };
+  /** Unmounts with a helper of its own, so that the agent cannot hang. */
+  'mounts.umount': { params: { mountPoint: string; flags?: string | undefined }; result: CallResult<number> };
+  'backing.umount': { params: { backing: BackingName }; result: CallResult<number> };
+  'backing.mount': { params: { backing: BackingName }; result: CallResult<number> };
+  'connection.abort': { params: { connection: number }; result: null };
+  'connection.waiting': { params: { connection: number }; result: { waiting: number | null } };
+  'kernel.log': { params: { after?: number | undefined }; result: { records: KernelLogRecord[] } };
+  'kernel.mark': { params: { text: string }; result: null };
+  'kernel.taint': { params: Record<string, never>; result: KernelTaint };
+  reset: { params: { deadlineMs?: number | undefined }; result: ResetReport };
+}
+
+export type AgentMethod = keyof AgentCalls;
+export type SyscallArgs<K extends SyscallName> = Syscalls[K]['args'];
+export type SyscallValue<K extends SyscallName> = Syscalls[K]['value'];

@@ -1,0 +1,180 @@
+/** What a system call gave: exactly what the kernel said, nothing interpreted. */
+export type CallResult<T> = { readonly value: T } | { readonly errno: string };
+
+export interface Stat {
+  readonly mode: number;
+  readonly ino: number;
+  readonly nlink: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly size: number;
+  readonly blocks: number;
+  readonly blksize: number;
+  readonly atimeNs: number;
+  readonly mtimeNs: number;
+  readonly ctimeNs: number;
+  readonly devMajor: number;
+  readonly devMinor: number;
+  readonly rdevMajor: number;
+  readonly rdevMinor: number;
+  /** The `STATX_*` bits that the file system filled in. */
+  readonly mask: number;
+}
+
+export interface FileLock {
+  readonly type: 'F_RDLCK' | 'F_WRLCK' | 'F_UNLCK';
+  readonly start: number;
+  readonly length: number;
+  readonly pid: number;
+}
+
+type Fd = { fd: number };
+type At = { dirfd?: number; path: string };
+/** Flags are names joined by `|`, as in C: `O_RDWR|O_CREAT`. */
+type Flags = string;
+/**
+ * Buffers begin on a page boundary, plus `misalign` bytes: O_DIRECT works, and can be made to fail.
+ * `count` of reads may be larger than the file.
+ */
+type Misalign = { misalign?: number };
+
+/** The system calls a client process can make, by name: arguments and value. */
+export interface Syscalls {
+  open: { args: At & { flags: Flags; mode?: number }; value: number };
+  creat: { args: At & { mode?: number }; value: number };
+  close: { args: Fd; value: number };
+  read: { args: Fd & { count: number } & Misalign; value: Uint8Array };
+  pread: { args: Fd & { count: number; offset: number } & Misalign; value: Uint8Array };
+  write: { args: Fd & { data: Uint8Array } & Misalign; value: number };
+  pwrite: { args: Fd & { data: Uint8Array; offset: number } & Misalign; value: number };
+  /** `offset` -1: the file position; `flags`: `RWF_*` names. */
+  preadv2: { args: Fd & { counts: number[]; offset?: number; flags?: Flags }; value: Uint8Array };
+  pwritev2: { args: Fd & { chunks: Uint8Array[]; offset?: number; flags?: Flags }; value: number };
+  readv: { args: Fd & { counts: number[] }; value: Uint8Array };
+  writev: { args: Fd & { chunks: Uint8Array[] }; value: number };
+  lseek: {
+    args: Fd & { offset: number; whence: 'SEEK_SET' | 'SEEK_CUR' | 'SEEK_END' | 'SEEK_DATA' | 'SEEK_HOLE' };
+    value: number;
+  };
+  fsync: { args: Fd; value: number };
+  fdatasync: { args: Fd; value: number };
+  syncfs: { args: Fd; value: number };
+  ftruncate: { args: Fd & { length: number }; value: number };
+  truncate: { args: { path: string; length: number }; value: number };
+  fallocate: { args: Fd & { mode?: Flags; offset: number; length: number }; value: number };
+  posix_fadvise: { args: Fd & { offset: number; length: number; advice: string }; value: number };
+  readahead: { args: Fd & { offset: number; count: number }; value: number };
+  sync_file_range: { args: Fd & { offset: number; length: number; flags: Flags }; value: number };
+  stat: { args: At & { flags?: Flags }; value: Stat };
+  lstat: { args: At; value: Stat };
+  fstat: { args: Fd & { flags?: Flags }; value: Stat };
+  access: { args: At & { mode: Flags }; value: number };
+  statfs: { args: { path: string }; value: { type: number; bsize: number; blocks: number; bfree: number } };
+  dup: { args: Fd; value: number };
+  dup2: { args: Fd & { newFd: number }; value: number };
+  fcntl: { args: Fd & { cmd: string; arg?: number | string }; value: number };
+  ioctl: {
+    args: Fd & { request: number; arg?: Uint8Array | number };
+    value: { ret: number; arg: Uint8Array | null };
+  };
+  /** The value is a handle for the mapping calls. */
+  mmap: { args: Fd & { length: number; prot: Flags; flags: Flags; offset?: number }; value: number };
+  /** Loads and stores through the mapping; a bus error ends the client with SIGBUS. */
+  mread: { args: { map: number; offset: number; length: number }; value: Uint8Array };
+  mwrite: { args: { map: number; offset: number; data: Uint8Array }; value: number };
+  msync: { args: { map: number; offset?: number; length?: number; flags: Flags }; value: number };
+  madvise: { args: { map: number; offset?: number; length?: number; advice: string }; value: number };
+  /** One byte per page, 1 where it is resident. */
+  mincore: { args: { map: number; offset?: number; length?: number }; value: Uint8Array };
+  munmap: { args: { map: number }; value: number };
+  pipe: { args: { flags?: Flags }; value: [number, number] };
+  splice: {
+    args: {
+      fdIn: number;
+      offIn?: number | null;
+      fdOut: number;
+      offOut?: number | null;
+      length: number;
+      flags?: Flags;
+    };
+    value: number;
+  };
+  tee: { args: { fdIn: number; fdOut: number; length: number }; value: number };
+  sendfile: {
+    args: { fdOut: number; fdIn: number; offset?: number | null; count: number };
+    value: number;
+  };
+  copy_file_range: {
+    args: { fdIn: number; offIn?: number | null; fdOut: number; offOut?: number | null; length: number };
+    value: number;
+  };
+  /** io_setup, io_submit, io_getevents, io_destroy of one batch; the value is what each iocb completed with. */
+  aio: {
+    args: {
+      operations: (
+        | ({ op: 'pread'; fd: number; count: number; offset: number } & Misalign)
+        | ({ op: 'pwrite'; fd: number; data: Uint8Array; offset: number } & Misalign)
+        | { op: 'fsync' | 'fdsync'; fd: number }
+      )[];
+    };
+    value: { result: number | string; data: Uint8Array | null }[];
+  };
+  mkdir: { args: At & { mode?: number }; value: number };
+  mknod: { args: At & { mode: number; major?: number; minor?: number }; value: number };
+  rmdir: { args: At; value: number };
+  unlink: { args: At; value: number };
+  rename: { args: { from: string; to: string; flags?: Flags }; value: number };
+  link: { args: { from: string; to: string; flags?: Flags }; value: number };
+  /** `linkat` of an open file through /proc, as for O_TMPFILE. */
+  linkFd: { args: Fd & { to: string }; value: number };
+  symlink: { args: { target: string; path: string }; value: number };
+  readlink: { args: At; value: string };
+  readdir: { args: { path: string }; value: string[] };
+  chmod: { args: At & { mode: number }; value: number };
+  fchmod: { args: Fd & { mode: number }; value: number };
+  chown: { args: At & { uid: number; gid: number }; value: number };
+  utimens: { args: At & { atimeNs: number | null; mtimeNs: number | null }; value: number };
+  getxattr: { args: { path: string; name: string; size?: number }; value: Uint8Array };
+  setxattr: { args: { path: string; name: string; data: Uint8Array; flags?: Flags }; value: number };
+  listxattr: { args: { path: string }; value: string[] };
+  removexattr: { args: { path: string; name: string }; value: number };
+  flock: { args: Fd & { operation: Flags }; value: number };
+  setlk: {
+    args: Fd & {
+      type: FileLock['type'];
+      start: number;
+      length: number;
+      wait?: boolean;
+      ofd?: boolean;
+    };
+    value: number;
+  };
+  getlk: {
+    args: Fd & { type: FileLock['type']; start: number; length: number; ofd?: boolean };
+    value: FileLock;
+  };
+  mount: {
+    args: { source: string; target: string; type: string; flags?: Flags; options?: string };
+    value: number;
+  };
+  umount2: { args: { target: string; flags?: Flags }; value: number };
+  memfd_create: { args: { name: string; flags?: Flags }; value: number };
+  eventfd: { args: Record<string, never>; value: number };
+  socketpair: { args: Record<string, never>; value: [number, number] };
+  /** Shares an open file description of another process, as fork or SCM_RIGHTS would (pidfd_getfd). */
+  adoptFd: { args: { pid: number; fd: number }; value: number };
+  /** glibc's setgroups, setresgid, setresuid: all threads, no way back. */
+  setCredentials: { args: { uid: number; gid: number; groups?: number[] }; value: number };
+  setrlimit: { args: { resource: string; soft: number; hard?: number }; value: number };
+  /** A signal by name and its disposition; SIGXFSZ must be ignored to see EFBIG. */
+  signal: { args: { signal: string; disposition: 'ignore' | 'default' }; value: number };
+  chdir: { args: { path: string }; value: number };
+  umask: { args: { mask: number }; value: number };
+  getpid: { args: Record<string, never>; value: number };
+  /** open, read until the end, close. */
+  readFile: { args: { path: string; flags?: Flags }; value: Uint8Array };
+  /** open, write all, close. Default `O_WRONLY|O_CREAT|O_TRUNC`, 0644. */
+  writeFile: { args: { path: string; data: Uint8Array; flags?: Flags; mode?: number }; value: number };
+}
+
+export type SyscallName = keyof Syscalls;

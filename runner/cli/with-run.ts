@@ -1,0 +1,32 @@
+import { loadProfile } from '#kernel/profile.ts';
+import type { Options } from '#runner/config/config.ts';
+import { projectRoot } from '#runner/lib/paths.ts';
+import { guardRun, sweepDeadRuns } from '#runner/lib/reaper.ts';
+import type { RunOptions, RunResult } from '#runner/run/run.ts';
+import { listenForInterrupt } from './interrupt.ts';
+import { configOf } from './options.ts';
+import { openOutput } from './output.ts';
+import { realParts } from './real-parts.ts';
+
+/** What every command that does work has around it: config, signals, output, exit code. */
+export async function withRun(
+  options: Options,
+  work: (run: RunOptions) => Promise<RunResult>,
+): Promise<number> {
+  const config = configOf(options);
+  const profile = await loadProfile(config.profile);
+  await sweepDeadRuns((text) => process.stderr.write(`fusegate: ${text}\n`));
+  await using _guard = await guardRun();
+  using interrupt = listenForInterrupt((text) => process.stderr.write(text));
+  using output = openOutput(config);
+  const { report, reportPath, exitCode } = await work({
+    config,
+    profile,
+    parts: realParts,
+    projectDir: projectRoot,
+    sinks: output.sinks,
+    signal: interrupt.signal,
+  });
+  output.end(report, reportPath);
+  return exitCode;
+}

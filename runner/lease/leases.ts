@@ -1,0 +1,133 @@
+import type { Emit } from '#runner/lib/events.ts';
+import { Failure } from '#runner/lib/failure.ts';
+import type { LeaseOutcome } from '#runner/verdict/judge-test.ts';
+import { cleanLine } from '#runner/lib/clean-text.ts';
+import type { AcquireResult } from './messages.ts';
+import type { GuestPool, PooledGuest } from './pool.ts';
+import { settle } from './settle.ts';
+
+export interface LeasesOptions {
+  readonly pool: GuestPool;
+  readonly out: string;
+  readonly emit: Emit;
+  /** The run is over: guests are given up instead of cleaned. */
+  readonly signal: AbortSignal;
+  /** Write evidence of tests that passed, too. */
+  readonly keepEvidence?: boolean | undefined;
+  /** A test got its machine. */
+  readonly onGranted: (test: string, machine: string) => void;
+  /** A test's machine is free again, or gone. */
+  readonly onSettled: (test: string, outcome: LeaseOutcome) => void;
+  /** How long a guest may take to be cleaned, before its slowdown. Milliseconds. */
+  readonly resetDeadlineMs?: number | undefined;
+}
+
+/** The guest as one test has it. */
+export interface Lease {
+  readonly test: string;
+  readonly terms: AcquireResult;
+  /** One request to the agent. @throws the agent's error, or one with code `machine-lost`. */
+  call(method: string, params: unknown, signal: AbortSignal): Promise<unknown>;
+}
+
+interface Open {
+  readonly pooled: PooledGuest;
+  readonly consoleFrom: number;
+  readonly startedAt: number;
+}
+
+const RESET_DEADLINE_MS = 20_000;
+
+/** Who has which guest. One lease per guest; others wait in the pool. */
+export class Leases {
+  readonly #options: LeasesOptions;
+  readonly #open = new Map<Lease, Open>();
+  readonly #settling = new Map<Lease, Promise<LeaseOutcome>>();
+
+  constructor(options: LeasesOptions) {
+    this.#options = options;
+  }
+
+  /** Waits for a machine. `signal`: the test process went away. */
+  async grant(test: string, signal: AbortSignal): Promise<Lease> {
+    const pooled = await this.#options.pool.acquire(signal);
+    const { guest } = pooled;
+    const { machine } = guest;
+    await guest.call('kernel.mark', { text: `fusegate: ${cleanLine(test, 200)}` }).catch(() => undefined);
+    const lease: Lease = {
+      test,
+      terms: {
+        machine: machine.id,
+        profile: machine.kernel.profile,
+        release: machine.kernel.release,
+        accelerator: machine.accelerator,
+        slowdown: guest.slowdown,
+      },
+      call: (method, params, closed) => callGuest(pooled, { method, params, signal: closed }),
+    };
+    const consoleFrom = await machine.consoleOffset().catch(() => 0);
+    this.#open.set(lease, { pooled, consoleFrom, startedAt: performance.now() });
+    this.#options.onGranted(test, machine.id);
+    return lease;
+  }
+
+  /** Cleans the guest, says what was found and gives the guest back or ends it. Once per lease. */
+  settle(
+    lease: Lease,
+    said: { readonly passed: boolean; readonly skipReason: string | null },
+  ): Promise<LeaseOutcome> {
+    const settling = this.#settling.get(lease) ?? this.#settle(lease, said);
+    this.#settling.set(lease, settling);
+    return settling;
+  }
+
+  async #settle(
+    lease: Lease,
+    said: { readonly passed: boolean; readonly skipReason: string | null },
+  ): Promise<LeaseOutcome> {
+    const open = this.#open.get(lease);
+    if (open === undefined) throw new TypeError('settled a lease that was never granted');
+    const { out, emit, pool } = this.#options;
+    const { guest } = open.pooled;
+    const { outcome, dirty } = await settle({
+      guest,
+      test: lease.test,
+      out,
+      emit,
+      consoleFrom: open.consoleFrom,
+      taintBefore: open.pooled.taint,
+      startedAt: open.startedAt,
+      resetDeadlineMs: this.#options.resetDeadlineMs ?? RESET_DEADLINE_MS,
+      signal: this.#options.signal,
+      keepEvidence: this.#options.keepEvidence ?? false,
+      ...said,
+    });
+    this.#open.delete(lease);
+    if (dirty) {
+      const machine = guest.machine.id;
+      if (outcome.lost !== null) emit({ type: 'machine-lost', machine, failure: outcome.lost });
+      await pool.discard(open.pooled);
+      emit({ type: 'machine-stopped', machine });
+    } else {
+      pool.release(open.pooled);
+    }
+    this.#options.onSettled(lease.test, outcome);
+    return outcome;
+  }
+}
+
+/** The end of the machine ends every request to it, with one word for the test. */
+async function callGuest(
+  { guest }: PooledGuest,
+  request: { readonly method: string; readonly params: unknown; readonly signal: AbortSignal },
+): Promise<unknown> {
+  const call = guest.call(request.method, request.params, { signal: request.signal });
+  call.catch(() => undefined);
+  const answer = await Promise.race([call, guest.machine.lost]);
+  if (answer instanceof Failure) throw machineLost(answer);
+  return answer;
+}
+
+function machineLost(failure: Failure): Error {
+  return Object.assign(new Error(failure.message, { cause: failure }), { code: 'machine-lost' });
+}

@@ -1,0 +1,180 @@
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createConnection } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { bundleDaemon } from '#rootfs/daemon/bundle.ts';
+import type { ResetReport } from '#rootfs/protocol/calls.ts';
+import { RpcPeer } from '#rootfs/protocol/peer.ts';
+import { LocalBroker, whyNotLocal } from './local.ts';
+
+/** The daemon as a whole, on this machine's kernel: what holds in the guest for its parts holds for them here. */
+
+const reason = await whyNotLocal();
+
+interface Setting {
+  readonly broker: LocalBroker;
+  readonly root: string;
+  readonly mountPoint: string;
+  readonly server: number;
+  readonly client: number;
+  readonly clientPid: number;
+  call(method: string, params: object): Promise<Record<string, unknown>>;
+  system(call: string, args: object, timeoutMs?: number): Promise<Record<string, unknown>>;
+  serve(method: string, params: object): Promise<Record<string, unknown>>;
+  reset(): Promise<ResetReport>;
+}
+
+/** Runs where the kernel lets it, and says why where not. */
+function daemonTest(title: string, body: (t: ExecutionContext, setting: Setting) => Promise<void>): void {
+  test.serial(title, async (t) => {
+    if (reason !== undefined) {
+      t.pass(`skipped: ${reason}`);
+      t.log(`skipped: ${reason}`);
+      return;
+    }
+    const out = await mkdtemp(join(tmpdir(), 'fusegate-test-'));
+    try {
+      await using broker = await LocalBroker.start((await bundleDaemon(out)).path);
+      await body(t, await settingOn(broker));
+    } finally {
+      await rm(out, { recursive: true, force: true });
+    }
+  });
+}
+
+async function settingOn(broker: LocalBroker): Promise<Setting> {
+  const call: Setting['call'] = async (method, params) => {
+    return (await broker.call(method, params)) as Record<string, unknown>;
+  };
+  const { client, pid } = await call('client.start', {});
+  const { server } = await call('server.start', {});
+  return {
+    broker,
+    root: String((await call('dir.make', { in: 'ext4', name: 'root' }))['path']),
+    mountPoint: String((await call('dir.make', { in: 'area', name: 'fuse' }))['path']),
+    server: Number(server),
+    client: Number(client),
+    clientPid: Number(pid),
+    call,
+    system: (name, args, timeoutMs = 5000) => call('client.call', { client, call: name, args, timeoutMs }),
+    serve: (method, params) => call('server.call', { server, method, params, timeoutMs: 5000 }),
+    reset: async () => (await call('reset', { deadlineMs: 3000 })) as unknown as ResetReport,
+  };
+}
+
+async function mounted(setting: Setting, serve: object = {}): Promise<void> {
+  const { root, mountPoint } = setting;
+  await setting.system('writeFile', { path: `${root}/f`, data: new Uint8Array([1, 2, 3]) });
+  await setting.serve('server.mount', { mountPoint, serve: { root, passthrough: 'auto', ...serve } });
+}
+
+daemonTest('after an orderly test nothing is left', async (t, setting) => {
+  await mounted(setting);
+  const { value: fd } = await setting.system('open', { path: `${setting.mountPoint}/f`, flags: 'O_RDWR' });
+  await setting.system('close', { fd });
+  await setting.serve('log.wait', { query: { opcode: 'RELEASE' }, state: 'answered' });
+  await setting.call('mounts.umount', { mountPoint: setting.mountPoint });
+  await setting.call('server.kill', { server: setting.server });
+  await setting.call('client.kill', { client: setting.client });
+
+  const report = await setting.reset();
+  t.deepEqual(report.leftMounts, []);
+  t.deepEqual(report.leftProcesses, []);
+  t.deepEqual(report.leftConnections, []);
+  t.false(report.backingBusy);
+  const opcodes = report.requestLogs.flatMap(({ records }) => records.map(({ opcode }) => opcode));
+  t.true(opcodes.includes('RELEASE'), 'the log of a killed server is kept');
+});
+
+daemonTest('a test that forgets everything is cleaned up after, and found out', async (t, setting) => {
+  await mounted(setting);
+  await setting.system('open', { path: `${setting.mountPoint}/f`, flags: 'O_RDWR' });
+
+  const report = await setting.reset();
+  t.deepEqual(
+    report.leftMounts.map(({ type }) => type),
+    ['fuse'],
+  );
+  t.deepEqual(report.leftProcesses.map(({ role }) => role).sort(), ['client', 'server']);
+  t.deepEqual(report.leftConnections, []);
+  t.false(report.backingBusy);
+  const again = await setting.reset();
+  t.deepEqual([again.leftMounts, again.leftProcesses], [[], []]);
+});
+
+daemonTest('a call that blocks is reported with where it stands, and can be ended', async (t, setting) => {
+  await mounted(setting);
+  await setting.serve('rules.add', { rule: { match: { opcode: 'LOOKUP' }, action: { do: 'hold' } } });
+  const refused = await t.throwsAsync(setting.system('stat', { path: `${setting.mountPoint}/f` }, 300));
+  t.regex(refused.message, /no answer to stat in 300 ms/);
+  t.regex(refused.message, /wchan \S*(fuse|request_wait)/);
+  // The client itself still answers: only one of its threads waits.
+  t.deepEqual(await setting.system('getpid', {}), { value: setting.clientPid });
+
+  const report = await setting.reset();
+  t.deepEqual(report.stuck, []);
+  t.deepEqual(report.leftConnections, []);
+});
+
+daemonTest('a stopped server does not keep the agent from cleaning up', async (t, setting) => {
+  await mounted(setting);
+  await setting.call('server.kill', { server: setting.server, signal: 'SIGSTOP' });
+  const blocked = setting.system('stat', { path: `${setting.mountPoint}/f` }).catch(() => 'ended');
+  const report = await setting.reset();
+  t.deepEqual(report.leftConnections, []);
+  t.false(report.backingBusy);
+  t.is(await blocked, 'ended');
+});
+
+daemonTest('a held answer is given when the test says so', async (t, setting) => {
+  await mounted(setting);
+  await setting.serve('rules.add', {
+    rule: { match: { opcode: 'OPEN' }, times: 1, action: { do: 'hold' } },
+  });
+  const opening = setting.system('open', { path: `${setting.mountPoint}/f`, flags: 'O_RDONLY' });
+  const held = await setting.serve('log.wait', { query: { opcode: 'OPEN' }, state: 'held' });
+  await setting.serve('held.release', { seq: held['seq'], action: { do: 'error', errno: 'EUSERS' } });
+  t.deepEqual(await opening, { errno: 'EUSERS' });
+});
+
+daemonTest('the backing filesystem is busy while a file is registered, and only then', async (t, setting) => {
+  await mounted(setting, { passthrough: 'off' });
+  const from = { path: `${setting.root}/f`, flags: 'O_RDWR' };
+  const { value: id } = await setting.serve('backing.open', { from });
+  t.deepEqual(await setting.call('backing.umount', { backing: 'ext4' }), { errno: 'EBUSY' });
+  t.deepEqual(await setting.serve('backing.close', { id }), { value: 0 });
+  t.deepEqual(await setting.call('backing.umount', { backing: 'ext4' }), { value: 0 });
+  t.deepEqual(await setting.call('backing.mount', { backing: 'ext4' }), { value: 0 });
+});
+
+daemonTest('a client that dies says how', async (t, setting) => {
+  await mounted(setting);
+  const { value: fd } = await setting.system('open', { path: `${setting.root}/f`, flags: 'O_RDWR' });
+  const how = { fd, length: 8192, prot: 'PROT_READ', flags: 'MAP_SHARED' };
+  const { value: map } = await setting.system('mmap', how);
+  const past = setting.system('mread', { map, offset: 4096, length: 1 });
+  await t.throwsAsync(past, { message: /was ended by SIGBUS/ });
+  const { client } = setting;
+  t.deepEqual(await setting.call('client.wait', { client }), { code: null, signal: 'SIGBUS' });
+});
+
+daemonTest('the end of the connection ends the lease', async (t, { broker }) => {
+  const acquire = async (): Promise<{ peer: RpcPeer; end: () => void }> => {
+    const socket = createConnection(broker.socketPath);
+    await once(socket, 'connect');
+    const peer = new RpcPeer((bytes) => socket.write(bytes));
+    socket.on('data', (chunk: Buffer) => peer.receive(chunk));
+    await peer.call('lease.acquire', { test: 'area/file: title' });
+    return { peer, end: () => socket.destroy() };
+  };
+  const first = await acquire();
+  await first.peer.call('server.start', {});
+  const second = acquire();
+  first.end();
+  const { peer, end } = await second;
+  const { findings } = (await peer.call('lease.finish', { passed: true })) as { findings: unknown[] };
+  t.deepEqual(findings, []);
+  end();
+});

@@ -1,0 +1,146 @@
+import type { Emit } from '#runner/lib/events.ts';
+import type { Evidence } from '#runner/lib/failure.ts';
+import { Failure } from '#runner/lib/failure.ts';
+import { cleanLine } from '#runner/lib/clean-text.ts';
+import type { Guest } from '#runner/guest/guest.ts';
+import type { Machine } from '#runner/machine/machine.ts';
+import type { LeaseOutcome } from '#runner/verdict/judge-test.ts';
+import type { KernelFault } from '#runner/verdict/kernel-log.ts';
+import { recogniseFaults } from '#runner/verdict/kernel-log.ts';
+import { writeEvidence } from './evidence-files.ts';
+import type { Finding } from './messages.ts';
+import type { ResetReport } from './reset-report.ts';
+import { findLeftovers, kernelLogLines, requestLines, resetReportSchema } from './reset-report.ts';
+
+export interface SettleOptions {
+  readonly guest: Guest;
+  readonly test: string;
+  readonly out: string;
+  readonly emit: Emit;
+  /** Console offset and taint mask when the test began. */
+  readonly consoleFrom: number;
+  readonly taintBefore: number;
+  readonly startedAt: number;
+  readonly passed: boolean;
+  readonly skipReason: string | null;
+  /** Before the machine's slowdown. Milliseconds. */
+  readonly resetDeadlineMs: number;
+  readonly signal: AbortSignal;
+  readonly keepEvidence: boolean;
+}
+
+export interface Settled {
+  readonly outcome: LeaseOutcome;
+  /** The machine must not be used again. */
+  readonly dirty: boolean;
+}
+
+/** How long a broken channel may be older than the machine's own word about its end. Milliseconds. */
+const LOST_NEWS_MS = 5000;
+
+/** The end of a lease: the guest is cleaned, asked what was left, and its log is read. Never throws a Failure. */
+export async function settle(options: SettleOptions): Promise<Settled> {
+  const { guest, test, out } = options;
+  const durationMs = Math.round(performance.now() - options.startedAt);
+  const reset = await resetGuest(guest, options.resetDeadlineMs, options.signal);
+  const lost = reset instanceof Failure ? reset : null;
+  const report = reset instanceof Failure ? undefined : reset;
+
+  const console = await guest.machine.consoleSince(options.consoleFrom).catch(() => []);
+  const kernelLog = report === undefined ? [] : kernelLogLines(report);
+  const faults = recogniseFaults([...kernelLog, '', ...console]);
+  const findings: readonly Finding[] = [
+    ...(lost === null ? [] : [lostFinding(lost)]),
+    ...faults.map((fault) => ({ kind: 'kernel-log' as const, message: cleanLine(fault.title) })),
+    ...(report === undefined ? [] : findLeftovers(report, options.taintBefore)),
+  ];
+  const wanted = options.keepEvidence || !options.passed || findings.length > 0;
+  const requests = report === undefined ? [] : requestLines(report);
+  const evidence: readonly Evidence[] = [
+    ...(wanted ? await writeEvidence(out, test, { console, kernelLog, requests }) : []),
+    ...(lost?.evidence ?? []),
+  ];
+  const suspect = isSuspect(guest.machine, faults);
+  if (!suspect) emitFaults(options, faults, lost, evidence);
+  const machine = guest.machine.id;
+  return {
+    outcome: { machine, durationMs, findings, evidence, lost, suspect, skipReason: options.skipReason },
+    dirty: findings.length > 0,
+  };
+}
+
+/** @returns what the agent found, or why the machine is of no use any more. */
+export async function resetGuest(
+  guest: Guest,
+  deadlineMs: number,
+  signal: AbortSignal,
+): Promise<ResetReport | Failure> {
+  if (isOver(signal)) return interrupted(signal);
+  const timeoutMs = Math.round(deadlineMs * guest.slowdown);
+  const call = guest.call('reset', { deadlineMs: Math.round(timeoutMs / 2) }, { timeoutMs, signal });
+  // The machine's end may be known before the channel notices.
+  call.catch(() => undefined);
+  try {
+    const answer = await Promise.race([call, guest.machine.lost]);
+    return answer instanceof Failure ? answer : resetReportSchema.parse(answer);
+  } catch (error) {
+    if (isOver(signal)) return interrupted(signal);
+    return (await soon(guest.machine.lost, LOST_NEWS_MS)) ?? hung(guest.machine, error);
+  }
+}
+
+function isOver(signal: AbortSignal): boolean {
+  return signal.aborted;
+}
+
+function interrupted({ reason }: AbortSignal): Failure {
+  return reason instanceof Failure
+    ? reason
+    : new Failure('E_INTERRUPTED', 'interrupted', 'the run was interrupted', { cause: reason });
+}
+
+function hung(machine: Machine, cause: unknown): Failure {
+  if (cause instanceof Failure && cause.code !== 'E_CALL_TIMEOUT') return cause;
+  const why = cause instanceof Error ? cleanLine(cause.message) : 'no answer';
+  return new Failure('E_GUEST_HUNG', 'kernel', `${machine.id} could not be cleaned after the test: ${why}`, {
+    hint: 'a process is probably stuck in the kernel; the console and the kernel log tell where',
+    evidence: [{ label: 'whole console', path: machine.consolePath }],
+    cause,
+  });
+}
+
+function lostFinding(lost: Failure): Finding {
+  return { kind: 'machine-lost', message: cleanLine(lost.message) };
+}
+
+function isSuspect(machine: Machine, faults: readonly KernelFault[]): boolean {
+  return machine.accelerator === 'tcg' && faults.length > 0 && faults.every((fault) => fault.emulatorSuspect);
+}
+
+function emitFaults(
+  { guest, test, emit }: SettleOptions,
+  faults: readonly KernelFault[],
+  lost: Failure | null,
+  evidence: readonly Evidence[],
+): void {
+  const machine = guest.machine.id;
+  for (const { kind, title, fingerprint } of faults) {
+    emit({ type: 'kernel-fault', machine, kind, title: cleanLine(title), fingerprint, test, evidence });
+  }
+  if (lost?.blame !== 'kernel' || faults.length > 0) return;
+  const title = cleanLine(lost.message);
+  emit({ type: 'kernel-fault', machine, kind: 'lockup', title, fingerprint: lost.code, test, evidence });
+}
+
+/** The value of a promise if it comes within `withinMs`. */
+async function soon<T>(promise: Promise<T>, withinMs: number): Promise<T | undefined> {
+  const { promise: late, resolve } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(() => {
+    resolve(undefined);
+  }, withinMs);
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,40 @@
+import { exactMatch } from '#runner/ava/test-id.ts';
+import type { Report, ReportTest } from './report.ts';
+
+/** What of a config makes the same kernel and machine again. */
+export interface SameRun {
+  readonly profile: string;
+  readonly series: string | null;
+  readonly tree: string | null;
+  readonly kernel: string | null;
+  readonly fragments: readonly string[];
+  readonly append: string;
+  readonly accelerator: 'auto' | 'kvm' | 'tcg';
+}
+
+export function rerunCommand(same: SameRun): string {
+  const options: readonly (readonly [string, string | null])[] = [
+    ['--profile', same.profile],
+    ['--series', same.series],
+    ['--tree', same.tree],
+    ['--kernel', same.kernel],
+    ...same.fragments.map((fragment) => ['--config', fragment] as const),
+    ['--append', same.append === '' ? null : same.append],
+    ['--accel', same.accelerator === 'auto' ? null : same.accelerator],
+  ];
+  const words = options.flatMap(([option, value]) => (value === null ? [] : [option, shellWord(value)]));
+  return ['npx fusegate run', ...words].join(' ');
+}
+
+/** The command that runs just this test again. */
+export function rerunTest(report: Pick<Report, 'rerun'>, test: Pick<ReportTest, 'area' | 'title'>): string {
+  return `${report.rerun} --suite ${shellWord(test.area)} --match ${quoted(exactMatch(test.title))}`;
+}
+
+function shellWord(word: string): string {
+  return /^[\w@%+=:,./~-]+$/.test(word) && !word.startsWith('~') ? word : quoted(word);
+}
+
+function quoted(word: string): string {
+  return `'${word.replaceAll("'", String.raw`'\''`)}'`;
+}

@@ -1,0 +1,65 @@
+import { join } from 'node:path';
+import type { KernelImage } from '#kernel/kernel-image.ts';
+import type { Profile } from '#kernel/profile.ts';
+import type { RootfsImage } from '#rootfs/image/rootfs-image.ts';
+import type { Config } from '#runner/config/config.ts';
+import type { Accelerator } from '#runner/machine/machine.ts';
+import type { DaemonBundle, PartContext, RunParts } from './parts.ts';
+
+/** All that a machine needs, before any machine is started. */
+export interface Prepared {
+  readonly kernel: KernelImage;
+  readonly rootfs: RootfsImage;
+  readonly accelerator: Accelerator;
+  readonly bundle: DaemonBundle;
+}
+
+/** The kernel alone: `fusegate build`. */
+export function prepareKernel(
+  config: Config,
+  profile: Profile,
+  parts: RunParts,
+  context: PartContext,
+): Promise<KernelImage> {
+  const patched = config.series !== null || (config.kernel === null && profile.series !== null);
+  return parts.prepareKernel(
+    {
+      profile,
+      series: config.series ?? undefined,
+      tree: config.tree ?? undefined,
+      kernel: config.kernel ?? undefined,
+      fragments: config.fragments,
+      role: patched ? 'patched' : 'base',
+      keep: config.keep,
+    },
+    { ...context, out: config.out },
+  );
+}
+
+/** Kernel, image, accelerator and bundle, side by side; the first failure ends the others and is the one told. */
+export async function prepareAll(
+  config: Config,
+  profile: Profile,
+  parts: RunParts,
+  { emit, signal }: PartContext,
+): Promise<Prepared> {
+  const others = new AbortController();
+  const context: PartContext = { emit, signal: AbortSignal.any([signal, others.signal]) };
+  let first: { readonly error: unknown } | undefined;
+  const guarded = <T>(work: Promise<T>): Promise<T> =>
+    work.catch((error: unknown) => {
+      first ??= { error };
+      others.abort(error);
+      throw error;
+    });
+  const work = [
+    guarded(prepareKernel(config, profile, parts, context)),
+    guarded(parts.buildRootfs({ ...context, log: join(config.out, 'image.log') })),
+    guarded(parts.probeAccelerator(config.accelerator, context)),
+    guarded(parts.bundleDaemon(join(config.out, 'daemon'))),
+  ] as const;
+  await Promise.allSettled(work);
+  if (first !== undefined) throw first.error;
+  const [kernel, rootfs, accelerator, bundle] = await Promise.all(work);
+  return { kernel, rootfs, accelerator, bundle };
+}

@@ -1,0 +1,59 @@
+import { mkdir, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, relative } from 'node:path';
+import { Failure } from '#runner/lib/failure.ts';
+import type { Report } from '#runner/report/report.ts';
+
+/**
+ * Makes the directory of a run's results and points `latest` at it. Results of an earlier run in the same
+ * directory are removed, so that nothing old can be taken for new.
+ *
+ * @throws Failure E_OUT_UNWRITABLE (user).
+ */
+export async function openRunDirectory(out: string, latest: string | null): Promise<void> {
+  try {
+    await makeDirectory(out);
+    await rm(join(out, 'report.json'), { force: true });
+    await rm(join(out, 'tests'), { recursive: true, force: true });
+    if (latest !== null) await pointAt(latest, out);
+  } catch (error) {
+    throw new Failure('E_OUT_UNWRITABLE', 'user', `cannot write results to ${out}: ${reason(error)}`, {
+      hint: 'choose another directory with --out DIR',
+      cause: error,
+    });
+  }
+}
+
+/** Replaces the report in one step: a reader sees the old one or the new one, never half of one. */
+export async function writeReport(out: string, report: Report): Promise<string> {
+  const path = join(out, 'report.json');
+  const temporary = `${path}.${process.pid}.tmp`;
+  try {
+    await writeFile(temporary, `${JSON.stringify(report, undefined, 2)}\n`);
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw new Failure('E_REPORT_UNWRITABLE', 'infra', `cannot write ${path}: ${reason(error)}`, {
+      hint: 'is the disk full?',
+      cause: error,
+    });
+  }
+  return path;
+}
+
+/** As `mkdir -p`. Node's own never comes back where the parent is there and refuses with ENOENT (/proc). */
+async function makeDirectory(dir: string): Promise<void> {
+  if ((await stat(dir).catch(() => undefined))?.isDirectory() === true) return;
+  if (dirname(dir) !== dir) await makeDirectory(dirname(dir));
+  await mkdir(dir);
+}
+
+async function pointAt(link: string, target: string): Promise<void> {
+  const temporary = join(dirname(link), `.${basename(link)}.${process.pid}.tmp`);
+  await rm(temporary, { force: true });
+  await symlink(relative(dirname(link), target), temporary);
+  await rename(temporary, link);
+}
+
+function reason(error: unknown): string {
+  return error instanceof Error ? error.message : 'unknown reason';
+}

@@ -1,0 +1,99 @@
+import { join } from 'node:path';
+import type { Profile } from '#kernel/profile.ts';
+import type { Config } from '#runner/config/config.ts';
+import { LeaseBroker } from '#runner/lease/broker.ts';
+import { Leases } from '#runner/lease/leases.ts';
+import { GuestPool } from '#runner/lease/pool.ts';
+import { Failure } from '#runner/lib/failure.ts';
+import { runStage } from '#runner/lib/stage.ts';
+import { loadKnownFailures } from '#runner/verdict/known-failures.ts';
+import type { PartContext, RunParts } from './parts.ts';
+import type { Prepared } from './prepare.ts';
+import { startGuest } from './start-guest.ts';
+import { runSelectedTests } from './suites.ts';
+import { TestLedger } from './test-ledger.ts';
+
+export interface SuitesRun {
+  readonly config: Config;
+  readonly profile: Profile;
+  readonly prepared: Prepared;
+  readonly parts: RunParts;
+  /** Directory with package.json, ava.config.js and suites/. */
+  readonly projectDir: string;
+  readonly context: PartContext;
+}
+
+/** The first machine, then the tests, then the end of every machine. */
+export async function runSuites(run: SuitesRun): Promise<void> {
+  const { config, context, projectDir } = run;
+  const suitesDir = join(projectDir, 'suites');
+  const ledger = new TestLedger({
+    suitesDir,
+    profile: run.profile.name,
+    known: await loadKnownFailures(join(suitesDir, 'known-failures.json')),
+    today: new Date().toISOString().slice(0, 10),
+    emit: context.emit,
+  });
+  await using pool = poolOf(run);
+  // The first boot stands on its own: a kernel that does not boot is told before any test is.
+  pool.release(await pool.acquire(context.signal));
+  const leases = new Leases({
+    pool,
+    out: config.out,
+    emit: context.emit,
+    signal: context.signal,
+    onGranted: ledger.onLeaseGranted,
+    onSettled: ledger.onLeaseSettled,
+    keepEvidence: config.keep,
+  });
+  await runStage(
+    context.emit,
+    { stage: 'suites', title: 'suites', log: join(config.out, 'ava.log') },
+    async () => {
+      await testsWithLeases(run, { pool, leases, ledger });
+      return { value: undefined, cached: false, detail: `${ledger.size} tests` };
+    },
+  );
+}
+
+function poolOf({ config, prepared, parts, context }: SuitesRun): GuestPool {
+  const options = { prepared, parts, append: config.append, out: config.out };
+  return new GuestPool({
+    size: config.jobs,
+    emit: context.emit,
+    signal: context.signal,
+    start: (nth, signal) => startGuest(options, `machine-${nth}`, { ...context, signal }),
+  });
+}
+
+async function testsWithLeases(
+  { config, projectDir, context }: SuitesRun,
+  { pool, leases, ledger }: { pool: GuestPool; leases: Leases; ledger: TestLedger },
+): Promise<void> {
+  const noMachines = new AbortController();
+  let broken: Failure | undefined;
+  void pool.broken.then((failure) => {
+    broken = failure;
+    noMachines.abort(failure);
+  });
+  const signal = AbortSignal.any([context.signal, noMachines.signal]);
+  try {
+    await using broker = await LeaseBroker.listen(leases);
+    await runSelectedTests({
+      projectDir,
+      selection: config.selection,
+      jobs: config.jobs,
+      out: config.out,
+      socketPath: broker.socketPath,
+      ledger,
+      emit: context.emit,
+      signal,
+    });
+    if (!signal.aborted) await broker.idle();
+  } finally {
+    const reason: unknown = signal.reason;
+    ledger.close(reason instanceof Error ? reason.message : 'AVA ended before this test ran');
+  }
+  if (broken !== undefined) throw broken;
+  context.signal.throwIfAborted();
+}

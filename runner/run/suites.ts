@@ -1,0 +1,87 @@
+import { globSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Emit } from '#runner/lib/events.ts';
+import { Failure } from '#runner/lib/failure.ts';
+import { runAva } from '#runner/ava/run-ava.ts';
+import { exactMatch } from '#runner/ava/test-id.ts';
+import type { Selection } from '#runner/config/selection.ts';
+import { LEASE_SOCKET_ENV } from '#runner/lease/messages.ts';
+import type { TestLedger } from './test-ledger.ts';
+
+export interface SuitesOptions {
+  readonly projectDir: string;
+  readonly selection: Selection;
+  /** AVA processes side by side, each with files of its own. */
+  readonly jobs: number;
+  readonly out: string;
+  readonly socketPath: string;
+  readonly ledger: TestLedger;
+  readonly emit: Emit;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Runs the selected tests. A test process that dies leaves the rest of its file not run: they get a pass of
+ * their own, as long as each pass gets further than the one before.
+ *
+ * @throws Failure E_NO_TESTS (user) when nothing matches, E_AVA_FAILED (infra).
+ */
+export async function runSelectedTests(options: SuitesOptions): Promise<void> {
+  const { ledger, selection, signal } = options;
+  const shards = shardFiles(options.projectDir, selection, options.jobs);
+  await Promise.all(shards.map((shard) => pass(options, shard)));
+  if (ledger.size === 0 && !signal.aborted) throw noTests(selection);
+  let before = Infinity;
+  for (let rest = ledger.remaining(); rest.length > 0 && rest.length < before; rest = ledger.remaining()) {
+    if (signal.aborted) return;
+    before = rest.length;
+    const file = rest[0]?.file ?? '';
+    const titles = rest.filter((test) => test.file === file).map((test) => test.title);
+    options.emit({
+      type: 'note',
+      text: `a test process died; running the ${titles.length} other tests of ${file} again`,
+    });
+    await pass(options, { files: [file], match: titles.map(exactMatch) });
+  }
+}
+
+async function pass(options: SuitesOptions, { files, match }: Selection): Promise<void> {
+  const { projectDir, out, socketPath, ledger, signal } = options;
+  await runAva({
+    projectDir,
+    files,
+    match,
+    log: join(out, 'ava.log'),
+    env: { [LEASE_SOCKET_ENV]: socketPath },
+    onEvent: ledger.onAva,
+    signal,
+  });
+}
+
+/**
+ * One machine: AVA finds the files itself. More: files are dealt out, because AVA's own concurrency would
+ * also run the tests of one file side by side and let them queue for machines on AVA's clock.
+ */
+function shardFiles(projectDir: string, selection: Selection, jobs: number): readonly Selection[] {
+  if (jobs === 1) return [selection];
+  const all = globSync('suites/**/*.test.ts', { cwd: projectDir })
+    .filter((file) => !file.startsWith('suites/lib/'))
+    .filter((file) => selection.files.length === 0 || selection.files.some((part) => isBelow(file, part)))
+    .toSorted();
+  const shards = Array.from({ length: jobs }, (_, nth) => all.filter((_file, at) => at % jobs === nth));
+  const used = shards.filter((files) => files.length > 0);
+  return used.length === 0 ? [selection] : used.map((files) => ({ ...selection, files }));
+}
+
+function isBelow(file: string, part: string): boolean {
+  return file === part || file.startsWith(`${part}/`);
+}
+
+function noTests({ files, match }: Selection): Failure {
+  const where = files.length === 0 ? 'suites' : files.join(', ');
+  const what =
+    match.length === 0 ? '' : ` matches ${match.map((title) => JSON.stringify(title)).join(' or ')}`;
+  return new Failure('E_NO_TESTS', 'user', `no test in ${where}${what === '' ? '' : what}`, {
+    hint: '--match takes a whole title, in which * stands for anything: --match "*append*"',
+  });
+}

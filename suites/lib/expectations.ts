@@ -1,0 +1,101 @@
+import type { PassthroughAbi } from '#rootfs/protocol/server-calls.ts';
+
+/** What a generation of the interface does, as data: tests name a member instead of a kernel version. */
+export interface Expectations {
+  readonly abi: PassthroughAbi;
+  /** Registration on a /dev/fuse descriptor that belongs to no mount. */
+  readonly unattached: string;
+  readonly unattachedBadPointer: string;
+  readonly notNegotiated: string;
+  readonly badPointer: string;
+  readonly reservedField: string;
+  /** Known number, wrong size or direction. */
+  readonly wrongSize: string;
+  readonly foreignMagic: string;
+  readonly unknownNumber: string;
+  readonly badFd: string;
+  readonly pathOnlyFd: string;
+  readonly directory: string;
+  readonly characterDevice: string;
+  readonly pipe: string;
+  readonly socket: string;
+  readonly eventfd: string;
+  /** A filesystem that is as deep as it may be itself. */
+  readonly tooDeep: string;
+  /** open(2) when the answer names an id that does not exist. */
+  readonly unknownIdAtOpen: string;
+  /** One registration serves any number of opens until it is closed. */
+  readonly idsAreReusable: boolean;
+  /** BACKING_CLOSE exists. */
+  readonly hasClose: boolean;
+  /** Registering needs CAP_SYS_ADMIN in the initial user namespace. */
+  readonly unprivileged: string;
+  /** A cached open beside a passthrough open of the same inode. */
+  readonly cachedBesidePassthrough: string;
+  /** Whose path /proc/PID/maps shows for a mapping in passthrough mode. */
+  readonly mappingPath: 'fuse' | 'backing';
+}
+
+const BACKING_ID: Expectations = {
+  abi: 'backing-id',
+  unattached: 'EPERM',
+  unattachedBadPointer: 'EPERM',
+  notNegotiated: 'EPERM',
+  badPointer: 'EFAULT',
+  reservedField: 'EINVAL',
+  wrongSize: 'ENOTTY',
+  foreignMagic: 'ENOTTY',
+  unknownNumber: 'ENOTTY',
+  badFd: 'EBADF',
+  pathOnlyFd: 'ok',
+  directory: 'EISDIR',
+  characterDevice: 'EINVAL',
+  pipe: 'EINVAL',
+  socket: 'EINVAL',
+  eventfd: 'EINVAL',
+  tooDeep: 'ELOOP',
+  unknownIdAtOpen: 'EIO',
+  idsAreReusable: true,
+  hasClose: true,
+  unprivileged: 'EPERM',
+  cachedBesidePassthrough: 'EIO',
+  mappingPath: 'fuse',
+};
+
+/** The 2021 series: V12's answers; where V11 differs, `v11-6.1` below says so. */
+const SINGLE_USE: Expectations = {
+  abi: 'fd',
+  unattached: 'EINVAL',
+  unattachedBadPointer: 'EFAULT',
+  notNegotiated: 'EPERM',
+  badPointer: 'EFAULT',
+  reservedField: 'EINVAL',
+  wrongSize: 'ok',
+  foreignMagic: 'EINVAL',
+  unknownNumber: 'ENOTTY',
+  badFd: 'EBADF',
+  pathOnlyFd: 'EBADF',
+  directory: 'EBADF',
+  characterDevice: 'ok',
+  pipe: 'ok',
+  socket: 'ok',
+  eventfd: 'EBADF',
+  tooDeep: 'EINVAL',
+  unknownIdAtOpen: 'ok',
+  idsAreReusable: false,
+  hasClose: false,
+  unprivileged: 'ok',
+  cachedBesidePassthrough: 'ok',
+  mappingPath: 'backing',
+};
+
+/** Profiles that differ from the interface of today's kernels. V11 is expected to be judged by V12's rules. */
+const BY_PROFILE: Readonly<Record<string, Expectations>> = {
+  'v11-6.1': SINGLE_USE,
+  'v12-6.1': SINGLE_USE,
+};
+
+/** A debug build of a profile is expected to do what the profile does. */
+export function expectationsFor(profile: string): Expectations {
+  return BY_PROFILE[profile.replace(/-debug$/, '')] ?? BACKING_ID;
+}

@@ -1,0 +1,65 @@
+import { basename, dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import test, { type ExecutionContext } from 'ava';
+import { RpcRefusal } from '#rootfs/protocol/peer.ts';
+import { SkipTest, TestGuest } from './guest.ts';
+import { Lease } from './lease.ts';
+
+/** Waiting for a machine is not the test's time: machines are few, and one may have to boot. */
+const LEASE_BUDGET_MS = 30 * 60_000;
+/** On a machine of normal speed. Every wait inside has a deadline of its own, well below. */
+const TEST_BUDGET_MS = 60_000;
+
+export type GuestTest = (t: ExecutionContext, guest: TestGuest) => Promise<void>;
+
+/**
+ * A test on a leased machine. Whatever it leaves behind (a mount, a process, a reference to the backing
+ * filesystem, a complaint of the kernel) fails it.
+ */
+export function guestTest(title: string, body: GuestTest): void {
+  test.serial(title, (t) => runOnGuest(t, title, body));
+}
+
+async function runOnGuest(t: ExecutionContext, title: string, body: GuestTest): Promise<void> {
+  t.timeout(LEASE_BUDGET_MS, 'waiting for a machine');
+  const lease = await Lease.acquire(testId(title));
+  t.timeout(lease.scaled(TEST_BUDGET_MS), 'the test took too long');
+  const outcome = await settle(t, lease, body);
+  const { findings } = await finish(lease, outcome);
+  if (outcome instanceof Error) throw outcome;
+  if (findings.length > 0) t.fail(findings.map(({ message }) => message).join('\n'));
+}
+
+/** @returns what the test threw, if anything. A skipped test has passed as far as AVA is concerned. */
+async function settle(t: ExecutionContext, lease: Lease, body: GuestTest): Promise<Error | undefined> {
+  try {
+    await body(t, new TestGuest(lease));
+    return undefined;
+  } catch (error) {
+    if (error instanceof SkipTest) {
+      await lease.skip(error.message);
+      t.pass(`skipped: ${error.message}`);
+      return undefined;
+    }
+    return error instanceof Error ? error : new Error(String(error));
+  }
+}
+
+/** When the machine is gone, the test's own failure says more than that nothing could be checked. */
+async function finish(
+  lease: Lease,
+  outcome: Error | undefined,
+): Promise<Awaited<ReturnType<Lease['finish']>>> {
+  try {
+    return await lease.finish(outcome === undefined);
+  } catch (error) {
+    if (outcome !== undefined && error instanceof RpcRefusal) return { findings: [], evidence: [] };
+    throw error;
+  }
+}
+
+/** `area/file: title`; the area is the file's directory. */
+function testId(title: string): string {
+  const file = fileURLToPath(test.meta.file);
+  return `${basename(dirname(file))}/${basename(file).replace(/\.test\.ts$/, '')}: ${title}`;
+}

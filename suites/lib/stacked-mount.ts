@@ -1,0 +1,62 @@
+import type { Client } from './client.ts';
+
+export interface OverlayOptions {
+  /** Uppermost first. */
+  readonly lower: string | readonly string[];
+  /** Both or none: without them the overlay is read-only. */
+  readonly upper?: string | undefined;
+  readonly work?: string | undefined;
+  /** Further options: `redirect_dir=on,metacopy=on`. */
+  readonly options?: string | undefined;
+}
+
+export interface MountRequest {
+  readonly source: string;
+  readonly type: string;
+  readonly flags?: string | undefined;
+  /** As for `mount -o`. */
+  readonly options?: string | undefined;
+}
+
+/** A mount that a test made with mount(2). Disposing unmounts it. */
+export class StackedMount implements AsyncDisposable {
+  readonly path: string;
+  readonly #client: Client;
+  #mounted = true;
+
+  constructor(client: Client, path: string) {
+    this.#client = client;
+    this.path = path;
+  }
+
+  file(name: string): string {
+    return `${this.path}/${name}`;
+  }
+
+  /** @returns `ok` or the errno. */
+  async unmount(flags = ''): Promise<string> {
+    const errno = await this.#client.errno.umount2({ target: this.path, flags });
+    if (errno === 'ok') this.#mounted = false;
+    return errno;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#mounted) await this.unmount('MNT_DETACH');
+    await this.#client[Symbol.asyncDispose]();
+  }
+}
+
+export function overlayRequest({ lower, upper, work, options }: OverlayOptions): MountRequest {
+  const layers = typeof lower === 'string' ? lower : lower.join(':');
+  const parts = [`lowerdir=${layers}`];
+  if (upper !== undefined) parts.push(`upperdir=${upper}`);
+  if (work !== undefined) parts.push(`workdir=${work}`);
+  if (options !== undefined) parts.push(options);
+  return { source: 'overlay', type: 'overlay', options: parts.join(',') };
+}
+
+/** The kernel finds the key by its signature in the caller's keyrings. */
+export function ecryptfsRequest(lower: string, signature: string): MountRequest {
+  const options = `ecryptfs_sig=${signature},ecryptfs_cipher=aes,ecryptfs_key_bytes=16`;
+  return { source: lower, type: 'ecryptfs', options };
+}

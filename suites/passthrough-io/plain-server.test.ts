@@ -1,0 +1,96 @@
+import { firstDifference, pattern, text } from '../lib/bytes.ts';
+import { guestTest } from '../lib/guest-test.ts';
+
+/** The server without passthrough is an ordinary file system: what the other tests take for granted. */
+
+guestTest('without passthrough: names, links and attributes', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client();
+  const at = (name: string): string => fuse.file(`d/${name}`);
+  await client.mkdir({ path: fuse.file('d') });
+  await client.writeFile({ path: at('a'), data: 'aaa' });
+  await client.link({ from: at('a'), to: at('b') });
+  await client.symlink({ target: 'a', path: at('s') });
+  await client.rename({ from: at('b'), to: at('c') });
+  await client.writeFile({ path: at('x'), data: 'xxx' });
+  await client.rename({ from: at('x'), to: at('c'), flags: 'RENAME_EXCHANGE' });
+
+  t.is(text(await client.readFile({ path: at('c') })), 'xxx');
+  t.is(text(await client.readFile({ path: at('x') })), 'aaa');
+  t.is(await client.readlink({ path: at('s') }), 'a');
+  t.deepEqual(await client.readdir({ path: fuse.file('d') }), ['a', 'c', 's', 'x']);
+  await client.chown({ path: at('a'), uid: 5, gid: 6 });
+  await client.utimens({ path: at('a'), atimeNs: 1e18, mtimeNs: 2e18 });
+  await client.truncate({ path: at('a'), length: 100 });
+  const stat = await client.stat({ path: fuse.backing('d/a') });
+  t.like(stat, { uid: 5, gid: 6, atimeNs: 1e18, size: 100, nlink: 2 });
+  t.is(await client.errno.rmdir({ path: fuse.file('d') }), 'ENOTEMPTY');
+  for (const name of ['a', 'c', 's', 'x']) await client.unlink({ path: at(name) });
+  await client.rmdir({ path: fuse.file('d') });
+  t.is(await client.errno.stat({ path: fuse.file('d') }), 'ENOENT');
+});
+
+guestTest('without passthrough: a directory of several answers', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client();
+  const names = Array.from({ length: 200 }, (_none, index) => `a-rather-long-file-name-${1000 + index}`);
+  for (const name of names) await client.writeFile({ path: fuse.backing(name), data: '' });
+  t.deepEqual(await client.readdir({ path: fuse.path }), names);
+});
+
+guestTest('without passthrough: data, space and extended attributes', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client();
+  const data = pattern(300_000);
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_CREAT' });
+  const other = await client.open({ path: fuse.file('g'), flags: 'O_RDWR|O_CREAT' });
+
+  t.is(await client.pwrite({ fd, data, offset: 0 }), data.length);
+  await client.fsync({ fd });
+  t.is(firstDifference(await client.readFile({ path: fuse.backing('f') }), data), undefined);
+  const copy = { fdIn: fd, offIn: 5000, fdOut: other, offOut: 0, length: 1000 };
+  t.is(await client.copy_file_range(copy), 1000);
+  t.is(firstDifference(await client.readFile({ path: fuse.file('g') }), data.slice(5000, 6000)), undefined);
+  await client.fallocate({ fd, offset: 0, length: 400_000 });
+  t.is((await client.fstat({ fd })).size, 400_000);
+  const path = fuse.file('f');
+  await client.setxattr({ path, name: 'trusted.word', data: 'value' });
+  t.is(text(await client.getxattr({ path: fuse.backing('f'), name: 'trusted.word' })), 'value');
+  t.deepEqual(await client.listxattr({ path }), ['trusted.word']);
+  await client.removexattr({ path, name: 'trusted.word' });
+  t.is(await client.errno.getxattr({ path, name: 'trusted.word' }), 'ENODATA');
+});
+
+guestTest('without passthrough: locks that the server keeps', async (t, guest) => {
+  const init = { addFlags: ['POSIX_LOCKS', 'FLOCK_LOCKS'] } as const;
+  await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+  await using one = await guest.client();
+  await using other = await guest.client();
+  const fd = await one.open({ path: fuse.file('f'), flags: 'O_RDWR|O_CREAT' });
+  const second = await other.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+
+  await one.setlk({ fd, type: 'F_WRLCK', start: 0, length: 10 });
+  const wanted = { fd: second, type: 'F_WRLCK', start: 5, length: 1 } as const;
+  t.is(await other.errno.setlk(wanted), 'EAGAIN');
+  t.like(await other.getlk(wanted), { type: 'F_WRLCK', start: 0, length: 10 });
+  const waiting = other.setlk({ ...wanted, wait: true });
+  await fuse.waitFor('SETLKW', 'arrived');
+  await one.setlk({ fd, type: 'F_UNLCK', start: 0, length: 0 });
+  t.is(await waiting, 0);
+  await one.flock({ fd, operation: 'LOCK_EX' });
+  t.is(await other.errno.flock({ fd: second, operation: 'LOCK_EX|LOCK_NB' }), 'EAGAIN');
+});
+
+guestTest('without passthrough: a file without a name, and one that has lost it', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client();
+  const fd = await client.open({ path: fuse.path, flags: 'O_TMPFILE|O_RDWR' });
+  await client.write({ fd, data: 'nameless' });
+  await client.linkFd({ fd, to: fuse.file('named') });
+  t.is(text(await client.readFile({ path: fuse.backing('named') })), 'nameless');
+
+  await client.unlink({ path: fuse.file('named') });
+  t.is(text(await client.pread({ fd, count: 10, offset: 0 })), 'nameless');
+  await client.ftruncate({ fd, length: 4 });
+  t.like(await client.fstat({ fd }), { nlink: 0, size: 4 });
+});
