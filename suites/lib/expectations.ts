@@ -38,6 +38,8 @@ export interface Expectations {
   readonly readMakesAtimeStale: boolean;
   /** A write looks for setuid bits and file capabilities as FUSE sees them, and has the server remove them. */
   readonly removesPrivileges: boolean;
+  /** The kernel keeps cached and passthrough opens of one file apart. */
+  readonly hasIoModes: boolean;
 }
 
 const BACKING_ID: Expectations = {
@@ -66,6 +68,7 @@ const BACKING_ID: Expectations = {
   mappingPath: 'fuse',
   readMakesAtimeStale: true,
   removesPrivileges: true,
+  hasIoModes: true,
 };
 
 /** The 2021 series: V12's answers; where V11 differs, `v11-6.1` below says so. */
@@ -95,6 +98,7 @@ const SINGLE_USE: Expectations = {
   mappingPath: 'backing',
   readMakesAtimeStale: false,
   removesPrivileges: false,
+  hasIoModes: false,
 };
 
 /** Profiles that differ from the interface of today's kernels. V11 is expected to be judged by V12's rules. */
