@@ -34,6 +34,12 @@ export interface Expectations {
   readonly cachedBesidePassthrough: string;
   /** Whose path /proc/PID/maps shows for a mapping in passthrough mode. */
   readonly mappingPath: 'fuse' | 'backing';
+  /** The next stat after a read asks the server for the access time. */
+  readonly readMakesAtimeStale: boolean;
+  /** A write looks for setuid bits and file capabilities as FUSE sees them, and has the server remove them. */
+  readonly removesPrivileges: boolean;
+  /** The kernel keeps cached and passthrough opens of one file apart. */
+  readonly hasIoModes: boolean;
 }
 
 const BACKING_ID: Expectations = {
@@ -60,6 +66,9 @@ const BACKING_ID: Expectations = {
   unprivileged: 'EPERM',
   cachedBesidePassthrough: 'EIO',
   mappingPath: 'fuse',
+  readMakesAtimeStale: true,
+  removesPrivileges: true,
+  hasIoModes: true,
 };
 
 /** The 2021 series: V12's answers; where V11 differs, `v11-6.1` below says so. */
@@ -87,6 +96,9 @@ const SINGLE_USE: Expectations = {
   unprivileged: 'ok',
   cachedBesidePassthrough: 'ok',
   mappingPath: 'backing',
+  readMakesAtimeStale: false,
+  removesPrivileges: false,
+  hasIoModes: false,
 };
 
 /** Profiles that differ from the interface of today's kernels. V11 is expected to be judged by V12's rules. */
