@@ -36,22 +36,34 @@ guestTest('a memfd is a backing file like any other (B27)', async (t, guest) => 
   t.deepEqual(await fuse.dataRequests(), []);
 });
 
-guestTest('the seals of a memfd hold through passthrough as well (B27)', async (t, guest) => {
-  needsIds(guest);
-  await using fuse = await guest.mountFuse({ passthrough: 'off' });
-  await using client = await guest.client();
+/** A memfd that must not be written to any more, open through FUSE. */
+async function openSealed(fuse: FuseMount, client: Client): Promise<{ fd: number; memfd: number }> {
   const memfd = await client.memfd_create({ name: 'sealed', flags: 'MFD_ALLOW_SEALING' });
   await client.write({ fd: memfd, data: 'sealed' });
   await client.fcntl({ fd: memfd, cmd: 'F_ADD_SEALS', arg: 'F_SEAL_WRITE|F_SEAL_GROW|F_SEAL_SHRINK' });
-  const fd = await openWith(fuse, client, { pid: client.pid, fd: memfd });
+  return { fd: await openWith(fuse, client, { pid: client.pid, fd: memfd }), memfd };
+}
 
+guestTest('a sealed memfd can be read and not written through FUSE (B27)', async (t, guest) => {
+  needsIds(guest);
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client();
+  const { fd, memfd } = await openSealed(fuse, client);
   t.is(text(await client.pread({ fd, count: 100, offset: 0 })), 'sealed');
-  t.is(await client.errno.pwrite({ fd, data: 'X', offset: 0 }), 'EPERM');
-  const shared = { fd, length: 4096, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' };
-  t.is(await client.errno.mmap(shared), 'EPERM');
+  t.is(await client.errno.pwrite({ fd: memfd, data: 'X', offset: 0 }), 'EPERM', 'itself');
+  t.is(await client.errno.pwrite({ fd, data: 'X', offset: 0 }), 'EPERM', 'through FUSE');
   t.is(text(await client.pread({ fd: memfd, count: 100, offset: 0 })), 'sealed');
-  await client.close({ fd });
   t.deepEqual(await fuse.dataRequests(), []);
+});
+
+guestTest('a sealed memfd cannot be mapped shared and writable through FUSE (B27)', async (t, guest) => {
+  needsIds(guest);
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client();
+  const { fd, memfd } = await openSealed(fuse, client);
+  const how = { length: 4096, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' };
+  t.is(await client.errno.mmap({ fd: memfd, ...how }), 'EPERM', 'itself');
+  t.is(await client.errno.mmap({ fd, ...how }), 'EPERM', 'through FUSE');
 });
 
 guestTest('files without a name, O_TMPFILE or unlinked, serve as backing files (B27)', async (t, guest) => {
