@@ -22,6 +22,12 @@ export interface Expectations {
   readonly eventfd: string;
   /** A filesystem that is as deep as it may be itself. */
   readonly tooDeep: string;
+  /** A file of procfs, which counts as deep as can be. The 2021 series looks at its operations first. */
+  readonly procFile: string;
+  /** The server says how deep its filesystem counts; without that it is the maximum as soon as the feature is on. */
+  readonly hasMaxStackDepth: boolean;
+  /** Each open(2) opens the backing file anew with the opener's flags; else all use the registered file as it is. */
+  readonly reopensBackingFile: boolean;
   /** open(2) when the answer names an id that does not exist. */
   readonly unknownIdAtOpen: string;
   /** One registration serves any number of opens until it is closed. */
@@ -60,6 +66,9 @@ const BACKING_ID: Expectations = {
   socket: 'EINVAL',
   eventfd: 'EINVAL',
   tooDeep: 'ELOOP',
+  procFile: 'ELOOP',
+  hasMaxStackDepth: true,
+  reopensBackingFile: true,
   unknownIdAtOpen: 'EIO',
   idsAreReusable: true,
   hasClose: true,
@@ -90,6 +99,9 @@ const SINGLE_USE: Expectations = {
   socket: 'ok',
   eventfd: 'EBADF',
   tooDeep: 'EINVAL',
+  procFile: 'EBADF',
+  hasMaxStackDepth: false,
+  reopensBackingFile: false,
   unknownIdAtOpen: 'ok',
   idsAreReusable: false,
   hasClose: false,
