@@ -36,6 +36,8 @@ guestTest('size, blocks and times are right at once, whichever way was written (
     const fd = await client.open({ path: fuse.file(name), flags: 'O_RDWR' });
     t.is((await client.fstat({ fd })).size, 5);
     await write(client, fd);
+    const own = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
+    t.is(own.size, 12_000, `${name}: what the kernel knows before it asks`);
     const { size, blocks, mtimeNs, ctimeNs } = await client.fstat({ fd });
     const native = await client.stat({ path: fuse.backing(name) });
     const expected = {
