@@ -32,6 +32,14 @@ export interface Expectations {
   readonly unprivileged: string;
   /** A cached open beside a passthrough open of the same inode. */
   readonly cachedBesidePassthrough: string;
+  /** Whose path /proc/PID/maps shows for a mapping in passthrough mode. */
+  readonly mappingPath: 'fuse' | 'backing';
+  /** The next stat after a read asks the server for the access time. */
+  readonly readMakesAtimeStale: boolean;
+  /** A write looks for setuid bits and file capabilities as FUSE sees them, and has the server remove them. */
+  readonly removesPrivileges: boolean;
+  /** The kernel keeps cached and passthrough opens of one file apart. */
+  readonly hasIoModes: boolean;
 }
 
 const BACKING_ID: Expectations = {
@@ -57,6 +65,10 @@ const BACKING_ID: Expectations = {
   hasClose: true,
   unprivileged: 'EPERM',
   cachedBesidePassthrough: 'EIO',
+  mappingPath: 'fuse',
+  readMakesAtimeStale: true,
+  removesPrivileges: true,
+  hasIoModes: true,
 };
 
 /** The 2021 series: V12's answers; where V11 differs, `v11-6.1` below says so. */
@@ -83,6 +95,10 @@ const SINGLE_USE: Expectations = {
   hasClose: false,
   unprivileged: 'ok',
   cachedBesidePassthrough: 'ok',
+  mappingPath: 'backing',
+  readMakesAtimeStale: false,
+  removesPrivileges: false,
+  hasIoModes: false,
 };
 
 /** Profiles that differ from the interface of today's kernels. V11 is expected to be judged by V12's rules. */
