@@ -18,6 +18,7 @@ const STRAY_HANDLES_MS = 5000;
 /** Runs one command line and sets the exit code. Never rejects. */
 export async function main(args: readonly string[]): Promise<void> {
   ignoreClosedPipes();
+  endOnAccidents();
   process.exitCode = await execute(args);
   // Does not fire when nothing is left to do, and so never delays the end.
   setTimeout(() => {
@@ -72,6 +73,15 @@ function usageFailure(error: CommanderError): Failure {
   const [first = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
   return new Failure('E_USAGE', 'user', first.replace(/\.$/, ''), {
     hint: suggestion?.replaceAll(/[()]/g, '') ?? 'see `npx fusegate --help`',
+  });
+}
+
+/** Node's own exit code for what nobody caught is 1, which would say that the kernel failed. */
+function endOnAccidents(): void {
+  process.on('uncaughtException', (error) => {
+    tellError(error);
+    // The reaper of the run removes what is left.
+    process.exit(ExitCode.infrastructure);
   });
 }
 

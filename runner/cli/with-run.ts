@@ -1,5 +1,6 @@
 import { pruneCache } from '#kernel/cache/prune.ts';
 import { loadProfile } from '#kernel/profile.ts';
+import { pruneRootfs } from '#rootfs/image/prune-rootfs.ts';
 import type { Options } from '#runner/config/config.ts';
 import { projectRoot } from '#runner/lib/paths.ts';
 import { guardRun, sweepDeadRuns } from '#runner/lib/reaper.ts';
@@ -30,6 +31,9 @@ export async function withRun(
   });
   output.end(report, reportPath);
   // What was not used for longest makes room; the result of the run does not depend on it.
-  if (!interrupt.signal.aborted) await pruneCache(interrupt.signal).catch(() => []);
+  if (!interrupt.signal.aborted) {
+    await pruneCache(interrupt.signal).catch(() => []);
+    await pruneRootfs().catch(() => []);
+  }
   return exitCode;
 }

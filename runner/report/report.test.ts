@@ -50,12 +50,18 @@ test('report: the text ends with the closing line, alone', (t) => {
 });
 
 test('report: the text of a failed test has why, where to look and how to see it again', (t) => {
-  const text = renderText(fakeReport({ failure: { ...failure, evidence: [...failure.evidence] } }));
+  const text = renderText(
+    fakeReport({ failure: { ...failure, evidence: [...failure.evidence], excerpt: ['last words'] } }),
+  );
   t.true(text.includes('✘ area/file: it\'s *wrong* <&> "quoted" #1\n    not equal\n    : :error::x\n'));
   t.true(text.includes('    console: /out/tests/x/console.log\n'));
   t.true(text.includes('✘ crashed: area/file: panics'));
   t.true(text.includes('kernel fault (warning): WARNING at boot'));
-  t.true(text.includes('fusegate: E_QEMU_DIED: QEMU died\n    log: /out/qemu.log\n    hint: look there\n'));
+  t.true(
+    text.includes(
+      'fusegate: E_QEMU_DIED: QEMU died\n    | last words\n    log: /out/qemu.log\n    hint: look there\n',
+    ),
+  );
 });
 
 test('report: the command that runs a test again is one argument to a shell, and matches only it', (t) => {
@@ -92,7 +98,7 @@ test('report: TAP', (t) => {
 });
 
 test('report: TAP as it happens is the TAP of the report', (t) => {
-  const report = fakeReport({ failure: { ...failure, evidence: [] } });
+  const report = fakeReport({ failure: { ...failure, evidence: [], excerpt: [] } });
   let streamed = '';
   const reporter = tapReporter((text) => {
     streamed += text;
@@ -106,7 +112,7 @@ test('report: TAP as it happens is the TAP of the report', (t) => {
 });
 
 test('report: JUnit is well-formed and counts', (t) => {
-  const xml = renderJunit(fakeReport({ failure: { ...failure, evidence: [] } }));
+  const xml = renderJunit(fakeReport({ failure: { ...failure, evidence: [], excerpt: [] } }));
   t.true(xml.includes('<testsuite name="area" tests="6" failures="2" errors="0" skipped="3" time="1.234">'));
   t.true(xml.includes('name="it\'s *wrong* &lt;&amp;&gt; &quot;quoted&quot; #1"'));
   t.true(xml.includes('<error message="E_QEMU_DIED: QEMU died"/>'));

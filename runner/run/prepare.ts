@@ -3,6 +3,7 @@ import type { KernelImage } from '#kernel/kernel-image.ts';
 import type { Profile } from '#kernel/profile.ts';
 import type { RootfsImage } from '#rootfs/image/rootfs-image.ts';
 import type { Config } from '#runner/config/config.ts';
+import { Failure } from '#runner/lib/failure.ts';
 import type { Accelerator } from '#runner/machine/machine.ts';
 import type { DaemonBundle, PartContext, RunParts } from './parts.ts';
 
@@ -49,7 +50,9 @@ export async function prepareAll(
   const guarded = <T>(work: Promise<T>): Promise<T> =>
     work.catch((error: unknown) => {
       first ??= { error };
-      others.abort(error);
+      others.abort(
+        new Failure('E_INTERRUPTED', 'interrupted', 'stopped: another stage failed', { cause: error }),
+      );
       throw error;
     });
   const kernelImage = guarded(prepareKernel(config, profile, parts, context));
@@ -65,14 +68,14 @@ export async function prepareAll(
   return { kernel, rootfs, accelerator, bundle };
 }
 
-/** Before the kernel is built an impossible wish is refused; with the kernel the wish is proved. */
+/** Before the kernel is built missing tools and an impossible wish are refused; with it the wish is proved. */
 async function findAccelerator(
   { accelerator: wanted }: Config,
   kernelImage: Promise<KernelImage>,
   parts: RunParts,
   { emit, signal }: PartContext,
 ): Promise<Accelerator> {
-  if (wanted === 'kvm') await parts.probeAccelerator(wanted, { signal });
+  await parts.probeAccelerator(wanted === 'kvm' ? 'kvm' : 'tcg', { signal });
   const { bzImage } = await kernelImage;
   const { accelerator, reason } = await parts.probeAccelerator(wanted, { signal, bzImage });
   if (wanted === 'auto') emit({ type: 'note', text: `accelerator ${accelerator}: ${reason}` });

@@ -82,5 +82,5 @@ function faultOf(of: string | null): ReportFault {
 }
 
 function failureOf(blame: ReportFailure['blame']): ReportFailure {
-  return { code: 'E_X', blame, message: 'x', hint: null, evidence: [] };
+  return { code: 'E_X', blame, message: 'x', hint: null, evidence: [], excerpt: [] };
 }

@@ -28,7 +28,10 @@ export function describeEvent(event: TimedEvent, rerun: string): string | undefi
     case 'stage-finished':
       return stageLine(event.stage, finished(event));
     case 'stage-failed':
-      return stageLine(event.stage, `failed after ${formatDuration(event.durationMs)}`);
+      return stageLine(
+        event.stage,
+        `${event.failure.blame === 'interrupted' ? 'stopped' : 'failed'} after ${formatDuration(event.durationMs)}`,
+      );
     case 'patch-applied':
       return stageLine('apply', `${event.index}/${event.count} ${shown(event.subject)}`);
     case 'machine-lost':
