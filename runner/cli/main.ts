@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ExitCode, Failure } from '#runner/lib/failure.ts';
 import { projectRoot } from '#runner/lib/paths.ts';
+import { addBenchCommand } from './commands/bench.ts';
 import { addBootCommand } from './commands/boot.ts';
 import { addBuildCommand } from './commands/build.ts';
 import { addReportCommand } from './commands/report.ts';
@@ -60,6 +61,7 @@ function makeProgram(ends: Ends): Command {
   addBootCommand(program, ends);
   addShellCommand(program, ends);
   addReportCommand(program, ends);
+  addBenchCommand(program, ends);
   return program;
 }
 
