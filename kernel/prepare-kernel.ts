@@ -4,7 +4,7 @@ import type { Emit } from '#runner/lib/events.ts';
 import { Failure, type Blame } from '#runner/lib/failure.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
 import { runStage } from '#runner/lib/stage.ts';
-import { openBuildTree, type BuildTree } from './build/build-tree.ts';
+import { buildTreePaths, openBuildTree, type BuildTree } from './build/build-tree.ts';
 import { buildKernel } from './build/build-kernel.ts';
 import { findToolchain, requireBuildTools, type Toolchain } from './build/compiler.ts';
 import { makeVariables, type MakeOptions } from './build/make.ts';
@@ -122,11 +122,7 @@ async function build(plan: Plan, context: KernelContext): Promise<StoredImage> {
   const { request, toolchain } = plan;
   const { emit, signal } = context;
   const patched = await applyStage(plan, context);
-  const treeKey = sha256OfParts({
-    lineage: plan.source.lineage,
-    config: formatWishes(plan.wishes),
-    compiler: toolchain.identity,
-  });
+  const treeKey = treeKeyOf(plan);
   await requireBuildTools(signal);
   await using _lock = await lockFor('build', treeKey, 'uses the same build tree', context);
   const options = (tree: BuildTree, log: string): MakeOptions => ({ ...tree, toolchain, log, signal });
@@ -152,6 +148,38 @@ async function build(plan: Plan, context: KernelContext): Promise<StoredImage> {
     const value = await storeImage(plan.key, built);
     return { value, cached: false, detail: `${built.release}, ${built.steps} objects` };
   });
+}
+
+function treeKeyOf({ source, wishes, toolchain }: Plan): string {
+  return sha256OfParts({
+    lineage: source.lineage,
+    config: formatWishes(wishes),
+    compiler: toolchain.identity,
+  });
+}
+
+/** Where a request is built, for who wants to measure it. */
+export interface BuildPlace {
+  /** The pristine source; never written to. */
+  readonly pristine: string;
+  /** The patched source that is built, with its objects in `objects` below. */
+  readonly source: string;
+  readonly objects: string;
+  readonly toolchain: Toolchain;
+  /** Keeps every run out of the build tree until it is disposed. */
+  lock(): Promise<AsyncDisposable>;
+}
+
+/** @throws Failure as prepareKernel does for its sources. */
+export async function findBuildPlace(request: KernelRequest, context: KernelContext): Promise<BuildPlace> {
+  const plan = await makePlan(request, context);
+  const treeKey = treeKeyOf(plan);
+  return {
+    pristine: plan.source.dir,
+    ...buildTreePaths(treeKey),
+    toolchain: plan.toolchain,
+    lock: () => lockFor('build', treeKey, 'uses the same build tree', context),
+  };
 }
 
 /** Until a tree has counted its own steps, the profile's figure stands in. */

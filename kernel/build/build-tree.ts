@@ -58,6 +58,11 @@ export interface BuildTree {
   recordConfig(): Promise<void>;
 }
 
+export function buildTreePaths(key: string): Pick<BuildTree, 'source' | 'objects'> {
+  const source = cacheDir('build', key, 'source');
+  return { source, objects: join(source, objectsName) };
+}
+
 /** Brings the build tree `key` to `source` with `patched` over it. */
 export async function openBuildTree(
   key: string,
@@ -66,8 +71,7 @@ export async function openBuildTree(
   signal: AbortSignal,
 ): Promise<BuildTree> {
   const dir = cacheDir('build', key);
-  const tree = join(dir, 'source');
-  const objects = join(tree, objectsName);
+  const { source: tree, objects } = buildTreePaths(key);
   let state = await readState(dir);
   if (state === undefined) {
     await rm(dir, { recursive: true, force: true });

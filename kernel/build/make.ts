@@ -54,33 +54,47 @@ export interface MakeOptions {
   readonly onLine?: (line: string) => void;
 }
 
-/** Runs kbuild; an exit code other than 0 is a result. */
-export async function make(targets: readonly string[], options: MakeOptions): Promise<ExecResult> {
-  const { toolchain } = options;
+export interface MakeCommand {
+  /** `env` and its arguments: make is started without what the user's environment would tell it. */
+  readonly args: readonly string[];
+  /** Added to the environment. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** Pure: how kbuild is called. */
+export function makeCommand(
+  targets: readonly string[],
+  { toolchain, source, objects }: Pick<MakeOptions, 'toolchain' | 'source' | 'objects'>,
+): MakeCommand {
   const compilers = toolchain.ccache ? ['CC=ccache gcc', 'HOSTCC=ccache gcc'] : [];
-  return execGuarded(
-    'env',
-    [
+  return {
+    args: [
       ...cleared,
       'make',
       `--jobs=${availableParallelism()}`,
       '-C',
-      options.source,
-      `O=${options.objects}`,
+      source,
+      `O=${objects}`,
       ...makeVariables(toolchain),
       ...compilers,
       ...targets,
     ],
-    {
-      env: {
-        LC_ALL: 'C',
-        CCACHE_DIR: cacheDir('ccache'),
-        CCACHE_MAXSIZE: '5G',
-        CCACHE_NOHASHDIR: '1',
-      },
-      log: options.log,
-      signal: options.signal,
-      ...(options.onLine === undefined ? {} : { onLine: options.onLine }),
+    env: {
+      LC_ALL: 'C',
+      CCACHE_DIR: cacheDir('ccache'),
+      CCACHE_MAXSIZE: '5G',
+      CCACHE_NOHASHDIR: '1',
     },
-  );
+  };
+}
+
+/** Runs kbuild; an exit code other than 0 is a result. */
+export async function make(targets: readonly string[], options: MakeOptions): Promise<ExecResult> {
+  const { args, env } = makeCommand(targets, options);
+  return execGuarded('env', args, {
+    env,
+    log: options.log,
+    signal: options.signal,
+    ...(options.onLine === undefined ? {} : { onLine: options.onLine }),
+  });
 }

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ExitCode, Failure } from '#runner/lib/failure.ts';
 import { projectRoot } from '#runner/lib/paths.ts';
+import { addBenchCommand } from './commands/bench.ts';
 import { addBootCommand } from './commands/boot.ts';
 import { addBuildCommand } from './commands/build.ts';
 import { addCleanCommand } from './commands/clean.ts';
@@ -65,6 +66,7 @@ function makeProgram(ends: Ends): Command {
   addReportCommand(program, ends);
   addDoctorCommand(program, ends);
   addCleanCommand(program, ends);
+  addBenchCommand(program, ends);
   return program;
 }
 

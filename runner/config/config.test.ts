@@ -86,5 +86,12 @@ for (const [options, message] of bad) {
 
 function resolve(options: Options, env: Readonly<Record<string, string>> = {}): Config {
   const now = new Date(2026, 1, 3, 4, 5, 6);
-  return resolveConfig(options, { env, cwd: dir, projectDir: dir, defaultProfile: 'default-1', now });
+  return resolveConfig(options, {
+    env,
+    cwd: dir,
+    projectDir: dir,
+    defaultProfile: 'default-1',
+    defaultJobs: 1,
+    now,
+  });
 }

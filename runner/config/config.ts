@@ -39,6 +39,7 @@ export interface Surroundings {
   readonly cwd: string;
   readonly projectDir: string;
   readonly defaultProfile: string;
+  readonly defaultJobs: number;
   readonly now: Date;
 }
 
@@ -60,7 +61,7 @@ const schema = z.object({
     .int('must be a whole number')
     .min(1, 'must be at least 1')
     .max(64, 'must be at most 64')
-    .default(1),
+    .optional(),
   out: text.optional(),
   keep: z.stringbool().or(z.boolean()).default(false),
   tap: z.stringbool().or(z.boolean()).default(false),
@@ -80,6 +81,7 @@ export function resolveConfig(options: Options, around: Surroundings): Config {
   return {
     ...rest,
     profile,
+    jobs: rest.jobs ?? around.defaultJobs,
     series,
     tree: existing('tree', rest.tree, path),
     kernel: existing('kernel', rest.kernel, path),

@@ -293,7 +293,14 @@ async function setUp(files: Readonly<Record<string, string>>, options: Record<st
   const guests: FakeGuest[] = [];
   const config = resolveConfig(
     { out, profile: 'mainline-6.12', ...options },
-    { env: {}, cwd: project.dir, projectDir: project.dir, defaultProfile: 'mainline-6.12', now: new Date() },
+    {
+      env: {},
+      cwd: project.dir,
+      projectDir: project.dir,
+      defaultProfile: 'mainline-6.12',
+      defaultJobs: 1,
+      now: new Date(),
+    },
   );
   const parts = fakeParts(guests);
   return {

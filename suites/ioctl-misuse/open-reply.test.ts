@@ -83,21 +83,25 @@ const REFUSED: Readonly<Record<string, number>> = {
   'unknown bit 30': 1 << 30,
 };
 
-for (const [what, bits] of Object.entries(REFUSED)) {
-  guestTest(`PASSTHROUGH with ${what} fails the open with EIO and sends RELEASE (B19)`, async (t, guest) => {
+guestTest(
+  'PASSTHROUGH with any other flag fails the open with EIO and sends RELEASE (B19)',
+  async (t, guest) => {
     needsIds(guest);
     await using fuse = await guest.mountFuse({ passthrough: 'off' });
     await using client = await guest.client();
     const backingId = await prepare(fuse, client);
-    await fuse.answerOpen('OPEN', { openFlags: PASSTHROUGH | bits, backingId }, 1);
-    t.is(await openErrno(client, fuse.file('f')), 'EIO');
-    t.deepEqual(await fuse.opcodes({ opcode: ['OPEN', 'RELEASE', 'FLUSH'] }), ['OPEN', 'RELEASE']);
-
+    for (const [what, bits] of Object.entries(REFUSED)) {
+      const after = await fuse.position();
+      await fuse.answerOpen('OPEN', { openFlags: PASSTHROUGH | bits, backingId }, 1);
+      t.is(await openErrno(client, fuse.file('f')), 'EIO', what);
+      const opcodes = await fuse.opcodes({ opcode: ['OPEN', 'RELEASE', 'FLUSH'], after });
+      t.deepEqual(opcodes, ['OPEN', 'RELEASE'], what);
+    }
     await fuse.answerOpen('OPEN', { openFlags: PASSTHROUGH, backingId }, 1);
     t.is(text(await client.readFile({ path: fuse.file('f') })), BACKING, 'the inode took no harm');
     t.deepEqual(await fuse.dataRequests(), []);
-  });
-}
+  },
+);
 
 guestTest(
   'PASSTHROUGH with an id that cannot be, is unknown or closed fails with EIO and RELEASE (B18)',

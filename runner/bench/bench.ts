@@ -1,0 +1,153 @@
+import { cpus, loadavg, release, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { projectRoot } from '#runner/lib/paths.ts';
+import { Failure } from '#runner/lib/failure.ts';
+import type { Config } from '#runner/config/config.ts';
+import type { Profile } from '#kernel/profile.ts';
+import { loadReport } from '#runner/report/load-report.ts';
+import type { PartContext, RunParts } from '#runner/run/parts.ts';
+import { prepareAll, type Prepared } from '#runner/run/prepare.ts';
+import { measureBoot } from './boot-part.ts';
+import { measureBuild } from './build-part.ts';
+import type { BenchResult, Figure, Host, Part, PartName } from './figure.ts';
+import { measureReport } from './report-part.ts';
+import { measureRun } from './run-part.ts';
+import { openScratch } from './scratch.ts';
+
+/** Added to the profile's configuration, for both sides of every comparison alike. */
+export const stockFragment = join(projectRoot, 'kernel', 'config', 'fragments', 'stock-vng.config');
+
+export interface BenchOptions {
+  /** Its `fragments` have `stockFragment`. */
+  readonly config: Config;
+  readonly profile: Profile;
+  readonly parts: RunParts;
+  /** The command line's first file. */
+  readonly program: string;
+  readonly rounds: number;
+  readonly only: readonly PartName[];
+  /** A report or its directory, of a warm `make test`. */
+  readonly report: string | undefined;
+}
+
+interface Work {
+  readonly name: PartName;
+  readonly title: string;
+  readonly method: string;
+  readonly measure: () => Promise<readonly Figure[]>;
+}
+
+/**
+ * Measures what was asked for, part after part; a part that cannot be measured says why and holds up none.
+ *
+ * @throws the signal's reason, and what is a bug of ours.
+ */
+export async function bench(options: BenchOptions, context: PartContext): Promise<BenchResult> {
+  const startedAt = new Date().toISOString();
+  const loadBefore = load();
+  await using scratch = await openScratch();
+  let prepared: Promise<Prepared> | undefined;
+  const prepare = (): Promise<Prepared> =>
+    (prepared ??= prepareAll(options.config, options.profile, options.parts, context));
+  const parts: Part[] = [];
+  for (const work of works(options, prepare, scratch.dir, context)) {
+    if (options.only.includes(work.name)) parts.push(await measurePart(work, context));
+  }
+  const made = await prepared?.catch(() => undefined);
+  return {
+    schema: 1,
+    startedAt,
+    profile: options.profile.name,
+    kernel: made === undefined ? null : kernelOf(made),
+    accelerator: made?.accelerator ?? null,
+    host: describeHost(loadBefore),
+    parts,
+  };
+}
+
+function works(
+  { config, profile, parts, program, rounds, report }: BenchOptions,
+  prepare: () => Promise<Prepared>,
+  scratch: string,
+  context: PartContext,
+): readonly Work[] {
+  const { out, fragments, append, tree } = config;
+  const boot: Work = {
+    name: 'boot',
+    title: 'Boot',
+    method:
+      'From the start of virtme-ng until the daemon answers, against stock `vng --ssh --ssh-tcp` with a Debian ' +
+      'root over 9p until its first SSH command is done. The same kernel, CPUs and memory; in turn.',
+    measure: async () =>
+      measureBoot({ prepared: await prepare(), parts, append, out }, scratch, rounds, context),
+  };
+  const build: Work = {
+    name: 'build',
+    title: 'Build',
+    method:
+      'One file of fs/fuse changed and the kernel built again: the build stage of the runner against `make` ' +
+      'with the same arguments and the same ccache in a copy of the tree. Overhead is that of each round.',
+    measure: async () => {
+      await prepare();
+      const request = { profile, tree: tree ?? undefined, fragments, role: 'base' } as const;
+      return measureBuild(request, { out, scratch }, rounds, context);
+    },
+  };
+  const run: Work = {
+    name: 'run',
+    title: 'Run',
+    method:
+      'A run of the suite ioctl-misuse on the same kernel, watched from outside; memory is VmHWM of every ' +
+      'process of Node, megabytes of 10^6 bytes.',
+    measure: async () => {
+      await prepare();
+      return measureRun({ program, args: runArguments(config), out }, context);
+    },
+  };
+  if (report === undefined) return [boot, build, run];
+  const warm: Work = {
+    name: 'report',
+    title: 'Warm run',
+    method: 'A whole `make test` that was run before, with nothing to build: figures of its report.',
+    measure: async () => measureReport(await loadReport(report)),
+  };
+  return [boot, build, run, warm];
+}
+
+function runArguments({ profile, fragments, tree, accelerator }: Config): readonly string[] {
+  return [
+    ...['--profile', profile, '--accel', accelerator, '--suite', 'ioctl-misuse'],
+    ...fragments.flatMap((fragment) => ['--config', fragment]),
+    ...(tree === null ? [] : ['--tree', tree]),
+  ];
+}
+
+async function measurePart({ name, title, method, measure }: Work, { signal }: PartContext): Promise<Part> {
+  try {
+    return { name, title, method, figures: await measure(), notMeasured: null };
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!(error instanceof Failure)) throw error;
+    const notMeasured = { code: error.code, reason: error.message, hint: error.hint ?? null };
+    return { name, title, method, figures: [], notMeasured };
+  }
+}
+
+function kernelOf({ kernel }: Prepared): BenchResult['kernel'] {
+  return { release: kernel.release, imageSha256: kernel.imageSha256 };
+}
+
+function describeHost(loadBefore: number): Host {
+  return {
+    cpus: cpus().length,
+    cpuModel: cpus()[0]?.model ?? 'unknown',
+    memoryMib: Math.round(totalmem() / 2 ** 20),
+    release: release(),
+    loadBefore,
+    loadAfter: load(),
+  };
+}
+
+function load(): number {
+  return loadavg()[0] ?? 0;
+}
