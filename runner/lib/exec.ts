@@ -24,6 +24,9 @@ export interface ExecResult {
   readonly durationMs: number;
 }
 
+/** How long the output of a program that was killed may stay open after its end. Milliseconds. */
+const STRAY_OUTPUT_MS = 1000;
+
 /**
  * Runs a program and waits for its end; an exit code other than 0 is a result, not an error.
  * The program leads a process group of its own, which is killed as a whole on abort and time-out.
@@ -52,8 +55,19 @@ export async function exec(
   });
   if (options.log !== undefined) subprocess.all.pipe(createWriteStream(options.log, { flags: 'a' }));
   const lines = options.onLine === undefined ? undefined : watchLines(subprocess.all, options.onLine);
+  lines?.catch(() => undefined);
+  // Somebody it started may have left the process group and still hold its output open.
+  let impatience: NodeJS.Timeout | undefined;
+  subprocess.nodeChildProcess.once('exit', (_code, endedBy) => {
+    if (endedBy === null && options.signal?.aborted !== true) return;
+    impatience = setTimeout(() => {
+      subprocess.stdout.destroy();
+      subprocess.stderr.destroy();
+    }, STRAY_OUTPUT_MS);
+  });
   const result = await subprocess;
-  await lines;
+  clearTimeout(impatience);
+  if (impatience === undefined) await lines;
   if (result instanceof ExecaError) refuse(program, result, options);
   return {
     exitCode: result.exitCode,
