@@ -1,6 +1,6 @@
 import { bytes, firstDifference, pattern, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
-import type { FuseMount } from '../lib/fuse-mount.ts';
+import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { depthInWords, needsMaxStackDepth } from '../lib/stack-depth.ts';
@@ -13,11 +13,16 @@ interface Served extends AsyncDisposable {
   readonly lower: string;
 }
 
-async function serveEcryptfs(guest: TestGuest, client: Client): Promise<Served> {
+async function serveEcryptfs(
+  guest: TestGuest,
+  client: Client,
+  options: Pick<FuseOptions, 'defaultPermissions'> = {},
+): Promise<Served> {
   await using undo = new AsyncDisposableStack();
   const lower = await guest.directory('ext4', 'encrypted');
   const ecryptfs = undo.use(await guest.mountEcryptfs({ lower }, client));
-  const fuse = undo.use(await guest.mountFuse({ root: ecryptfs.path, init: { maxStackDepth: 2 } }));
+  const init = { maxStackDepth: 2 };
+  const fuse = undo.use(await guest.mountFuse({ root: ecryptfs.path, init, ...options }));
   const all = undo.move();
   return { fuse, ecryptfs, lower, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
@@ -119,7 +124,7 @@ guestTest(
   'a client without the key and without privilege reads what ecryptfs decrypts (F14)',
   async (t, guest) => {
     await using client = await guest.client();
-    await using stack = await serveEcryptfs(guest, client);
+    await using stack = await serveEcryptfs(guest, client, { defaultPermissions: true });
     await client.writeFile({ path: stack.fuse.file('f'), data: 'decrypted', mode: 0o644 });
     await client.chmod({ path: stack.lower, mode: 0o755 });
     await using stranger = await guest.client();

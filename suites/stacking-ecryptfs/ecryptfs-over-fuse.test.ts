@@ -55,24 +55,3 @@ guestTest('ecryptfs over FUSE without passthrough counts 1 (E12)', async (t, gue
   t.is(firstDifference(await client.readFile({ path: overlay.file('f') }), data), undefined, message);
   t.true((await fuse.opcodes({ opcode: ['WRITE'] })).length > 0, 'the server does the input and output');
 });
-
-guestTest(
-  'ecryptfs mounted over FUSE before INIT is answered does not hide a level (E14)',
-  async (t, guest) => {
-    await using client = await guest.client();
-    await using server = await guest.server();
-    const init = { match: { opcode: 'INIT' }, action: { do: 'hold' } } as const;
-    await using fuse = await guest.mountFuse({
-      server,
-      init: { maxStackDepth: 2 },
-      waitForInit: false,
-      rules: [init],
-    });
-    const request = ecryptfsRequest(fuse.path, await guest.ecryptfsKey());
-    const mounting = guest.mountErrno(request, client);
-    const asked = await fuse.waitFor('INIT', 'held');
-    await server.call('held.release', { seq: asked.seq });
-    const message = depthInWords('ecryptfs over FUSE that answers max_stack_depth 2 late', 2);
-    t.is(await mounting, 'EINVAL', message);
-  },
-);
