@@ -2,8 +2,8 @@ import { statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { Failure } from '#runner/lib/failure.ts';
 
-/** What tools print when write(2) gives ENOSPC or EDQUOT, in the C locale. */
-export const diskFullText = /No space left on device|Disk quota exceeded/u;
+/** What tools print when write(2) gives ENOSPC or EDQUOT, in the C locale; tar's words for a short write. */
+export const diskFullText = /No space left on device|Disk quota exceeded|Wrote only \d+ of \d+ bytes/u;
 
 /**
  * Does work that writes below `path`; when the disk is full, says so instead of what happened to trip over it.

@@ -1,5 +1,6 @@
-import { constants, copyFile, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { constants, copyFile, mkdir, mkdtemp, rm, statfs, symlink } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { diskFull } from '#kernel/cache/disk-full.ts';
 import type { KernelImage } from '#kernel/kernel-image.ts';
 import { writeMachineInitramfs } from '#rootfs/image/initramfs.ts';
 import type { RootfsImage } from '#rootfs/image/rootfs-image.ts';
@@ -114,7 +115,7 @@ async function bootOnce(options: BootOptions, virtme: Virtme): Promise<Machine> 
     await process.stop(qmp, timeouts.stopMs);
   });
   watch.observe(process, qmp, async () => console.drain());
-  await waitForSshd(watch, timeouts, options.signal);
+  await noticeLostConsole(consolePath, () => waitForSshd(watch, timeouts, options.signal));
   // The init looks before it starts sshd.
   if (watch.withoutFuse) throw noFuse(watch.witness());
 
@@ -190,6 +191,17 @@ async function prepare(
     append: options.append ?? [],
     files,
   };
+}
+
+/** QEMU drops what it cannot write to the console file: a full disk would look like a kernel that is silent. */
+async function noticeLostConsole(consolePath: string, wait: () => Promise<void>): Promise<void> {
+  try {
+    await wait();
+  } catch (error) {
+    if (!(error instanceof Failure) || error.blame !== 'kernel') throw error;
+    const { bavail } = await statfs(consolePath);
+    throw bavail > 0 ? error : await diskFull(consolePath, error);
+  }
 }
 
 async function waitForSshd(watch: MachineWatch, timeouts: Timeouts, signal: AbortSignal): Promise<void> {

@@ -9,6 +9,7 @@ import { ReportBuilder } from '#runner/report/builder.ts';
 import { rerunCommand } from '#runner/report/rerun.ts';
 import type { Report } from '#runner/report/report.ts';
 import { exitCodeFor } from '#runner/verdict/classify.ts';
+import { asFailure } from './as-failure.ts';
 import type { RunParts } from './parts.ts';
 import { prepareAll, prepareKernel } from './prepare.ts';
 import { openRunDirectory, writeReport } from './run-directory.ts';
@@ -71,22 +72,24 @@ export async function reported(
     kernel = await work(builder, bus);
     if (bus.sinkErrors.length > 0) throw bus.sinkErrors[0];
   } catch (error) {
-    failure = asFailure(error, signal);
+    failure = await asFailure(error, signal);
     if (failure.code === 'E_BUG') {
       await writeReport(config.out, builder.build(failure));
       throw error;
     }
   }
   const report = builder.build(failure);
-  const reportPath = await writeReport(config.out, report);
+  const reportPath = await writeReport(config.out, report).catch((error: unknown) => {
+    throw failure === null ? error : notWritten(error, failure);
+  });
   return { report, reportPath, exitCode: exitCodeFor(report.verdict, report.failure), kernel };
 }
 
-/** An interrupt is what counts, whatever broke because of it. */
-function asFailure(error: unknown, signal: AbortSignal): Failure {
-  const reason: unknown = signal.aborted ? signal.reason : undefined;
-  if (reason instanceof Failure) return reason;
-  if (error instanceof Failure) return error;
-  const said = error instanceof Error ? error.message : String(error);
-  return new Failure('E_BUG', 'infra', `a bug in fusegate: ${said}`, { cause: error });
+/** Why the run ended must not be lost with its report. */
+function notWritten(error: unknown, ended: Failure): unknown {
+  if (!(error instanceof Failure)) return error;
+  return new Failure(error.code, error.blame, error.message, {
+    hint: `the run had ended with ${ended.code}: ${ended.message}`,
+    cause: error,
+  });
 }
