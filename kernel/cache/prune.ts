@@ -48,6 +48,11 @@ export async function cleanCache(): Promise<readonly string[]> {
   return deleted;
 }
 
+/** Content keys only: should the cache share its directory with something else, that is left alone. */
+function isKey(name: string): boolean {
+  return /^[0-9a-f]{32,64}$/.test(name);
+}
+
 async function pruneArea(
   area: string,
   lockKind: string | undefined,
@@ -57,7 +62,7 @@ async function pruneArea(
 ): Promise<readonly string[]> {
   const names = await readdir(cacheDir(area)).catch(() => []);
   const aged: { name: string; usedAt: number }[] = [];
-  for (const name of names) {
+  for (const name of names.filter(isKey)) {
     const usedAt = await modified(join(cacheDir(area), name, witness));
     if (usedAt !== undefined) aged.push({ name, usedAt });
   }

@@ -76,12 +76,17 @@ async function gitApply(
 ): Promise<ExecResult> {
   const args = ['apply', `-p${patch.strip}`, '--whitespace=nowarn', ...flags, '-'];
   const config = ['-c', 'core.autocrlf=false', '-c', 'apply.ignoreWhitespace=no'];
-  return exec('env', [...withoutGitVariables, 'git', ...config, ...args], {
+  const result = await exec('env', [...withoutGitVariables, 'git', ...config, ...args], {
     cwd: options.worktree,
     input: patch.diff,
     signal: options.signal,
     // The worktree may lie below a repository; git must not look for one.
     env: { LC_ALL: 'C', GIT_CEILING_DIRECTORIES: dirname(options.worktree) },
+  });
+  // The codes of env(1) for a command that is not there or cannot be started.
+  if (result.exitCode !== 127 && result.exitCode !== 126) return result;
+  throw new Failure('E_TOOL_MISSING', 'infra', 'a series cannot be applied without git', {
+    hint: 'run `make doctor`: it names what is missing and the command that installs it',
   });
 }
 

@@ -42,12 +42,14 @@ export async function loadSeries(
 
 async function fileSeries(path: string): Promise<Series> {
   const name = basename(path).replace(/\.(?:mbox|mbx|patch|diff|eml)$/u, '');
-  return parsePatchText(await readText(path), name, 1);
+  const text = await readText(path);
+  if (text.trim() === '') throw empty(`the file ${printable(basename(path))} is empty`);
+  return parsePatchText(text, name, 1);
 }
 
 /** An mbox or mail when it has a mail's headers, else a bare diff with or without text above. */
 function parsePatchText(text: string, name: string, strip: number): Series {
-  if (text.trim() === '') throw empty(name);
+  if (text.trim() === '') throw empty(`the file ${printable(name)} is empty`);
   if (/^(?:From \S|[A-Za-z-]+: )/u.test(text.trimStart())) {
     const headersOnly = /^(?:Index|Description|Author): /u.test(text.trimStart());
     if (!headersOnly) return parseMbox(text, name, strip);
@@ -90,7 +92,7 @@ async function directorySeries(dir: string): Promise<Series> {
       patches.push({ ...patch, index: patches.length + 1 });
     }
   }
-  if (patches.length === 0) throw empty(name);
+  if (patches.length === 0) throw empty(`the directory ${printable(dir)} has no patch`);
   title ??= patches.length === 1 ? patches[0]?.subject : undefined;
   return { name, title: printable(title ?? name), patches, fingerprint: fingerprintOf(patches) };
 }

@@ -42,7 +42,7 @@ interface Message {
  */
 export function parseMbox(text: string, name: string, strip = 1): Series {
   const messages = splitMbox(text).map((message) => readMessage(parseMail(message), strip));
-  if (messages.length === 0) throw empty(name);
+  if (messages.length === 0) throw empty(`the series ${name} is empty: it has no message`);
   const own = messages.filter((message) => !message.subject.reply);
   const newest = Math.max(...own.map((message) => message.subject.version), 1);
   const current = own.filter((message) => message.subject.version === newest);
@@ -52,8 +52,9 @@ export function parseMbox(text: string, name: string, strip = 1): Series {
   return { name, title: printable(title), patches, fingerprint: fingerprintOf(patches) };
 }
 
-export function empty(name: string): Failure {
-  return new Failure('E_SERIES_EMPTY', 'series', `the series ${name} is empty`, {
+/** `what`: a sentence. */
+export function empty(what: string): Failure {
+  return new Failure('E_SERIES_EMPTY', 'series', what, {
     hint: 'save the thread as an mbox (lore’s “mbox.gz”, unpacked) or make one with `git format-patch --stdout`',
   });
 }

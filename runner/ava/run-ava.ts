@@ -51,6 +51,8 @@ export async function runAva(options: RunAvaOptions): Promise<void> {
 
   try {
     const exited = exitOf(child);
+    // A program that cannot be started says so before we come to wait for it.
+    exited.catch(() => undefined);
     for await (const line of createInterface({ input: eventsOf(child) })) {
       const event = parseEvent(line);
       if (event === undefined) continue;
@@ -107,6 +109,7 @@ function exitOf(child: ChildProcess): Promise<string> {
     child.once('error', (error) => {
       reject(
         new Failure('E_TOOL_MISSING', 'infra', `AVA could not be started: ${error.message}`, {
+          hint: 'run `make doctor`: it names what is missing and the command that installs it',
           cause: error,
         }),
       );

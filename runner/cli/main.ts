@@ -6,6 +6,8 @@ import { projectRoot } from '#runner/lib/paths.ts';
 import { addBenchCommand } from './commands/bench.ts';
 import { addBootCommand } from './commands/boot.ts';
 import { addBuildCommand } from './commands/build.ts';
+import { addCleanCommand } from './commands/clean.ts';
+import { addDoctorCommand } from './commands/doctor.ts';
 import { addReportCommand } from './commands/report.ts';
 import { addRunCommand } from './commands/run.ts';
 import { addShellCommand } from './commands/shell.ts';
@@ -17,6 +19,7 @@ const STRAY_HANDLES_MS = 5000;
 /** Runs one command line and sets the exit code. Never rejects. */
 export async function main(args: readonly string[]): Promise<void> {
   ignoreClosedPipes();
+  endOnAccidents();
   process.exitCode = await execute(args);
   // Does not fire when nothing is left to do, and so never delays the end.
   setTimeout(() => {
@@ -61,6 +64,8 @@ function makeProgram(ends: Ends): Command {
   addBootCommand(program, ends);
   addShellCommand(program, ends);
   addReportCommand(program, ends);
+  addDoctorCommand(program, ends);
+  addCleanCommand(program, ends);
   addBenchCommand(program, ends);
   return program;
 }
@@ -70,6 +75,15 @@ function usageFailure(error: CommanderError): Failure {
   const [first = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
   return new Failure('E_USAGE', 'user', first.replace(/\.$/, ''), {
     hint: suggestion?.replaceAll(/[()]/g, '') ?? 'see `npx fusegate --help`',
+  });
+}
+
+/** Node's own exit code for what nobody caught is 1, which would say that the kernel failed. */
+function endOnAccidents(): void {
+  process.on('uncaughtException', (error) => {
+    tellError(error);
+    // The reaper of the run removes what is left.
+    process.exit(ExitCode.infrastructure);
   });
 }
 

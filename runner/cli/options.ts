@@ -1,5 +1,7 @@
 import type { Command } from 'commander';
+import { availableParallelism, freemem } from 'node:os';
 import { defaultProfile } from '#kernel/profile.ts';
+import { defaultJobs } from '#runner/config/jobs.ts';
 import type { Config, Options } from '#runner/config/config.ts';
 import { resolveConfig } from '#runner/config/config.ts';
 import { projectRoot } from '#runner/lib/paths.ts';
@@ -33,7 +35,7 @@ export function addRunOptions(command: Command): Command {
   return addMachineOptions(command)
     .option('--suite <area>', 'area (folder of suites/) or test file; may be repeated', collect)
     .option('--match <title>', 'test title, * for anything, or an id of a report; may be repeated', collect)
-    .option('--jobs <n>', 'machines at the same time')
+    .option('--jobs <n>', 'machines at the same time (default: from CPUs and free memory)')
     .option('--tap', 'TAP on standard output');
 }
 
@@ -44,6 +46,7 @@ export function configOf(options: Options): Config {
     cwd: process.cwd(),
     projectDir: projectRoot,
     defaultProfile: defaultProfile(),
+    defaultJobs: defaultJobs(availableParallelism(), freemem() / 2 ** 20),
     now: new Date(),
   });
 }

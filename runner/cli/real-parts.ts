@@ -2,14 +2,20 @@ import { prepareKernel } from '#kernel/prepare-kernel.ts';
 import { buildRootfs } from '#rootfs/image/build-rootfs.ts';
 import { bundleDaemon } from '#runner/guest/bundle.ts';
 import { deployDaemon } from '#runner/guest/deploy.ts';
+import { probeAccelerator } from '#runner/machine/accelerator.ts';
 import { bootMachine } from '#runner/machine/boot-machine.ts';
+import { findVirtme } from '#runner/machine/virtme.ts';
 import type { RunParts } from '#runner/run/parts.ts';
 
 /** What a run is really put together from. */
 export const realParts: RunParts = {
   prepareKernel,
   buildRootfs,
-  probeAccelerator: (wanted) => Promise.resolve(wanted === 'kvm' ? 'kvm' : 'tcg'),
+  probeAccelerator: async (wanted, context) => {
+    // What starts the machines is looked for together with what runs them, before a kernel is built.
+    await findVirtme(context.signal);
+    return probeAccelerator(wanted, context);
+  },
   bootMachine: ({ name, kernel, rootfs, accelerator, append, out }, context) =>
     bootMachine({
       id: name,

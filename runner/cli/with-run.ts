@@ -1,6 +1,9 @@
+import { pruneCache } from '#kernel/cache/prune.ts';
 import { loadProfile } from '#kernel/profile.ts';
+import { pruneRootfs } from '#rootfs/image/prune-rootfs.ts';
 import type { Options } from '#runner/config/config.ts';
 import { projectRoot } from '#runner/lib/paths.ts';
+import { guardRun, sweepDeadRuns } from '#runner/lib/reaper.ts';
 import type { RunOptions, RunResult } from '#runner/run/run.ts';
 import { listenForInterrupt } from './interrupt.ts';
 import { configOf } from './options.ts';
@@ -14,6 +17,8 @@ export async function withRun(
 ): Promise<number> {
   const config = configOf(options);
   const profile = await loadProfile(config.profile);
+  await sweepDeadRuns((text) => process.stderr.write(`fusegate: ${text}\n`));
+  await using _guard = await guardRun();
   using interrupt = listenForInterrupt((text) => process.stderr.write(text));
   using output = openOutput(config);
   const { report, reportPath, exitCode } = await work({
@@ -25,5 +30,10 @@ export async function withRun(
     signal: interrupt.signal,
   });
   output.end(report, reportPath);
+  // What was not used for longest makes room; the result of the run does not depend on it.
+  if (!interrupt.signal.aborted) {
+    await pruneCache(interrupt.signal).catch(() => []);
+    await pruneRootfs().catch(() => []);
+  }
   return exitCode;
 }

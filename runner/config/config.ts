@@ -39,6 +39,7 @@ export interface Surroundings {
   readonly cwd: string;
   readonly projectDir: string;
   readonly defaultProfile: string;
+  readonly defaultJobs: number;
   readonly now: Date;
 }
 
@@ -56,11 +57,11 @@ const schema = z.object({
   match: list.default([]),
   accel: z.enum(['auto', 'kvm', 'tcg']).default('auto'),
   jobs: z.coerce
-    .number()
+    .number('must be a number')
     .int('must be a whole number')
     .min(1, 'must be at least 1')
     .max(64, 'must be at most 64')
-    .default(1),
+    .optional(),
   out: text.optional(),
   keep: z.stringbool().or(z.boolean()).default(false),
   tap: z.stringbool().or(z.boolean()).default(false),
@@ -80,6 +81,7 @@ export function resolveConfig(options: Options, around: Surroundings): Config {
   return {
     ...rest,
     profile,
+    jobs: rest.jobs ?? around.defaultJobs,
     series,
     tree: existing('tree', rest.tree, path),
     kernel: existing('kernel', rest.kernel, path),
@@ -121,7 +123,8 @@ function usage(issue: z.core.$ZodIssue | undefined, raw: Options): Failure {
   const key = String(issue?.path[0] ?? '');
   const value = raw[key] === undefined ? 'nothing' : JSON.stringify(raw[key]);
   const must = issue?.code === 'invalid_value' ? `must be one of ${issue.values.join(', ')}` : issue?.message;
-  return new Failure('E_USAGE', 'user', `--${key} ${must ?? 'is not valid'}, not ${value}`, {
+  const not = raw[key] === '' ? '' : `, not ${value}`;
+  return new Failure('E_USAGE', 'user', `--${key} ${must ?? 'is not valid'}${not}`, {
     hint: 'see `npx fusegate run --help`',
   });
 }

@@ -6,7 +6,7 @@ import { Failure } from '#runner/lib/failure.ts';
 import type { Machine } from '#runner/machine/machine.ts';
 import type { CallOptions, Guest } from './guest.ts';
 import { RpcClient } from './rpc-client.ts';
-import { shellQuote, SshConnection, type CommandResult } from './ssh.ts';
+import { shellQuote, SshConnection, type ClientChannel, type CommandResult } from './ssh.ts';
 
 export interface DeployContext {
   readonly emit: Emit;
@@ -59,6 +59,11 @@ export async function deployDaemon(
   const limits = scale(context.timeouts ?? TIMEOUTS, factor);
   await using stack = new AsyncDisposableStack();
   const orLost = <T>(work: Promise<T>): Promise<T> => explainLoss(machine, work, limits.newsMs);
+  const interrupted = Promise.withResolvers<never>();
+  interrupted.promise.catch(() => undefined);
+  const interrupt = (): void => interrupted.reject(context.signal.reason);
+  context.signal.addEventListener('abort', interrupt, { once: true });
+  stack.defer(() => context.signal.removeEventListener('abort', interrupt));
 
   const ssh = stack.use(
     await orLost(
@@ -69,7 +74,9 @@ export async function deployDaemon(
       }),
     ),
   );
-  const rpc = await orLost(startAgent(ssh, bundle.path, context.command ?? defaultCommand));
+  const rpc = await orLost(
+    Promise.race([startAgent(ssh, bundle.path, context.command ?? defaultCommand), interrupted.promise]),
+  );
   stack.defer(() => rpc.close(new Failure('E_AGENT_GONE', 'infra', 'the guest has been given back')));
   const options = { signal: context.signal, timeoutMs: limits.helloMs };
   const hello = Hello.safeParse(await orLost(rpc.call('hello', {}, options)));
@@ -112,20 +119,26 @@ async function startAgent(
     `head -c ${content.byteLength} >${path}`,
     `exec ${command(REMOTE)}`,
   ].join(' && ');
-  const channel = await ssh.start(script);
+  return ssh.start(script, (channel) => {
+    const rpc = new RpcClient(channel, watchAgent(channel));
+    void ssh.closed.then((failure) => rpc.close(failure));
+    channel.write(content);
+    return rpc;
+  });
+}
+
+/** Remembers what the agent last complained about and how it ended; the result tells it as a Failure. */
+function watchAgent(channel: ClientChannel): () => Failure {
   let said = '';
+  let how = 'its channel was closed';
   channel.stderr.setEncoding('utf8');
   channel.stderr.on('data', (text: string) => {
     said = (said + text).slice(-4096);
   });
-  let how = 'its channel was closed';
   channel.on('exit', (code: number | null, signal?: string) => {
     how = code === null ? `a signal ended it (${signal ?? 'unknown'})` : `it exited ${code}`;
   });
-  const rpc = new RpcClient(channel, () => agentGone(how, said));
-  void ssh.closed.then((failure) => rpc.close(failure));
-  channel.write(content);
-  return rpc;
+  return () => agentGone(how, said);
 }
 
 function agentGone(how: string, said: string): Failure {

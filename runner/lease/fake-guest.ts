@@ -12,12 +12,13 @@ export class FakeGuest {
   readonly console: string[] = [];
   disposed = false;
   readonly #lost = Promise.withResolvers<Failure>();
+  readonly guest: Guest;
   readonly pooled: PooledGuest;
 
   constructor(id = 'machine-1', slowdown = 1) {
     this.handlers.set('reset', () => CLEAN);
     this.handlers.set('kernel.mark', () => null);
-    const guest: Guest = {
+    this.guest = {
       machine: this.#machine(id),
       deployMs: 1,
       slowdown,
@@ -26,13 +27,17 @@ export class FakeGuest {
       [Symbol.asyncDispose]: () => Promise.resolve(),
     };
     this.pooled = {
-      guest,
+      guest: this.guest,
       taint: 0,
       [Symbol.asyncDispose]: () => {
         this.disposed = true;
         return Promise.resolve();
       },
     };
+  }
+
+  get machine(): Machine {
+    return this.guest.machine;
   }
 
   lose(failure: Failure): void {
@@ -70,7 +75,10 @@ export class FakeGuest {
       lost: this.#lost.promise,
       consoleOffset: () => Promise.resolve(this.console.length),
       consoleSince: (offset) => Promise.resolve(this.console.slice(offset)),
-      [Symbol.asyncDispose]: () => Promise.resolve(),
+      [Symbol.asyncDispose]: () => {
+        this.disposed = true;
+        return Promise.resolve();
+      },
     };
   }
 }

@@ -86,6 +86,8 @@ async function checkEntry({ dir, files }: StoreRequest): Promise<'whole' | 'dama
     const expected = record.files[name];
     if (expected === undefined || !(await isUnchanged(join(dir, name), expected))) return 'damaged';
   }
+  // When it was used last, for whoever makes room.
+  await utimes(join(dir, 'entry.json'), new Date(), new Date()).catch(() => undefined);
   return 'whole';
 }
 

@@ -11,6 +11,8 @@ export interface FailureOptions {
   /** The next thing to type or to look at, as one sentence. */
   readonly hint?: string | undefined;
   readonly evidence?: readonly Evidence[] | undefined;
+  /** The lines of the evidence that matter most, as they came; shown below the sentence. */
+  readonly excerpt?: readonly string[] | undefined;
   readonly cause?: unknown;
 }
 
@@ -24,6 +26,7 @@ export class Failure extends Error {
   readonly blame: Blame;
   readonly hint: string | undefined;
   readonly evidence: readonly Evidence[];
+  readonly excerpt: readonly string[];
 
   constructor(code: `E_${string}`, blame: Blame, message: string, options: FailureOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -31,6 +34,7 @@ export class Failure extends Error {
     this.blame = blame;
     this.hint = options.hint;
     this.evidence = options.evidence ?? [];
+    this.excerpt = options.excerpt ?? [];
   }
 }
 

@@ -7,9 +7,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Failure } from './failure.ts';
 import { cacheDir } from './paths.ts';
-import { identifyProcess, isRunning } from './process-table.ts';
+import { identifyProcess } from './process-table.ts';
 import { reapRun } from './reap-run.ts';
-import { currentBootId, readRunRecord, RUN_LABEL, writeRunRecord } from './run-record.ts';
+import { currentBootId, isRunAlive, readRunRecord, RUN_LABEL, writeRunRecord } from './run-record.ts';
 
 /** A run whose processes and temporary files cannot outlive it. Disposing ends it. */
 export interface RunGuard extends AsyncDisposable {
@@ -94,7 +94,7 @@ export async function sweepDeadRuns(note: (text: string) => void): Promise<void>
       await removeIfOld(dir);
       continue;
     }
-    if (record.bootId === (await currentBootId()) && (await isRunning(record.owner))) continue;
+    if (await isRunAlive(record)) continue;
     const { processes, mounts } = await reapRun(dir);
     note(`cleaned up after run ${name}, which had died: ${processes} processes, ${mounts} mounts`);
   }

@@ -1,6 +1,7 @@
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
+import { isRunning } from './process-table.ts';
 
 /** Environment variable that every process of a run carries; its value is the run's id. */
 export const RUN_LABEL = 'FUSEGATE_RUN';
@@ -35,6 +36,11 @@ export async function readRunRecord(dir: string): Promise<RunRecord | undefined>
   } catch {
     return undefined;
   }
+}
+
+/** Whether the run's own process is still there. */
+export async function isRunAlive({ bootId, owner }: RunRecord): Promise<boolean> {
+  return bootId === (await currentBootId()) && (await isRunning(owner));
 }
 
 /** Different after every start of the machine (random(4)). */

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { constants, copyFile, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { KernelImage } from '#kernel/kernel-image.ts';
 import { writeMachineInitramfs } from '#rootfs/image/initramfs.ts';
@@ -9,7 +9,7 @@ import { plainTemporaryDirectory } from '#runner/lib/reaper.ts';
 import { checkBootable } from './bootable.ts';
 import { ConsoleLog, readConsole } from './console-log.ts';
 import { freePort } from './free-port.ts';
-import { bootTimeout } from './machine-failure.ts';
+import { bootTimeout, noFuse } from './machine-failure.ts';
 import { MachineProcess } from './machine-process.ts';
 import { MachineWatch } from './machine-watch.ts';
 import type { Accelerator, Machine } from './machine.ts';
@@ -46,7 +46,7 @@ const PORT_ATTEMPTS = 3;
  * Says `machine-booting`; whoever owns the machine says when it is lost or stopped.
  *
  * @throws Failure of blame kernel: E_BOOT_PANIC, E_NO_BOOT, E_NO_ROOT_DISK, E_NO_NETWORK, E_NO_TMPFS,
- *   E_NO_SSHD; of blame infra: E_QEMU_DIED, E_QEMU_MISSING, E_VNG_MISSING, E_KVM_PERMISSION, E_KVM_UNUSABLE,
+ *   E_NO_SSHD, E_NO_FUSE; of blame infra: E_QEMU_DIED, E_QEMU_MISSING, E_VNG_MISSING, E_KVM_PERMISSION, E_KVM_UNUSABLE,
  *   E_EMULATION_SUSPECT, E_PORT_TAKEN, E_DISK_FULL, E_MEMORY; E_NOT_A_KERNEL (user); or the signal's reason.
  */
 export async function bootMachine(options: BootOptions): Promise<Machine> {
@@ -102,6 +102,8 @@ async function bootOnce(options: BootOptions, virtme: Virtme): Promise<Machine> 
       ...virtme.env,
       HOME: plan.files.home,
       TMPDIR: plan.files.dir,
+      // Tells whose it is when somebody finds it.
+      FUSEGATE_MACHINE: options.id,
     },
     consolePath,
     errorPath,
@@ -113,6 +115,8 @@ async function bootOnce(options: BootOptions, virtme: Virtme): Promise<Machine> 
   });
   watch.observe(process, qmp, async () => console.drain());
   await waitForSshd(watch, timeouts, options.signal);
+  // The init looks before it starts sshd.
+  if (watch.withoutFuse) throw noFuse(watch.witness());
 
   const bootMs = Math.round(performance.now() - startedAt);
   const held = stack.move();
@@ -169,7 +173,8 @@ async function prepare(
     home: file('home'),
   };
   await Promise.all([
-    symlink(resolve(kernel.bzImage), files.kernel),
+    // A copy: virtme-ng looks for the release in the file itself, and a link has none.
+    copyFile(kernel.bzImage, files.kernel, constants.COPYFILE_FICLONE),
     symlink(resolve(rootfs.rootDisk), files.rootDisk),
     symlink(resolve(rootfs.scratchDisk), files.scratchDisk),
     mkdir(files.emptyRoot),

@@ -22,6 +22,8 @@ export interface Witness {
   /** Standard error of vng and QEMU. */
   readonly complaint: string;
   readonly evidence: readonly Evidence[];
+  /** The end of the console so far. */
+  readonly lastLines: readonly string[];
 }
 
 /** Pure: why a machine was lost, and who has to act. Called when it is known to be lost. */
@@ -31,6 +33,13 @@ export function machineFailure(witness: Witness): Failure {
     faultFailure(witness) ??
     endFailure(witness)
   );
+}
+
+/** Pure: the guest came up, and there is nothing in it to test. */
+export function noFuse(witness: Witness): Failure {
+  return fail(witness, 'E_NO_FUSE', 'kernel', 'the guest has no /dev/fuse', {
+    hint: 'the kernel needs CONFIG_FUSE_FS=y, and for passthrough CONFIG_FUSE_PASSTHROUGH=y',
+  });
 }
 
 /** Pure: a deadline of the boot has passed and nothing else has been heard. */
@@ -84,7 +93,9 @@ function faultFailure(witness: Witness): Failure | undefined {
   }
   const fault = oops ?? panic;
   if (fault !== undefined && !booted) {
-    return fail(witness, 'E_BOOT_PANIC', 'kernel', `the kernel panicked while booting: ${fault}`);
+    return fail(witness, 'E_BOOT_PANIC', 'kernel', `the kernel panicked while booting: ${fault}`, {
+      hint: 'the console has the whole trace; `fusegate boot` repeats only the boot',
+    });
   }
   if (oops !== undefined) return fail(witness, 'E_KERNEL_OOPS', 'kernel', `the kernel oopsed: ${oops}`);
   if (panic !== undefined) return fail(witness, 'E_KERNEL_PANIC', 'kernel', `the kernel panicked: ${panic}`);
@@ -157,11 +168,11 @@ function lastComplaint(complaint: string): string {
 }
 
 function fail(
-  { evidence }: Witness,
+  { evidence, lastLines }: Witness,
   code: `E_${string}`,
   blame: Blame,
   message: string,
   options: { readonly hint?: string } = {},
 ): Failure {
-  return new Failure(code, blame, message, { evidence, ...options });
+  return new Failure(code, blame, message, { evidence, excerpt: lastLines, ...options });
 }

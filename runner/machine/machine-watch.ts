@@ -13,6 +13,9 @@ export interface WatchOptions {
   readonly lastWordsMs: number;
 }
 
+/** How much of the console a failure shows by itself. Lines. */
+const LAST_LINES = 8;
+
 /**
  * Collects what a machine shows of itself and decides when it is lost. A fault on the console counts at once
  * when QEMU ends with it (as it does after a panic), otherwise after the last words.
@@ -27,7 +30,7 @@ export class MachineWatch {
   #qmp: QmpChannel | undefined;
   #end: ProcessEnd | undefined;
   #lastWords: NodeJS.Timeout | undefined;
-  #lastLine: string | undefined;
+  readonly #lastLines: string[] = [];
 
   constructor(options: WatchOptions) {
     this.#options = options;
@@ -50,7 +53,7 @@ export class MachineWatch {
 
   /** The last line of the console that has any text. */
   get lastLine(): string | undefined {
-    return this.#lastLine;
+    return this.#lastLines.at(-1);
   }
 
   /** The kernel has no /dev/fuse, as the init noticed. */
@@ -71,7 +74,10 @@ export class MachineWatch {
 
   readonly onLine = (line: string): void => {
     const cleaned = cleanLine(line).trim();
-    if (cleaned !== '') this.#lastLine = cleaned;
+    if (cleaned !== '') {
+      this.#lastLines.push(cleaned);
+      if (this.#lastLines.length > LAST_LINES) this.#lastLines.shift();
+    }
     const event = consoleEvent(line);
     if (event === undefined) return;
     if (!this.#seen.has(event.kind)) this.#seen.set(event.kind, event);
@@ -115,6 +121,7 @@ export class MachineWatch {
       end: this.#end,
       shutdownReason: this.#qmp?.shutdownReason,
       complaint: this.#process?.complaint ?? '',
+      lastLines: [...this.#lastLines],
     };
   }
 

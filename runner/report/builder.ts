@@ -1,7 +1,7 @@
 import type { KernelImage } from '#kernel/kernel-image.ts';
 import type { EventSink, Stage, TimedEvent } from '#runner/lib/events.ts';
 import type { Failure } from '#runner/lib/failure.ts';
-import { neutraliseCommands, cleanText } from '#runner/lib/clean-text.ts';
+import { cleanLine, cleanText, neutraliseCommands } from '#runner/lib/clean-text.ts';
 import { decideVerdict } from '#runner/verdict/classify.ts';
 import type { Report, ReportFailure, ReportFault, ReportTest } from './report.ts';
 import { countTests } from './report.ts';
@@ -137,5 +137,6 @@ export function stateFailure(failure: Failure): ReportFailure {
     message: neutraliseCommands(cleanText(failure.message)),
     hint: failure.hint ?? null,
     evidence: [...failure.evidence],
+    excerpt: failure.excerpt.map((line) => neutraliseCommands(cleanLine(line))),
   };
 }

@@ -49,6 +49,7 @@ export function closingLine({ counts }: Pick<Report, 'counts'>): string {
 export function renderFailure(failure: ReportFailure): string {
   return [
     `fusegate: ${failure.code}: ${failure.message}`,
+    ...failure.excerpt.map((line) => indent(`| ${line}`)),
     ...failure.evidence.map(renderEvidence),
     ...(failure.hint === null ? [] : [indent(`hint: ${failure.hint}`)]),
   ].join('\n');

@@ -62,6 +62,8 @@ const failure = z.object({
   message: z.string(),
   hint: z.string().nullable(),
   evidence: z.array(evidence),
+  /** The lines of the evidence that matter most. */
+  excerpt: z.array(z.string()).default([]),
 });
 
 export const reportSchema = z.object({

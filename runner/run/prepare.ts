@@ -3,6 +3,7 @@ import type { KernelImage } from '#kernel/kernel-image.ts';
 import type { Profile } from '#kernel/profile.ts';
 import type { RootfsImage } from '#rootfs/image/rootfs-image.ts';
 import type { Config } from '#runner/config/config.ts';
+import { Failure } from '#runner/lib/failure.ts';
 import type { Accelerator } from '#runner/machine/machine.ts';
 import type { DaemonBundle, PartContext, RunParts } from './parts.ts';
 
@@ -49,17 +50,34 @@ export async function prepareAll(
   const guarded = <T>(work: Promise<T>): Promise<T> =>
     work.catch((error: unknown) => {
       first ??= { error };
-      others.abort(error);
+      others.abort(
+        new Failure('E_INTERRUPTED', 'interrupted', 'stopped: another stage failed', { cause: error }),
+      );
       throw error;
     });
+  const kernelImage = guarded(prepareKernel(config, profile, parts, context));
   const work = [
-    guarded(prepareKernel(config, profile, parts, context)),
+    kernelImage,
     guarded(parts.buildRootfs({ ...context, log: join(config.out, 'image.log') })),
-    guarded(parts.probeAccelerator(config.accelerator, context)),
+    guarded(findAccelerator(config, kernelImage, parts, context)),
     guarded(parts.bundleDaemon(join(config.out, 'daemon'))),
   ] as const;
   await Promise.allSettled(work);
   if (first !== undefined) throw first.error;
   const [kernel, rootfs, accelerator, bundle] = await Promise.all(work);
   return { kernel, rootfs, accelerator, bundle };
+}
+
+/** Before the kernel is built missing tools and an impossible wish are refused; with it the wish is proved. */
+async function findAccelerator(
+  { accelerator: wanted }: Config,
+  kernelImage: Promise<KernelImage>,
+  parts: RunParts,
+  { emit, signal }: PartContext,
+): Promise<Accelerator> {
+  await parts.probeAccelerator(wanted === 'kvm' ? 'kvm' : 'tcg', { signal });
+  const { bzImage } = await kernelImage;
+  const { accelerator, reason } = await parts.probeAccelerator(wanted, { signal, bzImage });
+  if (wanted === 'auto') emit({ type: 'note', text: `accelerator ${accelerator}: ${reason}` });
+  return accelerator;
 }

@@ -1,19 +1,19 @@
-import { mkdir, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { Failure } from '#runner/lib/failure.ts';
 import type { Report } from '#runner/report/report.ts';
 
 /**
  * Makes the directory of a run's results and points `latest` at it. Results of an earlier run in the same
- * directory are removed, so that nothing old can be taken for new.
+ * directory are removed, so that nothing old can be taken for new; anything else in it stays.
  *
  * @throws Failure E_OUT_UNWRITABLE (user).
  */
 export async function openRunDirectory(out: string, latest: string | null): Promise<void> {
   try {
     await makeDirectory(out);
-    await rm(join(out, 'report.json'), { force: true });
-    await rm(join(out, 'tests'), { recursive: true, force: true });
+    await removeOldResults(out);
+    await writeFile(join(out, MARK), '');
     if (latest !== null) await pointAt(latest, out);
   } catch (error) {
     throw new Failure('E_OUT_UNWRITABLE', 'user', `cannot write results to ${out}: ${reason(error)}`, {
@@ -21,6 +21,28 @@ export async function openRunDirectory(out: string, latest: string | null): Prom
       cause: error,
     });
   }
+}
+
+/** An empty file that says that a directory is ours, so that what is in it may be removed. */
+const MARK = '.fusegate';
+
+/** Everything that a run writes into its directory. */
+const RESULTS = /^(?:report\.json(?:\.\d+\.tmp)?|tests|daemon|worktree.*|machine-\d+|[\w-]+\.log)$/;
+
+/** @throws Error when the directory holds a user's own files under the names of results. */
+async function removeOldResults(out: string): Promise<void> {
+  const names = await readdir(out);
+  const results = names.filter((name) => RESULTS.test(name));
+  if (results.length === 0) return;
+  if (!names.includes(MARK) && !(await isReport(join(out, 'report.json')))) {
+    throw new Error(`it holds ${results.slice(0, 3).join(', ')}, which no run of fusegate put there`);
+  }
+  for (const name of results) await rm(join(out, name), { recursive: true, force: true });
+}
+
+async function isReport(path: string): Promise<boolean> {
+  const text = await readFile(path, 'utf8').catch(() => '');
+  return /^\{\s*"schema": 1,\s*"verdict":/.test(text);
 }
 
 /** Replaces the report in one step: a reader sees the old one or the new one, never half of one. */
@@ -42,7 +64,9 @@ export async function writeReport(out: string, report: Report): Promise<string> 
 
 /** As `mkdir -p`. Node's own never comes back where the parent is there and refuses with ENOENT (/proc). */
 async function makeDirectory(dir: string): Promise<void> {
-  if ((await stat(dir).catch(() => undefined))?.isDirectory() === true) return;
+  const found = await stat(dir).catch(() => undefined);
+  if (found?.isDirectory() === true) return;
+  if (found !== undefined) throw new Error(`${dir} is not a directory`);
   if (dirname(dir) !== dir) await makeDirectory(dirname(dir));
   await mkdir(dir);
 }

@@ -1,7 +1,7 @@
-import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir } from 'node:fs/promises';
 import { exec } from '#runner/lib/exec.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
+import { isRunAlive, readRunRecord } from '#runner/lib/run-record.ts';
 import type { Diagnosis } from './diagnosis.ts';
 
 /** What the cache holds, and records of runs whose program is gone. */
@@ -12,10 +12,15 @@ export async function diagnoseCache(): Promise<readonly Diagnosis[]> {
     return [{ ...common, state: 'ok', detail: `${cacheDir()} is empty: the first run builds everything` }];
   }
   const sizes = await Promise.all(
-    areas.map(async (area) => `${area} ${mebibytes(await kibibytesOf(cacheDir(area)))}`),
+    areas.map(async (area) => ({ area, size: await kibibytesOf(cacheDir(area)) })),
   );
+  const large = sizes.filter(({ size }) => size >= 1024);
   return [
-    { ...common, state: 'ok', detail: `${cacheDir()}: ${sizes.join(', ')}` },
+    {
+      ...common,
+      state: 'ok',
+      detail: `${cacheDir()}: ${large.map(({ area, size }) => `${area} ${mebibytes(size)}`).join(', ')}`,
+    },
     ...(await diagnoseRuns()),
   ];
 }
@@ -23,7 +28,9 @@ export async function diagnoseCache(): Promise<readonly Diagnosis[]> {
 async function diagnoseRuns(): Promise<readonly Diagnosis[]> {
   const stale: string[] = [];
   for (const run of await entriesOf(cacheDir('runs'))) {
-    if (!(await isAlive(join(cacheDir('runs'), run)))) stale.push(run);
+    const record = await readRunRecord(cacheDir('runs', run));
+    // Without a record a run is in its first instants, or died in them and has left nothing else.
+    if (record !== undefined && !(await isRunAlive(record))) stale.push(run);
   }
   if (stale.length === 0) return [];
   return [
@@ -35,18 +42,6 @@ async function diagnoseRuns(): Promise<readonly Diagnosis[]> {
       remedy: 'the next run sweeps them; make clean does it now',
     },
   ];
-}
-
-/** Whether the process that owns a run's directory still runs. */
-async function isAlive(directory: string): Promise<boolean> {
-  try {
-    const { pid } = JSON.parse(await readFile(join(directory, 'run.json'), 'utf8')) as { pid?: unknown };
-    if (typeof pid !== 'number') return false;
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error instanceof Error && 'code' in error && error.code === 'EPERM';
-  }
 }
 
 async function entriesOf(directory: string): Promise<readonly string[]> {

@@ -1,6 +1,11 @@
 import { DeviceIoctl, backingMap } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
+/** Leaves a process everything of root but the one capability that registering asks for. */
+const WITHOUT_SYS_ADMIN = ['setpriv', '--bounding-set', '-sys_admin'];
+/** An address at which no process has anything. */
+const BAD_POINTER = 16;
+
 guestTest('BACKING_OPEN before any mount is refused', async (t, guest) => {
   await using server = await guest.server();
   await using client = await guest.client();
@@ -139,4 +144,135 @@ guestTest('BACKING_OPEN needs privilege in the initial user namespace', async (t
   await stranger.setCredentials({ uid: 65_534, gid: 65_534 });
   const errno = await stranger.errno.ioctl({ fd: device, request: DeviceIoctl.BACKING_OPEN, arg });
   t.is(errno, guest.expected.unprivileged);
+});
+
+guestTest(
+  'an unknown request gets ENOTTY also on a descriptor that belongs to no mount',
+  async (t, guest) => {
+    guest.needs(guest.expected.hasClose, 'check of the request before that of the mount');
+    await using server = await guest.server();
+    const { device } = await server.openDevice();
+    const sizeOfTwelve = 0x400c_e501;
+    const map = backingMap(-1);
+    t.is(await server.ioctlErrno(sizeOfTwelve, map, { device }), guest.expected.wrongSize);
+  },
+);
+
+guestTest(
+  'BACKING_OPEN asks whether the descriptor is mounted before it reads its fields',
+  async (t, guest) => {
+    await using server = await guest.server();
+    const { device } = await server.openDevice();
+    t.is(await server.registerErrno({ fd: -1 }, { device }), guest.expected.unattached);
+    t.is(await server.registerErrno({ fd: -1 }, { device, flags: 1 }), guest.expected.unattached);
+  },
+);
+
+guestTest('BACKING_OPEN reads its argument before it asks whether passthrough is on', async (t, guest) => {
+  const init = { dropFlags: ['PASSTHROUGH', 'PASSTHROUGH_FD'] } as const;
+  await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+  const { BACKING_OPEN } = DeviceIoctl;
+  t.is(await fuse.server.ioctlErrno(BACKING_OPEN, 'null'), guest.expected.badPointer);
+  t.is(await fuse.server.ioctlErrno(BACKING_OPEN, 'bad-pointer'), guest.expected.badPointer);
+});
+
+guestTest(
+  'BACKING_OPEN without CAP_SYS_ADMIN is refused after the pointer, before the fields',
+  async (t, guest) => {
+    guest.needs(guest.expected.unprivileged !== 'ok', 'check of the capability');
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client({ launcher: WITHOUT_SYS_ADMIN });
+    await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+    const { deviceFd } = await fuse.server.call('server.info', {});
+    const device = await client.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 });
+    const fd = await client.open({ path: fuse.backing('f'), flags: 'O_RDWR' });
+    const directory = await client.open({ path: fuse.root, flags: 'O_RDONLY' });
+    const errno = (arg: Uint8Array | number): Promise<string> =>
+      client.errno.ioctl({ fd: device, request: DeviceIoctl.BACKING_OPEN, arg });
+
+    t.is(await errno(backingMap(fd)), guest.expected.unprivileged, 'all else right');
+    t.is(await errno(BAD_POINTER), guest.expected.badPointer, 'bad pointer');
+    t.is(await errno(backingMap(fd, 1)), guest.expected.unprivileged, 'flags set');
+    t.is(await errno(backingMap(fd, 0, 1n)), guest.expected.unprivileged, 'padding set');
+    t.is(await errno(backingMap(-1)), guest.expected.unprivileged, 'bad descriptor');
+    t.is(await errno(backingMap(directory)), guest.expected.unprivileged, 'directory');
+  },
+);
+
+guestTest('BACKING_OPEN by root of another user namespace is refused (B5)', async (t, guest) => {
+  guest.needs(guest.expected.unprivileged !== 'ok', 'check of the capability');
+  // Mounted in that namespace and negotiated there: nothing but the capability is missing.
+  await using server = await guest.server({ launcher: ['unshare', '--user', '--map-root-user', '--mount'] });
+  await using fuse = await guest.mountFuse({ server, passthrough: 'off' });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+
+  t.true(fuse.init?.passthrough, 'passthrough was offered and accepted');
+  const file = { path: fuse.backing('f'), flags: 'O_RDWR' };
+  t.is(await server.registerErrno(file), guest.expected.unprivileged);
+  t.is(await server.registerErrno({ fd: -1 }), guest.expected.unprivileged);
+});
+
+guestTest('BACKING_OPEN refuses every bit of flags and padding (B6)', async (t, guest) => {
+  guest.needs(guest.expected.hasClose, 'padding');
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+  const fdFrom = { path: fuse.backing('f'), flags: 'O_RDWR' };
+
+  for (const bit of [0, 1, 15, 16, 31]) {
+    const arg = backingMap(-1, (1 << bit) >>> 0);
+    const errno = await fuse.server.ioctlErrno(DeviceIoctl.BACKING_OPEN, arg, { fdFrom });
+    t.is(errno, guest.expected.reservedField, `flags bit ${bit}`);
+  }
+  for (const bit of [0, 31, 32, 63]) {
+    const arg = backingMap(-1, 0, 1n << BigInt(bit));
+    const errno = await fuse.server.ioctlErrno(DeviceIoctl.BACKING_OPEN, arg, { fdFrom });
+    t.is(errno, guest.expected.reservedField, `padding bit ${bit}`);
+  }
+});
+
+guestTest(
+  'BACKING_OPEN looks at reserved fields first, then the kind of file, then its depth',
+  async (t, guest) => {
+    guest.needs(guest.expected.hasClose, 'order of these checks');
+    await using fuse = await guest.mountFuse();
+    const { server } = fuse;
+    const { expected } = guest;
+    const directory = { path: fuse.root, flags: 'O_RDONLY|O_DIRECTORY' };
+    const deepFile = { path: '/proc/version', flags: 'O_RDONLY' };
+    const deepDirectory = { path: '/proc', flags: 'O_RDONLY|O_DIRECTORY' };
+    const deepSymlink = { path: '/proc/self', flags: 'O_PATH|O_NOFOLLOW' };
+
+    t.is(await server.registerErrno({ fd: -1 }, { flags: 1 }), expected.reservedField, 'flags, no file');
+    t.is(await server.registerErrno({ fd: -1 }, { padding: 1 }), expected.reservedField, 'padding, no file');
+    t.is(await server.registerErrno(directory, { flags: 1 }), expected.reservedField, 'flags, directory');
+    t.is(await server.registerErrno(deepFile, { padding: 1 }), expected.reservedField, 'padding, too deep');
+    t.is(await server.registerErrno(deepDirectory), expected.directory, 'directory, too deep');
+    t.is(await server.registerErrno(deepSymlink), expected.characterDevice, 'symbolic link, too deep');
+    t.is(await server.registerErrno(deepFile), expected.tooDeep, 'only too deep');
+  },
+);
+
+guestTest('BACKING_OPEN that fails uses up no id (B6, B7, B8)', async (t, guest) => {
+  guest.needs(guest.expected.idsAreReusable, 'ids that last');
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+  const file = { path: fuse.backing('f'), flags: 'O_RDWR' };
+
+  const before = await fuse.server.registerBacking(file);
+  t.not(await fuse.server.registerErrno(file, { flags: 1 }), 'ok');
+  t.not(await fuse.server.registerErrno({ fd: -1 }), 'ok');
+  t.not(await fuse.server.registerErrno({ path: '/proc/version', flags: 'O_RDONLY' }), 'ok');
+  t.is(await fuse.server.registerBacking(file), before + 1);
+});
+
+guestTest('BACKING_OPEN takes a file whatever it was opened for (B10)', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+  for (const flags of ['O_RDONLY', 'O_WRONLY', 'O_RDWR', 'O_RDWR|O_APPEND', 'O_RDWR|O_DIRECT']) {
+    t.is(await fuse.server.registerErrno({ path: fuse.backing('f'), flags }), 'ok', flags);
+  }
 });

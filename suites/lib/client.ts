@@ -104,11 +104,12 @@ function withBytes(args: object): object {
   );
 }
 
+/** For messages: data are told by their length, also deep inside. */
 function describe(args: unknown): string {
+  const shorten = (_key: string, value: unknown): unknown => {
+    return value instanceof Uint8Array ? `${value.length} bytes` : value;
+  };
   return Object.entries(args as object)
-    .map(
-      ([name, value]) =>
-        `${name}: ${value instanceof Uint8Array ? `${value.length} bytes` : JSON.stringify(value)}`,
-    )
+    .map(([name, value]) => `${name}: ${JSON.stringify(value, shorten)}`)
     .join(', ');
 }

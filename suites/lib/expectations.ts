@@ -22,6 +22,12 @@ export interface Expectations {
   readonly eventfd: string;
   /** A filesystem that is as deep as it may be itself. */
   readonly tooDeep: string;
+  /** A file of procfs, which counts as deep as can be. The 2021 series looks at its operations first. */
+  readonly procFile: string;
+  /** The server says how deep its filesystem counts; without that it is the maximum as soon as the feature is on. */
+  readonly hasMaxStackDepth: boolean;
+  /** Each open(2) opens the backing file anew with the opener's flags; else all use the registered file as it is. */
+  readonly reopensBackingFile: boolean;
   /** open(2) when the answer names an id that does not exist. */
   readonly unknownIdAtOpen: string;
   /** One registration serves any number of opens until it is closed. */
@@ -32,6 +38,14 @@ export interface Expectations {
   readonly unprivileged: string;
   /** A cached open beside a passthrough open of the same inode. */
   readonly cachedBesidePassthrough: string;
+  /** Whose path /proc/PID/maps shows for a mapping in passthrough mode. */
+  readonly mappingPath: 'fuse' | 'backing';
+  /** The next stat after a read asks the server for the access time. */
+  readonly readMakesAtimeStale: boolean;
+  /** A write looks for setuid bits and file capabilities as FUSE sees them, and has the server remove them. */
+  readonly removesPrivileges: boolean;
+  /** The kernel keeps cached and passthrough opens of one file apart. */
+  readonly hasIoModes: boolean;
 }
 
 const BACKING_ID: Expectations = {
@@ -52,11 +66,18 @@ const BACKING_ID: Expectations = {
   socket: 'EINVAL',
   eventfd: 'EINVAL',
   tooDeep: 'ELOOP',
+  procFile: 'ELOOP',
+  hasMaxStackDepth: true,
+  reopensBackingFile: true,
   unknownIdAtOpen: 'EIO',
   idsAreReusable: true,
   hasClose: true,
   unprivileged: 'EPERM',
   cachedBesidePassthrough: 'EIO',
+  mappingPath: 'fuse',
+  readMakesAtimeStale: true,
+  removesPrivileges: true,
+  hasIoModes: true,
 };
 
 /** The 2021 series: V12's answers; where V11 differs, `v11-6.1` below says so. */
@@ -78,11 +99,18 @@ const SINGLE_USE: Expectations = {
   socket: 'ok',
   eventfd: 'EBADF',
   tooDeep: 'EINVAL',
+  procFile: 'EBADF',
+  hasMaxStackDepth: false,
+  reopensBackingFile: false,
   unknownIdAtOpen: 'ok',
   idsAreReusable: false,
   hasClose: false,
   unprivileged: 'ok',
   cachedBesidePassthrough: 'ok',
+  mappingPath: 'backing',
+  readMakesAtimeStale: false,
+  removesPrivileges: false,
+  hasIoModes: false,
 };
 
 /** Profiles that differ from the interface of today's kernels. V11 is expected to be judged by V12's rules. */

@@ -80,24 +80,24 @@ export class TestGuest {
 
   // --- stacked filesystems ----------------------------------------------------------------------------
 
-  /** mount(2) on a fresh mount point. @throws SyscallError */
-  async mount(request: MountRequest): Promise<StackedMount> {
-    const client = await this.client();
+  /** mount(2) on a fresh mount point, by a process of its own unless one is given. @throws SyscallError */
+  async mount(request: MountRequest, by?: Client): Promise<StackedMount> {
+    const client = by ?? (await this.client());
     try {
       const target = await this.directory('area', request.type);
       const { source, type, flags = '', options = '' } = request;
       await client.mount({ source, target, type, flags, options });
-      return new StackedMount(client, target);
+      return new StackedMount(client, target, by === undefined);
     } catch (error) {
-      await client[Symbol.asyncDispose]();
+      if (by === undefined) await client[Symbol.asyncDispose]();
       throw error;
     }
   }
 
   /** The errno of a mount, or `ok`; one that succeeds is unmounted again. */
-  async mountErrno(request: MountRequest): Promise<string> {
+  async mountErrno(request: MountRequest, by?: Client): Promise<string> {
     try {
-      await using _mount = await this.mount(request);
+      await using _mount = await this.mount(request, by);
       return 'ok';
     } catch (error) {
       if (error instanceof SyscallError) return error.errno;
@@ -106,12 +106,12 @@ export class TestGuest {
   }
 
   /** `upper: 'fresh'` is not a word: make directories with `directory`; upper and work belong to one filesystem. */
-  mountOverlay(options: OverlayOptions): Promise<StackedMount> {
-    return this.mount(overlayRequest(options));
+  mountOverlay(options: OverlayOptions, by?: Client): Promise<StackedMount> {
+    return this.mount(overlayRequest(options), by);
   }
 
-  async mountEcryptfs({ lower }: { readonly lower: string }): Promise<StackedMount> {
-    return this.mount(ecryptfsRequest(lower, await this.ecryptfsKey()));
+  async mountEcryptfs({ lower }: { readonly lower: string }, by?: Client): Promise<StackedMount> {
+    return this.mount(ecryptfsRequest(lower, await this.ecryptfsKey()), by);
   }
 
   /** Signature of a key in root's user keyring, for mounts of ecryptfs. */
@@ -161,6 +161,11 @@ export class TestGuest {
   async hasFilesystem(type: string): Promise<boolean> {
     const { stdout } = await this.run(['cat', '/proc/filesystems']);
     return stdout.split('\n').some((line) => line.split('\t').at(-1) === type);
+  }
+
+  /** Ends the test as skipped when this generation of the interface does not have what the test is about. */
+  needs(has: boolean, what: string): void {
+    if (!has) this.skip(`this generation has no ${what}`);
   }
 
   /** Ends the test as skipped: say what is missing. */

@@ -22,10 +22,13 @@ export interface MountRequest {
 export class StackedMount implements AsyncDisposable {
   readonly path: string;
   readonly #client: Client;
+  readonly #ownsClient: boolean;
   #mounted = true;
 
-  constructor(client: Client, path: string) {
+  /** `ownsClient`: the client was started for this mount and ends with it. */
+  constructor(client: Client, path: string, ownsClient = true) {
     this.#client = client;
+    this.#ownsClient = ownsClient;
     this.path = path;
   }
 
@@ -42,7 +45,7 @@ export class StackedMount implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#mounted) await this.unmount('MNT_DETACH');
-    await this.#client[Symbol.asyncDispose]();
+    if (this.#ownsClient) await this.#client[Symbol.asyncDispose]();
   }
 }
 

@@ -48,7 +48,6 @@ export function runAgent(): void {
   };
   const end = (): void => void state.children.clear(1000).finally(() => process.exit(0));
   serveStdio(handlersOf(state), end);
-  state.children.prepare();
 }
 
 function handlersOf(state: TestState): Handlers {
@@ -63,14 +62,18 @@ function generalHandlers(
   'hello' | 'run' | 'dir.make' | 'process.where' | 'kernel.log' | 'kernel.mark' | 'kernel.taint' | 'reset'
 > {
   return {
-    hello: () => ({
-      protocol: PROTOCOL_VERSION,
-      kernelRelease: release(),
-      node: process.version,
-      pid: process.pid,
-      calibrationMs: calibrate(),
-      devFuse: existsSync('/dev/fuse'),
-    }),
+    hello: () => {
+      // Started in advance, but not before the host has its answer: it waits for nothing else.
+      setImmediate(() => state.children.prepare());
+      return {
+        protocol: PROTOCOL_VERSION,
+        kernelRelease: release(),
+        node: process.version,
+        pid: process.pid,
+        calibrationMs: calibrate(),
+        devFuse: existsSync('/dev/fuse'),
+      };
+    },
     run: runProgram,
     'dir.make': ({ in: place, name }) => ({ path: makeDirectory(place, name) }),
     'process.where': ({ pid }) => ({ text: describeProcess(pid) }),

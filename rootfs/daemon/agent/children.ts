@@ -1,6 +1,8 @@
 import type { ChildId, ChildOptions, ExitRecord } from '../../protocol/calls.ts';
 import { RpcRefusal } from '../../protocol/peer.ts';
 import { Child, type Role } from './child.ts';
+import { isStopped } from './forensics.ts';
+import { until } from './until.ts';
 
 /**
  * All servers and clients that the test has asked for. One of each is kept started in advance: node takes
@@ -33,7 +35,12 @@ export class Children {
   async kill(id: ChildId, signal: NodeJS.Signals, deadlineMs: number): Promise<ExitRecord | null> {
     const child = this.get(id);
     child.kill(signal);
-    if (signal === 'SIGSTOP' || signal === 'SIGCONT') return null;
+    if (signal === 'SIGCONT') return null;
+    if (signal === 'SIGSTOP') {
+      // kill(2) returns before the threads have stopped: until then they go on answering.
+      await until(() => isStopped(child.pid), deadlineMs);
+      return null;
+    }
     return within(child.exited, deadlineMs);
   }
 

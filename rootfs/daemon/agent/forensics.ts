@@ -22,6 +22,14 @@ export function stateOf(pid: number): string {
   return /^State:\s+(\S)/m.exec(readOr(`/proc/${pid}/status`))?.[1] ?? 'gone';
 }
 
+/** No thread of it runs any more, after SIGSTOP; or there is none. */
+export function isStopped(pid: number): boolean {
+  return threadsOf(pid).every((thread) => {
+    const status = readOr(`/proc/${pid}/task/${thread}/status`);
+    return status === '' || /^State:\s+[TZX]/m.test(status);
+  });
+}
+
 /** Processes that have something open, mapped or as their directory below `path`. */
 export function whoUses(path: string): string[] {
   return readdirSync('/proc')

@@ -20,7 +20,7 @@ export function linesReporter(write: (text: string) => void, rerun: string): Eve
 export function describeEvent(event: TimedEvent, rerun: string): string | undefined {
   switch (event.type) {
     case 'run-started':
-      return `fusegate: profile ${event.profile}, ${event.series === null ? "the profile's own series, if any" : `series ${shown(event.series)}`}; results in ${event.out}`;
+      return `fusegate: profile ${event.profile}${event.series === null ? '' : `, series ${shown(event.series)}`}; results in ${event.out}`;
     case 'stage-started':
       return event.log === undefined
         ? undefined
@@ -28,7 +28,10 @@ export function describeEvent(event: TimedEvent, rerun: string): string | undefi
     case 'stage-finished':
       return stageLine(event.stage, finished(event));
     case 'stage-failed':
-      return stageLine(event.stage, `failed after ${formatDuration(event.durationMs)}`);
+      return stageLine(
+        event.stage,
+        `${event.failure.blame === 'interrupted' ? 'stopped' : 'failed'} after ${formatDuration(event.durationMs)}`,
+      );
     case 'patch-applied':
       return stageLine('apply', `${event.index}/${event.count} ${shown(event.subject)}`);
     case 'machine-lost':

@@ -1,0 +1,51 @@
+import test from 'ava';
+import { kernelArguments, virtmeArguments, type MachinePlan } from './virtme-command.ts';
+
+const plan: MachinePlan = {
+  id: 'm1',
+  accelerator: 'tcg',
+  memoryMib: 1024,
+  cpus: 1,
+  sshPort: 40000,
+  append: ['fuse.max=1'],
+  files: {
+    dir: '/tmp/f',
+    kernel: '/tmp/f/kernel',
+    initramfs: '/tmp/f/initramfs',
+    rootDisk: '/tmp/f/root.ext4',
+    scratchDisk: '/tmp/f/scratch.ext4',
+    qmp: '/tmp/f/qmp',
+    emptyRoot: '/tmp/f/empty',
+    home: '/tmp/f/home',
+  },
+};
+
+const qemuOptions = (of: MachinePlan): string =>
+  virtmeArguments(of).find((argument) => argument.startsWith('--qemu-opts=')) ?? '';
+
+test('vng: KVM is switched off exactly when emulation was chosen', (t) => {
+  t.true(virtmeArguments(plan).includes('--disable-kvm'));
+  t.false(virtmeArguments({ ...plan, accelerator: 'kvm' }).includes('--disable-kvm'));
+});
+
+test('vng: the guest is given an empty root, no network and a port of loopback alone', (t) => {
+  const args = virtmeArguments(plan);
+  t.is(args[args.indexOf('--root') + 1], '/tmp/f/empty');
+  t.true(args.includes('--force-9p'));
+  t.regex(qemuOptions(plan), /user,id=net,restrict=on,ipv6=off,hostfwd=tcp:127\.0\.0\.1:40000-:22/);
+});
+
+test('vng: the root disk is read-only and what is written to the scratch disk is thrown away', (t) => {
+  t.regex(qemuOptions(plan), /file=\/tmp\/f\/root\.ext4,format=raw,readonly=on/);
+  t.regex(qemuOptions(plan), /file=\/tmp\/f\/scratch\.ext4,format=raw,snapshot=on/);
+});
+
+test('kernel arguments: a fault ends the machine, the serial port is the console, the user has the last word', (t) => {
+  const args = kernelArguments(plan);
+  for (const wanted of ['console=ttyS0', 'panic=-1', 'oops=panic']) t.true(args.includes(wanted));
+  t.is(args.at(-1), 'fuse.max=1');
+  t.true(args.some((argument) => argument.startsWith('rcupdate.')));
+  t.false(
+    kernelArguments({ ...plan, accelerator: 'kvm' }).some((argument) => argument.startsWith('rcupdate.')),
+  );
+});

@@ -1,0 +1,183 @@
+import { text } from '../lib/bytes.ts';
+import { backingMap, DeviceIoctl, OpenFlag } from '../lib/fuse-abi.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { openErrno } from '../lib/open-errno.ts';
+
+const { PASSTHROUGH } = OpenFlag;
+
+function needsIds(guest: TestGuest): void {
+  guest.needs(guest.expected.idsAreReusable, 'ids that last');
+}
+
+guestTest('ids count from 1 on every connection (B17)', async (t, guest) => {
+  needsIds(guest);
+  await using one = await guest.mountFuse();
+  await using other = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: one.backing('f'), data: 'x' });
+  const file = { path: one.backing('f'), flags: 'O_RDWR' };
+
+  for (const id of [1, 2, 3]) t.is(await one.server.registerBacking(file), id);
+  t.is(await other.server.registerBacking(file), 1, 'the other connection counts for itself');
+});
+
+guestTest('a closed id is not given out again soon (B17)', async (t, guest) => {
+  needsIds(guest);
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+  const file = { path: fuse.backing('f'), flags: 'O_RDWR' };
+
+  const first = await fuse.server.registerBacking(file);
+  t.is(await fuse.server.registerBacking(file), first + 1);
+  t.is(await fuse.server.closeBacking(first), 'ok');
+  t.is(await fuse.server.registerBacking(file), first + 2);
+  t.is(await fuse.server.closeBacking(first + 2), 'ok');
+  t.is(await fuse.server.registerBacking(file), first + 3, 'not even the newest one');
+});
+
+guestTest(
+  'one file registered twice has two ids, and an open inode takes only the first (B17, D4)',
+  async (t, guest) => {
+    needsIds(guest);
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+    const file = { path: fuse.backing('f'), flags: 'O_RDWR' };
+    const [one, other] = [await fuse.server.registerBacking(file), await fuse.server.registerBacking(file)];
+    t.not(one, other);
+
+    await fuse.answerOpen('OPEN', { openFlags: PASSTHROUGH, backingId: one }, 1);
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    await fuse.answerOpen('OPEN', { openFlags: PASSTHROUGH, backingId: other }, 2);
+    t.is(await openErrno(client, fuse.file('f')), 'EIO', 'the second id while the first is in use');
+    await client.close({ fd });
+    t.is(await openErrno(client, fuse.file('f')), 'ok', 'the second id afterwards');
+  },
+);
+
+guestTest('one id serves any number of opens and inodes (C3)', async (t, guest) => {
+  needsIds(guest);
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client();
+  for (const name of ['a', 'b', 'c']) await client.writeFile({ path: fuse.backing(name), data: name });
+  await client.writeFile({ path: fuse.backing('shared'), data: 'one backing file for all' });
+  const id = await fuse.server.registerBacking({ path: fuse.backing('shared'), flags: 'O_RDWR' });
+  await fuse.answerOpen('OPEN', { openFlags: PASSTHROUGH, backingId: id });
+
+  for (const name of ['a', 'b', 'c', 'a']) {
+    const fd = await client.open({ path: fuse.file(name), flags: 'O_RDWR' });
+    t.is(text(await client.pread({ fd, count: 100, offset: 0 })), 'one backing file for all', name);
+  }
+  t.deepEqual(await fuse.dataRequests(), []);
+});
+
+guestTest('an id of another connection is unknown here (B14)', async (t, guest) => {
+  needsIds(guest);
+  await using one = await guest.mountFuse({ passthrough: 'off' });
+  await using other = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client();
+  await client.writeFile({ path: one.backing('f'), data: 'x' });
+  await client.writeFile({ path: other.backing('f'), data: 'x' });
+  const file = { path: one.backing('f'), flags: 'O_RDWR' };
+  await one.server.registerBacking(file);
+  const id = await one.server.registerBacking(file);
+
+  await other.answerOpen('OPEN', { openFlags: PASSTHROUGH, backingId: id }, 1);
+  t.is(await openErrno(client, other.file('f')), guest.expected.unknownIdAtOpen);
+  await one.answerOpen('OPEN', { openFlags: PASSTHROUGH, backingId: id }, 1);
+  t.is(await openErrno(client, one.file('f')), 'ok', 'at home it is good');
+});
+
+guestTest('a cloned device registers, opens and closes for the whole connection (B16)', async (t, guest) => {
+  needsIds(guest);
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'from the backing file' });
+  const { device } = await fuse.server.cloneDevice();
+  const file = { path: fuse.backing('f'), flags: 'O_RDWR' };
+
+  const id = await fuse.server.registerBacking(file, { device });
+  t.is(await fuse.server.registerBacking(file), id + 1, 'both count together');
+  await fuse.answerOpen('OPEN', { openFlags: PASSTHROUGH, backingId: id }, 1);
+  t.is(text(await client.readFile({ path: fuse.file('f') })), 'from the backing file');
+  t.is(await fuse.server.closeBacking(id, 0), 'ok', 'registered on the clone, closed on the original');
+  t.is(await fuse.server.closeBacking(id + 1, device), 'ok', 'and the other way round');
+  t.deepEqual(await fuse.dataRequests(), []);
+});
+
+guestTest('an id outlives the cloned device it was registered on (B16)', async (t, guest) => {
+  needsIds(guest);
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'from the backing file' });
+  const { device } = await fuse.server.cloneDevice();
+  const id = await fuse.server.registerBacking({ path: fuse.backing('f'), flags: 'O_RDWR' }, { device });
+  await fuse.server.closeDevice(device);
+
+  await fuse.answerOpen('OPEN', { openFlags: PASSTHROUGH, backingId: id }, 1);
+  t.is(text(await client.readFile({ path: fuse.file('f') })), 'from the backing file');
+  t.is(await fuse.server.closeBacking(id), 'ok');
+  t.deepEqual(await fuse.dataRequests(), []);
+});
+
+guestTest('another process may register through the shared device, and end (B16, F2)', async (t, guest) => {
+  needsIds(guest);
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using registrar = await guest.client();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'from the backing file' });
+  const { deviceFd } = await fuse.server.call('server.info', {});
+  const device = await registrar.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 });
+  const fd = await registrar.open({ path: fuse.backing('f'), flags: 'O_RDWR' });
+  const request = DeviceIoctl.BACKING_OPEN;
+  const { ret: id } = await registrar.ioctl({ fd: device, request, arg: backingMap(fd) });
+  await registrar.kill();
+
+  await fuse.answerOpen('OPEN', { openFlags: PASSTHROUGH, backingId: id }, 1);
+  t.is(text(await client.readFile({ path: fuse.file('f') })), 'from the backing file');
+  t.is(await fuse.server.closeBacking(id), 'ok', 'the server closes what another process registered');
+  t.deepEqual(await fuse.dataRequests(), []);
+});
+
+guestTest(
+  'a registered file is in no table of open files, yet it holds its filesystem (C11, C16)',
+  async (t, guest) => {
+    needsIds(guest);
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+    const id = await fuse.server.registerBacking({ path: fuse.backing('f'), flags: 'O_RDWR' });
+
+    const links = await guest.run(['ls', '-l', `/proc/${fuse.server.pid}/fd`]);
+    t.notRegex(links.stdout, new RegExp(fuse.root), 'the server has it open no longer');
+    t.is(await guest.umountBacking(), 'EBUSY');
+    t.is(await fuse.server.closeBacking(id), 'ok');
+    t.false(await guest.isBackingBusy());
+  },
+);
+
+guestTest('two hundred registrations are two hundred ids, and all can be closed (B28)', async (t, guest) => {
+  needsIds(guest);
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+  const { server } = fuse;
+  const from = { path: fuse.backing('f'), flags: 'O_RDWR' };
+
+  const ids: number[] = [];
+  const closed: string[] = [];
+  for (let round = 0; round < 5; round++) {
+    ids.push(...(await Promise.all(Array.from({ length: 40 }, () => server.registerBacking(from)))));
+  }
+  t.deepEqual(
+    ids.sort((a, b) => a - b),
+    Array.from({ length: 200 }, (_, index) => index + 1),
+  );
+  for (let at = 0; at < ids.length; at += 40) {
+    closed.push(...(await Promise.all(ids.slice(at, at + 40).map((id) => server.closeBacking(id)))));
+  }
+  t.deepEqual([...new Set(closed)], ['ok']);
+  t.false(await guest.isBackingBusy());
+});

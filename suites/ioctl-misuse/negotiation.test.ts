@@ -1,0 +1,72 @@
+import { text } from '../lib/bytes.ts';
+import { OpenFlag, type InitReply } from '../lib/fuse-abi.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import { openErrno } from '../lib/open-errno.ts';
+
+/** Answers to INIT that leave the feature off without a word: the mount works, registering does not. */
+const OFF: Readonly<Record<string, InitReply>> = {
+  'without INIT_EXT': { dropFlags: ['INIT_EXT'] },
+  'without the PASSTHROUGH flag': { dropFlags: ['PASSTHROUGH'] },
+  'with max_stack_depth 0': { maxStackDepth: 0 },
+  'with max_stack_depth 3': { maxStackDepth: 3 },
+  'with the greatest max_stack_depth': { maxStackDepth: 0xffff_ffff },
+  'with WRITEBACK_CACHE': { addFlags: ['WRITEBACK_CACHE'] },
+  'with WRITEBACK_CACHE and max_stack_depth 2': { addFlags: ['WRITEBACK_CACHE'], maxStackDepth: 2 },
+};
+
+for (const [what, init] of Object.entries(OFF)) {
+  guestTest(`an INIT answer ${what} leaves passthrough off (B2-B4, B25)`, async (t, guest) => {
+    guest.needs(guest.expected.hasClose, 'such negotiation');
+    await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'served' });
+
+    const file = { path: fuse.backing('f'), flags: 'O_RDWR' };
+    t.is(await fuse.server.registerErrno(file), guest.expected.notNegotiated);
+    t.is(text(await client.readFile({ path: fuse.file('f') })), 'served', 'the mount works all the same');
+    t.deepEqual(await fuse.opcodes('READ'), ['READ'], 'through the server');
+
+    await fuse.answerOpen('OPEN', { openFlags: OpenFlag.PASSTHROUGH, backingId: 1 }, 1);
+    t.is(await openErrno(client, fuse.file('f')), 'EIO', 'an open answer that claims passthrough');
+  });
+}
+
+for (const maxStackDepth of [1, 2]) {
+  guestTest(
+    `an INIT answer with max_stack_depth ${maxStackDepth} turns passthrough on (B3)`,
+    async (t, guest) => {
+      guest.needs(guest.expected.hasClose, 'max_stack_depth');
+      await using fuse = await guest.mountFuse({ init: { maxStackDepth } });
+      await using client = await guest.client();
+      await client.writeFile({ path: fuse.backing('f'), data: 'from the backing file' });
+
+      t.is(await fuse.server.registerErrno({ path: fuse.backing('f'), flags: 'O_RDWR' }), 'ok');
+      t.is(text(await client.readFile({ path: fuse.file('f') })), 'from the backing file');
+      t.deepEqual(await fuse.dataRequests(), []);
+    },
+  );
+}
+
+guestTest('the kernel offers PASSTHROUGH in its INIT request', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  const name = guest.expected.abi === 'backing-id' ? 'PASSTHROUGH' : 'PASSTHROUGH_FD';
+  t.true(fuse.init?.flagsOffered.includes(name));
+  t.true(fuse.init?.flagsOffered.includes('INIT_EXT'));
+});
+
+guestTest('a second INIT answer does not turn passthrough on afterwards (B25)', async (t, guest) => {
+  guest.needs(guest.expected.hasClose, 'such negotiation');
+  await using fuse = await guest.mountFuse({ passthrough: 'off', init: { maxStackDepth: 0 } });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+  const [init] = await fuse.requests('INIT');
+
+  // Header only, success: what matters is that no request of that number waits for an answer any more.
+  const late = new Uint8Array(16);
+  const view = new DataView(late.buffer);
+  view.setUint32(0, late.length, true);
+  view.setBigUint64(8, BigInt(init?.unique ?? 0), true);
+  t.is(await fuse.server.writeDevice(late), 'ENOENT');
+  const errno = await fuse.server.registerErrno({ path: fuse.backing('f'), flags: 'O_RDWR' });
+  t.is(errno, guest.expected.notNegotiated);
+});

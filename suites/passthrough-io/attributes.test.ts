@@ -1,0 +1,168 @@
+import { bytes, pattern, text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { guestTest } from '../lib/guest-test.ts';
+
+/** Where `size` stands in the answer to GETATTR: behind validity (16 bytes) and the inode number. */
+const ATTR_SIZE_AT = 24;
+
+const PAGE = 4096;
+type Write = (client: Client, fd: number) => Promise<unknown>;
+
+/** Every way to write that makes the file longer. */
+const WRITES: Readonly<Record<string, Write>> = {
+  pwrite: (client, fd) => client.pwrite({ fd, data: pattern(3000), offset: 9000 }),
+  write: async (client, fd) => {
+    await client.lseek({ fd, offset: 9000, whence: 'SEEK_SET' });
+    await client.write({ fd, data: pattern(3000) });
+  },
+  pwritev2: (client, fd) => client.pwritev2({ fd, chunks: [pattern(1000), pattern(2000)], offset: 9000 }),
+  aio: (client, fd) => {
+    return client.aio({ operations: [{ op: 'pwrite', fd, data: pattern(3000), offset: 9000 }] });
+  },
+  splice: async (client, fd) => {
+    const [fdIn, end] = await client.pipe({});
+    await client.write({ fd: end, data: pattern(3000) });
+    await client.splice({ fdIn, fdOut: fd, offOut: 9000, length: 3000 });
+    for (const each of [fdIn, end]) await client.close({ fd: each });
+  },
+};
+
+guestTest('size, blocks and times are right at once, whichever way was written (A41)', async (t, guest) => {
+  // The kernel may believe attributes for an hour: it has to know by itself that these have changed.
+  await using fuse = await guest.mountFuse({ attrValidS: 3600 });
+  await using client = await guest.client();
+  for (const [name, write] of Object.entries(WRITES)) {
+    await client.writeFile({ path: fuse.backing(name), data: 'short' });
+    const fd = await client.open({ path: fuse.file(name), flags: 'O_RDWR' });
+    t.is((await client.fstat({ fd })).size, 5);
+    await write(client, fd);
+    const own = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
+    t.is(own.size, 12_000, `${name}: what the kernel knows before it asks`);
+    const { size, blocks, mtimeNs, ctimeNs } = await client.fstat({ fd });
+    const native = await client.stat({ path: fuse.backing(name) });
+    const expected = {
+      size: 12_000,
+      blocks: native.blocks,
+      mtimeNs: native.mtimeNs,
+      ctimeNs: native.ctimeNs,
+    };
+    t.deepEqual({ size, blocks, mtimeNs, ctimeNs }, expected, name);
+    await client.close({ fd });
+  }
+  t.deepEqual(await fuse.dataRequests(), []);
+});
+
+guestTest('a write inside the file does not make it shorter or longer (A41)', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ attrValidS: 3600 });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: pattern(10_000) });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+
+  await client.pwrite({ fd, data: 'inside', offset: 100 });
+  t.is((await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).size, 10_000, 'as the kernel has it');
+  t.is((await client.fstat({ fd })).size, 10_000, 'as the server says');
+  await client.close({ fd });
+  t.deepEqual(await fuse.dataRequests(), []);
+});
+
+guestTest(
+  'the kernel grows the size by itself, and then the server’s word counts (A47)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ attrValidS: 3600 });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'short' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const asked = await fuse.position();
+
+    await client.pwrite({ fd, data: pattern(4000), offset: 5000 });
+    t.is((await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).size, 9000);
+    t.deepEqual(await fuse.requests({ opcode: 'GETATTR', after: asked }), [], 'nobody was asked for that');
+    const size = new Uint8Array(8);
+    new DataView(size.buffer).setBigUint64(0, 4096n, true);
+    await fuse.rule({ match: { opcode: 'GETATTR' }, action: { do: 'patch', at: ATTR_SIZE_AT, bytes: size } });
+    t.is(await client.lseek({ fd, offset: 0, whence: 'SEEK_END' }), 4096, 'SEEK_END asks the server');
+    t.is((await client.fstat({ fd })).size, 4096, 'and so does stat');
+    await client.close({ fd });
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
+guestTest('a read is bounded by the backing file, not by the size FUSE believes (A35)', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ attrValidS: 3600 });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'four' });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+  t.is((await client.fstat({ fd })).size, 4);
+
+  await client.writeFile({ path: fuse.backing('f'), data: ' and more', flags: 'O_WRONLY|O_APPEND' });
+  t.is(text(await client.pread({ fd, count: 100, offset: 0 })), 'four and more', 'longer');
+  await client.truncate({ path: fuse.backing('f'), length: 2 });
+  t.is(text(await client.pread({ fd, count: 100, offset: 0 })), 'fo', 'shorter');
+  await client.close({ fd });
+  t.deepEqual(await fuse.dataRequests(), []);
+});
+
+guestTest(
+  'what changes behind FUSE is read at once, and what FUSE writes is there at once (D15)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ attrValidS: 3600 });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'first contents' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    t.is(text(await client.pread({ fd, count: 100, offset: 0 })), 'first contents');
+
+    await client.writeFile({ path: fuse.backing('f'), data: 'other contents', flags: 'O_WRONLY' });
+    t.is(text(await client.pread({ fd, count: 100, offset: 0 })), 'other contents');
+    await client.pwrite({ fd, data: 'third', offset: 0 });
+    t.is(text(await client.readFile({ path: fuse.backing('f') })), 'third contents');
+    await client.close({ fd });
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
+guestTest('after a read the access time is asked for again (A40)', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ attrValidS: 3600 });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+  // Older than the last change: relatime has to touch it.
+  await client.utimens({ path: fuse.backing('f'), atimeNs: 1_000_000_000, mtimeNs: null });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+  t.is((await client.fstat({ fd })).atimeNs, 1_000_000_000);
+
+  await client.pread({ fd, count: 1, offset: 0 });
+  const native = await client.stat({ path: fuse.backing('f') });
+  const { atimeNs } = await client.fstat({ fd });
+  if (guest.expected.readMakesAtimeStale) t.is(atimeNs, native.atimeNs);
+  else t.is(atimeNs, 1_000_000_000);
+  await client.close({ fd });
+});
+
+guestTest(
+  'SEEK_DATA and SEEK_HOLE are the server’s answer and agree with the backing file (A27)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    const make = await client.open({ path: fuse.backing('f'), flags: 'O_RDWR|O_CREAT' });
+    await client.pwrite({ fd: make, data: bytes('data'), offset: 16 * PAGE });
+    await client.ftruncate({ fd: make, length: 40 * PAGE });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+
+    const seeks = [
+      { offset: 0, whence: 'SEEK_DATA', at: 16 * PAGE },
+      { offset: 0, whence: 'SEEK_HOLE', at: 0 },
+      { offset: 16 * PAGE, whence: 'SEEK_HOLE', at: 17 * PAGE },
+      { offset: 16 * PAGE + 2, whence: 'SEEK_DATA', at: 16 * PAGE + 2 },
+    ] as const;
+    for (const { at, ...seek } of seeks) {
+      t.is(await client.lseek({ fd, ...seek }), at, `${seek.whence} from ${seek.offset}`);
+      t.is(await client.lseek({ fd: make, ...seek }), at, `${seek.whence} from ${seek.offset}, native`);
+    }
+    t.is(await client.errno.lseek({ fd, offset: 20 * PAGE, whence: 'SEEK_DATA' }), 'ENXIO');
+    t.true((await fuse.requests('LSEEK')).length >= seeks.length);
+    // After a write past the server its answer has the new data.
+    await client.pwrite({ fd, data: 'x', offset: 30 * PAGE });
+    t.is(await client.lseek({ fd, offset: 20 * PAGE, whence: 'SEEK_DATA' }), 30 * PAGE);
+    for (const each of [make, fd]) await client.close({ fd: each });
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);

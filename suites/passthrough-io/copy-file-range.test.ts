@@ -1,0 +1,70 @@
+import { firstDifference, pattern } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+
+/** Either of them, as the kernel is old or new. */
+const COPY = ['COPY_FILE_RANGE', 'COPY_FILE_RANGE_64'] as const;
+
+interface Pair {
+  readonly fdIn: number;
+  readonly fdOut: number;
+}
+
+async function openPair(client: Client, fuse: FuseMount): Promise<Pair> {
+  const fdIn = await client.open({ path: fuse.file('from'), flags: 'O_RDWR|O_CREAT' });
+  const fdOut = await client.open({ path: fuse.file('to'), flags: 'O_RDWR|O_CREAT' });
+  return { fdIn, fdOut };
+}
+
+guestTest('copy_file_range is the server’s work (A24)', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ attrValidS: 3600 });
+  await using client = await guest.client();
+  const data = pattern(12_000);
+  await client.writeFile({ path: fuse.backing('from'), data });
+  const pair = await openPair(client, fuse);
+
+  t.is(await client.copy_file_range({ ...pair, offIn: 1000, offOut: 0, length: 50_000 }), 11_000);
+  const back = await client.pread({ fd: pair.fdOut, offset: 0, count: 20_000 });
+  t.is(firstDifference(back, data.subarray(1000)), undefined, 'through the descriptor');
+  t.is((await client.fstat({ fd: pair.fdOut })).size, 11_000);
+  for (const fd of [pair.fdIn, pair.fdOut]) await client.close({ fd });
+  const copied = await client.readFile({ path: fuse.backing('to') });
+  t.is(firstDifference(copied, data.subarray(1000)), undefined, 'in the backing file');
+  t.is((await fuse.requests({ opcode: COPY })).length, 1);
+  t.deepEqual(await fuse.dataRequests(), []);
+});
+
+guestTest(
+  'copy_file_range that the server does not know is a splice of backing files (A24)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    const data = pattern(12_000);
+    await client.writeFile({ path: fuse.backing('from'), data });
+    await fuse.fail({ opcode: COPY }, 'ENOSYS');
+    const pair = await openPair(client, fuse);
+
+    t.is(await client.copy_file_range({ ...pair, length: 7000 }), 7000);
+    const refused = (await fuse.requests({ opcode: COPY })).length;
+    t.is(await client.copy_file_range({ ...pair, length: 7000 }), 5000, 'at the positions, up to the end');
+    t.is((await fuse.requests({ opcode: COPY })).length, refused, 'ENOSYS is remembered');
+    for (const fd of [pair.fdIn, pair.fdOut]) await client.close({ fd });
+    t.is(firstDifference(await client.readFile({ path: fuse.backing('to') }), data), undefined);
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
+guestTest('copy_file_range right after an extending write sees what was written (A24)', async (t, guest) => {
+  // The kernel compares with the size it knows before it asks anybody.
+  await using fuse = await guest.mountFuse({ attrValidS: 3600 });
+  await using client = await guest.client();
+  const data = pattern(9000);
+  const pair = await openPair(client, fuse);
+
+  t.is(await client.pwrite({ fd: pair.fdIn, data, offset: 0 }), 9000);
+  t.is(await client.copy_file_range({ ...pair, offIn: 0, offOut: 0, length: 9000 }), 9000);
+  t.is(firstDifference(await client.readFile({ path: fuse.backing('to') }), data), undefined);
+  for (const fd of [pair.fdIn, pair.fdOut]) await client.close({ fd });
+  t.deepEqual(await fuse.dataRequests(), []);
+});

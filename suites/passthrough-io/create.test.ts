@@ -1,0 +1,35 @@
+import { firstDifference, pattern, text } from '../lib/bytes.ts';
+import { guestTest } from '../lib/guest-test.ts';
+
+guestTest('a file made with O_EXCL is written past the server and only made once (A3)', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  const data = pattern(6000);
+  const make = { path: fuse.file('new'), flags: 'O_RDWR|O_CREAT|O_EXCL', mode: 0o640 };
+
+  const fd = await client.open(make);
+  t.is(await client.write({ fd, data }), 6000);
+  t.is(await client.errno.open(make), 'EEXIST');
+  t.is(firstDifference(await client.pread({ fd, offset: 0, count: 6000 }), data), undefined);
+  await client.close({ fd });
+  t.is(firstDifference(await client.readFile({ path: fuse.backing('new') }), data), undefined);
+  t.is((await client.stat({ path: fuse.backing('new') })).mode & 0o7777, 0o640);
+  t.deepEqual(await fuse.dataRequests(), []);
+});
+
+guestTest(
+  'a file made by O_TMPFILE is in passthrough mode and can be given a name (A4)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+
+    const fd = await client.open({ path: fuse.path, flags: 'O_RDWR|O_TMPFILE', mode: 0o600 });
+    t.is(await client.write({ fd, data: 'nameless' }), 8);
+    t.is(text(await client.pread({ fd, offset: 0, count: 20 })), 'nameless');
+    await client.linkFd({ fd, to: fuse.file('named') });
+    await client.write({ fd, data: ', named' });
+    t.is(text(await client.readFile({ path: fuse.backing('named') })), 'nameless, named');
+    await client.close({ fd });
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
