@@ -8,7 +8,7 @@ export const diskFullText = /No space left on device|Disk quota exceeded|Wrote o
 /**
  * Does work that writes below `path`; when the disk is full, says so instead of what happened to trip over it.
  *
- * @throws Failure E_DISK_FULL (infra) with the path and the bytes free there.
+ * @throws Failure E_DISK_FULL (infra) with the path and what is free there.
  */
 export async function noticeFullDisk<T>(path: string, work: () => Promise<T>): Promise<T> {
   try {
@@ -22,9 +22,10 @@ export async function noticeFullDisk<T>(path: string, work: () => Promise<T>): P
 /** The failure itself, for those who learn of a full disk from a tool's log. */
 export async function diskFull(path: string, cause?: unknown): Promise<Failure> {
   const free = await bytesFree(path);
-  const left = free === undefined ? '' : ` (${free} bytes free)`;
+  // Measured after whatever failed has tidied up.
+  const left = free === undefined ? '' : ` (${Math.floor(free / 1024 ** 2)} MiB free now)`;
   return new Failure('E_DISK_FULL', 'infra', `no space left on the disk that holds ${path}${left}`, {
-    hint: 'free some space, run `fusegate clean`, or point FUSEGATE_CACHE at a larger disk',
+    hint: 'free some space there, or point FUSEGATE_CACHE, TMPDIR or --out at a larger disk',
     cause,
   });
 }

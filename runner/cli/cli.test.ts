@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -51,6 +51,12 @@ const bad: readonly (readonly [string, readonly string[], number, RegExp])[] = [
     2,
     /^fusegate: E_OUT_UNWRITABLE: .*\n {4}hint: .*\n$/,
   ],
+  [
+    'jobs that are no number',
+    ['run', '--jobs', 'x'],
+    2,
+    /^fusegate: E_USAGE: --jobs must be a number, not "x"\n/,
+  ],
   ['a report that is not there', ['report', '/nope'], 2, /^fusegate: E_REPORT_MISSING: .*\n {4}hint: .*\n$/],
   ['an unknown format', ['report', '--format', 'xml'], 2, /^fusegate: E_USAGE: .*text, json, tap, junit\n/],
 ];
@@ -63,6 +69,61 @@ for (const [what, args, code, stderr] of bad) {
     t.is(result.stdout, '');
   });
 }
+
+test('cli: --out of a file is refused as such', async (t) => {
+  const file = join(dir, 'out-is-a-file');
+  await writeFile(file, 'mine');
+  const { code, stderr } = await fusegate(['build', '--out', file]);
+  t.is(code, 2);
+  t.regex(stderr, /^fusegate: E_OUT_UNWRITABLE: .*is not a directory\n/);
+  t.is(await readFile(file, 'utf8'), 'mine');
+});
+
+test("cli: --out of a directory with a user's own files empties nothing", async (t) => {
+  const out = join(dir, 'project');
+  await mkdir(join(out, 'tests'), { recursive: true });
+  await writeFile(join(out, 'tests', 'mine.c'), 'int main;');
+  const { code, stderr } = await fusegate(['build', '--kernel', '/dev/null', '--out', out]);
+  t.is(code, 2);
+  t.regex(stderr, /^fusegate: E_OUT_UNWRITABLE: .*it holds tests, which no run of fusegate put there\n/);
+  t.is(await readFile(join(out, 'tests', 'mine.c'), 'utf8'), 'int main;');
+});
+
+test('cli: results of an earlier run make room, other files in their directory stay', async (t) => {
+  const out = join(dir, 'again');
+  await fusegate(['build', '--kernel', '/dev/null', '--out', out]);
+  await mkdir(join(out, 'tests'));
+  await writeFile(join(out, 'notes.txt'), 'mine');
+  await fusegate(['build', '--kernel', '/dev/null', '--out', out]);
+  t.deepEqual((await readdir(out)).toSorted(), ['.fusegate', 'notes.txt', 'report.json']);
+});
+
+test('cli: clean takes results and caches, and nothing else', async (t) => {
+  const cache = join(dir, 'clean-cache');
+  const cwd = join(dir, 'clean-cwd');
+  for (const path of [
+    join(cache, 'kernels', 'a'),
+    join(cwd, 'out', '20260101-000000-x'),
+    join(cwd, 'out', 'mine'),
+  ]) {
+    await mkdir(path, { recursive: true });
+  }
+  t.is((await fusegate(['clean', '--results'], cwd, cache)).code, 0);
+  t.deepEqual(await readdir(join(cwd, 'out')), ['mine']);
+  t.deepEqual(await readdir(cache), ['kernels']);
+  t.is((await fusegate(['clean'], cwd, cache)).code, 0);
+  t.deepEqual(await readdir(cache), []);
+});
+
+test('cli: clean of a directory that is not only a cache removes nothing', async (t) => {
+  const home = join(dir, 'home');
+  await mkdir(join(home, 'build'), { recursive: true });
+  await mkdir(join(home, 'thesis'), { recursive: true });
+  const { code, stderr } = await fusegate(['clean'], dir, home);
+  t.is(code, 2);
+  t.regex(stderr, /^fusegate: E_CACHE_FOREIGN: .* also holds thesis, which fusegate did not put there\n/);
+  t.deepEqual((await readdir(home)).toSorted(), ['build', 'thesis']);
+});
 
 test('cli: no command shows the help, and is a mistake', async (t) => {
   const { code, stdout } = await fusegate([]);
@@ -124,11 +185,15 @@ interface Result {
   readonly stderr: string;
 }
 
-async function fusegate(args: readonly string[], cwd = projectRoot): Promise<Result> {
+async function fusegate(
+  args: readonly string[],
+  cwd = projectRoot,
+  cache = join(dir, 'cache'),
+): Promise<Result> {
   const child = spawn(process.execPath, [join(projectRoot, 'runner/cli/fusegate.js'), ...args], {
     cwd,
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, FUSEGATE_CACHE: join(dir, 'cache') },
+    env: { ...process.env, FUSEGATE_CACHE: cache },
   });
   const exited = new Promise<number | null>((resolve) => child.once('exit', resolve));
   const [stdout, stderr, code] = await Promise.all([text(child.stdout), text(child.stderr), exited]);

@@ -108,6 +108,7 @@ const FAILURES = [
   ['triple-fault', 'E_BOOT_PANIC', 'kernel', /^the guest reset itself while booting, without a panic/],
   ['no-disk', 'E_NO_ROOT_DISK', 'kernel', /^the guest's init gave up: no root disk/],
   ['no-network', 'E_NO_NETWORK', 'kernel', /^the guest's init gave up: no network/],
+  ['no-fuse', 'E_NO_FUSE', 'kernel', /^the guest has no \/dev\/fuse/],
   ['aborts', 'E_KVM_UNUSABLE', 'infra', /^QEMU was killed by SIGABRT: .*failed to set MSR 0x10a/],
   ['no-permission', 'E_KVM_PERMISSION', 'infra', /Permission denied/],
   ['unheard-of', 'E_QEMU_DIED', 'infra', /^QEMU .*: no such scenario: unheard-of/],
@@ -126,6 +127,12 @@ for (const [scenario, code, blame, message] of FAILURES) {
     );
   });
 }
+
+test('boot: a panic shows the end of the console', async (t) => {
+  const { excerpt } = await failedBoot(t, plan('boot-panic'));
+  t.is(excerpt.length, 8);
+  t.true(excerpt.some((line) => line.endsWith('Kernel Offset: disabled')));
+});
 
 test('boot: the console keeps every byte, and reports show it without escape sequences', async (t) => {
   const attempt = plan('no-init', { timeouts: { ...QUICK, initMs: 8_000 } });

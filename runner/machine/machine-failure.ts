@@ -50,7 +50,7 @@ export function bootTimeout(witness: Witness, waitedMs: number, lastLine: string
       hint: 'the console shows how far the init came',
     });
   }
-  const heard = lastLine === undefined ? 'and its console is empty' : `; its last words: ${lastLine}`;
+  const heard = lastLine === undefined ? ' and its console is empty' : `; its last words: ${lastLine}`;
   return fail(witness, 'E_NO_BOOT', 'kernel', `the kernel did not reach init within ${seconds} s${heard}`, {
     hint:
       lastLine === undefined

@@ -12,7 +12,8 @@ export async function asFailure(thrown: unknown, signal: AbortSignal): Promise<F
   const failure = errors.find((error) => error instanceof Failure);
   if (failure !== undefined) return failure;
   const full = errors.find(isDiskFull);
-  if (full !== undefined) return diskFull(full.path ?? 'the results', thrown);
+  // A copy names first where it reads from.
+  if (full !== undefined) return diskFull(full.dest ?? full.path ?? '.', thrown);
   const first = errors[0];
   const said = first instanceof Error ? first.message : String(thrown);
   return new Failure('E_BUG', 'infra', `a bug in fusegate: ${said}`, { cause: thrown });
@@ -27,6 +28,6 @@ function withCauses(thrown: unknown): readonly unknown[] {
   return [thrown];
 }
 
-function isDiskFull(error: unknown): error is NodeJS.ErrnoException {
+function isDiskFull(error: unknown): error is NodeJS.ErrnoException & { readonly dest?: string } {
   return error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
 }

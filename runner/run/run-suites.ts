@@ -92,7 +92,7 @@ async function testsWithLeases(
     if (!signal.aborted) await broker.idle();
   } finally {
     const reason: unknown = signal.reason;
-    ledger.close(reason instanceof Error ? reason.message : 'AVA ended before this test ran');
+    ledger.close(reason instanceof Error ? reason.message : 'AVA ended before this test did');
   }
   if (broken !== undefined) throw broken;
   context.signal.throwIfAborted();

@@ -5,6 +5,7 @@ import { judgeTest } from './judge-test.ts';
 
 const passed: TestStatement = { outcome: 'passed', durationMs: 1, message: null };
 const failed: TestStatement = { outcome: 'failed', durationMs: 1, message: 'not equal' };
+const cutShort: TestStatement = { outcome: 'not-run', durationMs: 0, message: 'AVA ended' };
 const lost = (blame: 'kernel' | 'infra'): Failure => new Failure('E_X', blame, 'gone');
 const left = { kind: 'left-mount', message: 'a mount was left' } as const;
 
@@ -63,6 +64,18 @@ const table: readonly {
     said: passed,
     lease: { skipReason: 'no ids', findings: [left] },
     expected: { outcome: 'failed', message: 'a mount was left' },
+  },
+  {
+    what: 'what a test that was cut short left behind',
+    said: cutShort,
+    lease: { findings: [left] },
+    expected: { outcome: 'not-run', message: 'AVA ended' },
+  },
+  {
+    what: 'what the kernel said during a test that was cut short',
+    said: cutShort,
+    lease: { findings: [left, { kind: 'kernel-log', message: 'WARNING' }] },
+    expected: { outcome: 'failed', message: 'AVA ended\na mount was left\nWARNING' },
   },
   {
     what: 'hostile text',

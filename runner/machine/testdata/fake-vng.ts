@@ -60,6 +60,8 @@ function play(): void {
     case 'no-disk':
       print(boot[0] ?? '', '[    1.4] fusegate: no root disk');
       return shutdown('guest-reset');
+    case 'no-fuse':
+      return print(boot[0] ?? '', '[    1.4] fusegate: no /dev/fuse', boot[1] ?? '');
     case 'triple-fault':
       return shutdown('guest-reset');
     case 'reboots':
