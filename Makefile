@@ -6,11 +6,11 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup test check gate shell bench report doctor clean
+.PHONY: help setup test check shell bench report doctor clean
 
 # Taken as they were typed (no expansion of `$`), and handed over through the environment, never through
 # the text of a recipe: spaces, quotes and dollars in a value are just characters.
-OPTIONS := PROFILE SERIES SUITE MATCH ACCEL OUT TREE KERNEL BASE JOBS ARGS
+OPTIONS := PROFILE SERIES SUITE MATCH ACCEL OUT TREE KERNEL JOBS ARGS
 $(foreach option,$(OPTIONS),$(eval override $(option) := $$(value $(option))))
 export $(OPTIONS)
 
@@ -31,9 +31,6 @@ test: ## build the kernel with its series, boot it, run the suites, write the re
 check: ## the project's own tests: no kernel is built
 	@runner/setup/bootstrap.sh check
 	@PATH="$$PWD/node_modules/.bin:$$PATH" exec node runner/check/main.ts
-
-gate: ## build, boot and test after every patch of SERIES=
-	$(FUSEGATE) test gate
 
 shell: ## a shell in the guest
 	$(FUSEGATE) test shell

@@ -97,8 +97,8 @@ function works(
     name: 'run',
     title: 'Run',
     method:
-      'A run of the suite ioctl-misuse on the same kernel, watched from outside; memory is VmHWM of every ' +
-      'process of Node, megabytes of 10^6 bytes.',
+      'A run of the suite ioctl-misuse on the same kernel, watched from outside. Memory is that of the processes ' +
+      'of Node, without QEMU; megabytes are 10^6 bytes.',
     measure: async () => {
       await prepare();
       return measureRun({ program, args: runArguments(config), out }, context);

@@ -4,14 +4,14 @@ import { readdir, readFile, readlink } from 'node:fs/promises';
 const EVERY_MS = 200;
 
 /**
- * Watches the peak resident memory of a process and of all below it that run the same program: the runner, AVA
- * and AVA's test processes, but not QEMU, whose memory is the guest's.
+ * Watches the resident memory of a process and of all below it that run the same program: the runner, AVA and
+ * AVA's test processes, but not QEMU, whose memory is the guest's.
  */
 export class PeakMemory implements Disposable {
   readonly #root: number;
-  /** Bytes by process number. */
-  readonly #peaks = new Map<number, number>();
   readonly #timer: NodeJS.Timeout;
+  #ofRoot = 0;
+  #ofAll = 0;
   #looking = false;
 
   constructor(root: number) {
@@ -19,27 +19,28 @@ export class PeakMemory implements Disposable {
     this.#timer = setInterval(() => void this.#look(), EVERY_MS);
   }
 
-  /** Of the process itself. Megabytes (10^6). */
+  /** The peak of the process itself, as the kernel keeps it. Megabytes (10^6). */
   get ofRootMb(): number {
-    return (this.#peaks.get(this.#root) ?? 0) / 1e6;
+    return this.#ofRoot / 1e6;
   }
 
-  /**
-   * The sum of every process's own peak, as if all had come at once: never too little. Megabytes (10^6).
-   */
+  /** The highest that was seen of all together, pages that they share counted once. Megabytes (10^6). */
   get ofAllMb(): number {
-    return this.#peaks.values().reduce((sum, bytes) => sum + bytes, 0) / 1e6;
+    return this.#ofAll / 1e6;
   }
 
   async #look(): Promise<void> {
     if (this.#looking) return;
     this.#looking = true;
+    const status = await readFile(`/proc/${this.#root}/status`, 'utf8').catch(() => '');
+    this.#ofRoot = Math.max(this.#ofRoot, fieldOf(status, 'VmHWM') ?? 0);
     const program = await programOf(this.#root);
+    let sum = 0;
     for (const pid of await treeOf(this.#root)) {
       if (program === undefined || (await programOf(pid)) !== program) continue;
-      const bytes = peakOf(await readFile(`/proc/${pid}/status`, 'utf8').catch(() => ''));
-      if (bytes !== undefined) this.#peaks.set(pid, bytes);
+      sum += fieldOf(await readFile(`/proc/${pid}/smaps_rollup`, 'utf8').catch(() => ''), 'Pss') ?? 0;
     }
+    this.#ofAll = Math.max(this.#ofAll, sum);
     this.#looking = false;
   }
 
@@ -48,9 +49,9 @@ export class PeakMemory implements Disposable {
   }
 }
 
-/** proc(5): `VmHWM:     123456 kB`; the kernel's kB are 1024 bytes. */
-export function peakOf(status: string): number | undefined {
-  const kib = /^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1];
+/** Bytes of a field as proc(5) writes it: `VmHWM:     123456 kB`; the kernel's kB are 1024 bytes. */
+export function fieldOf(text: string, name: string): number | undefined {
+  const kib = new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(text)?.[1];
   return kib === undefined ? undefined : Number(kib) * 1024;
 }
 

@@ -61,7 +61,9 @@ test('bench report: a run that built its kernel is not taken for a warm one', (t
 
 test('bench report: a run that ended early is not measured', (t) => {
   const failure = { code: 'E_X', blame: 'infra', message: 'gone', hint: null, evidence: [] } as const;
-  t.throws(() => measureReport(report({ failure: { ...failure, evidence: [], excerpt: [] } })), { message: /gone/ });
+  t.throws(() => measureReport(report({ failure: { ...failure, evidence: [], excerpt: [] } })), {
+    message: /gone/,
+  });
 });
 
 test('bench throughput: skipped tests are not work done', (t) => {

@@ -8,8 +8,8 @@ import { sweepDeadRuns } from '#runner/lib/reaper.ts';
 import { refuseWhileRunsLive } from '../living-runs.ts';
 import type { Ends } from '../main.ts';
 
-/** Caches that are not the kernels': guest images. Tools that set-up installed stay. */
-const OTHER_CACHES = ['rootfs'] as const;
+/** Caches that are not the kernels': guest images, the benchmark's. Tools that set-up installed stay. */
+const OTHER_CACHES = ['bench', 'rootfs'] as const;
 
 /** Removes what dead runs left, results and caches; with `--results` it leaves the caches alone. */
 export function addCleanCommand(program: Command, ends: Ends): void {
@@ -35,17 +35,28 @@ export function addCleanCommand(program: Command, ends: Ends): void {
     });
 }
 
-/** Directories of runs, as `fusegate run` names them without --out, and the link to the last one. */
+/** Directories of runs and benchmarks, as they are named without --out, and the link to the last run. */
 async function resultsBelow(out: string): Promise<readonly string[]> {
   const names = await readdir(out).catch(() => []);
   return names
-    .filter((name) => name === 'latest' || /^\d{8}-\d{6}-/.test(name))
+    .filter((name) => name === 'latest' || name === 'bench' || /^\d{8}-\d{6}-/.test(name))
     .map((name) => join(out, name));
 }
 
 /** Everything that fusegate and its set-up put into the cache, and what a disk of its own has. */
 const OURS: ReadonlySet<string> = new Set([
-  ...['build', 'ccache', 'downloads', 'kernels', 'kvm-probe.json', 'locks', 'rootfs', 'runs', 'setup'],
+  ...[
+    'bench',
+    'build',
+    'ccache',
+    'downloads',
+    'kernels',
+    'kvm-probe.json',
+    'locks',
+    'rootfs',
+    'runs',
+    'setup',
+  ],
   ...['sources', 'tools', 'lost+found'],
 ]);
 
