@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { appendFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
@@ -237,34 +237,44 @@ function otherProcess(request: Partial<KernelRequest>, out: string) {
   });
 }
 
-async function until(stream: NodeJS.ReadableStream, text: string): Promise<string> {
+/** What a process writes, up to and including a text; may be asked again for a later one. */
+function linesOf(stream: NodeJS.ReadableStream) {
+  const chunks = stream[Symbol.asyncIterator]();
   let seen = '';
-  for await (const chunk of stream) {
-    seen += String(chunk);
-    if (seen.includes(text)) return seen;
-  }
-  throw new Error(`ended before ${text}: ${seen}`);
+  return {
+    async until(text: string): Promise<string> {
+      while (!seen.includes(text)) {
+        const next = await chunks.next();
+        if (next.done === true) throw new Error(`ended before ${text}: ${seen}`);
+        seen += String(next.value);
+      }
+      return seen;
+    },
+  };
 }
 
 test.serial('prepare: two processes that want the same kernel build it once', async (t) => {
   const series = await seriesFile('both.patch', fakePatch(13, 'int thirteen;'));
   const before = await buildCount();
-  const outputs = await Promise.all(
-    ['left', 'right'].map((name) => until(otherProcess({ series }, join(dir, name)).stdout, '"image"')),
-  );
+  await execOrFail('mkfifo', [hang]);
+  const left = otherProcess({ series }, join(dir, 'left'));
+  const leftLines = linesOf(left.stdout);
+  await leftLines.until('"stage-progress"');
+  const right = linesOf(otherProcess({ series }, join(dir, 'right')).stdout);
+  t.regex(await right.until('waiting for process'), new RegExp(`waiting for process ${left.pid}\\b`));
+  await writeFile(hang, '');
+  await rm(hang);
+  await Promise.all([leftLines.until('"image"'), right.until('"image"')]);
   t.is((await buildCount()) - before, 1);
-  t.is(outputs.filter((output) => output.includes('waiting for process')).length, 1);
 });
 
-/** Processes whose command line or environment names our directory: what a dead run left behind. */
+/** The fake build's last child, which waits at the pipe: what a dead run would leave behind. */
 async function leftOvers(): Promise<readonly string[]> {
-  const found = await execOrFail('sh', [
-    '-c',
-    'for p in /proc/[0-9]*; do tr "\\0" " " < $p/cmdline 2>/dev/null | grep -F -- "$1" | grep -v "for p in"; done; true',
-    'sh',
-    hang,
-  ]);
-  return found.stdout.split('\n').filter((line) => line.startsWith('tail'));
+  const processes = (await readdir('/proc')).filter((name) => /^\d+$/u.test(name));
+  const commands = await Promise.all(
+    processes.map((pid) => readFile(join('/proc', pid, 'cmdline'), 'utf8').catch(() => '')),
+  );
+  return commands.filter((command) => command === `cat\0${hang}\0`);
 }
 
 async function eventually(condition: () => Promise<boolean>): Promise<boolean> {
@@ -279,11 +289,12 @@ test.serial(
   'prepare: kill -9 during the build leaves nothing running, and the next run succeeds',
   async (t) => {
     const series = await seriesFile('killed.patch', fakePatch(15, 'int fifteen;'));
-    await writeFile(hang, '');
+    await execOrFail('mkfifo', [hang]);
     const victim = otherProcess({ series }, join(dir, 'victim'));
-    await until(victim.stdout, '"stage-progress"');
-    t.is((await leftOvers()).length, 1);
+    await linesOf(victim.stdout).until('"stage-progress"');
+    const hanging = await eventually(async () => (await leftOvers()).length === 1);
     victim.kill('SIGKILL');
+    t.true(hanging, 'the build was going on');
     t.true(await eventually(async () => (await leftOvers()).length === 0), 'make and its children are gone');
     await rm(hang);
     const image = await prepare({ series });
@@ -293,7 +304,7 @@ test.serial(
 
 test.serial('prepare: an interruption ends make and leaves neither lock nor entry', async (t) => {
   const series = await seriesFile('interrupted.patch', fakePatch(17, 'int seventeen;'));
-  await writeFile(hang, '');
+  await execOrFail('mkfifo', [hang]);
   const run = newRun();
   const failing = prepareKernel(
     { profile, tree, series, fragments: [], role: 'patched' },

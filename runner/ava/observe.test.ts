@@ -125,7 +125,8 @@ test('run AVA: a test process that refuses to end does not keep AVA alive', asyn
         });
       `,
     },
-    '1s',
+    // Long enough for the file to be loaded and its handler to stand, on a busy machine.
+    '8s',
   );
   const failure = await t.throwsAsync(run(project, { graceMs: 500 }), { name: 'Failure' });
   t.is((failure as unknown as { code: string }).code, 'E_AVA_FAILED');

@@ -5,6 +5,8 @@ import { ExitCode, Failure } from '#runner/lib/failure.ts';
 import { projectRoot } from '#runner/lib/paths.ts';
 import { addBootCommand } from './commands/boot.ts';
 import { addBuildCommand } from './commands/build.ts';
+import { addCleanCommand } from './commands/clean.ts';
+import { addDoctorCommand } from './commands/doctor.ts';
 import { addReportCommand } from './commands/report.ts';
 import { addRunCommand } from './commands/run.ts';
 import { addShellCommand } from './commands/shell.ts';
@@ -60,6 +62,8 @@ function makeProgram(ends: Ends): Command {
   addBootCommand(program, ends);
   addShellCommand(program, ends);
   addReportCommand(program, ends);
+  addDoctorCommand(program, ends);
+  addCleanCommand(program, ends);
   return program;
 }
 

@@ -2,6 +2,7 @@ import { prepareKernel } from '#kernel/prepare-kernel.ts';
 import { buildRootfs } from '#rootfs/image/build-rootfs.ts';
 import { bundleDaemon } from '#runner/guest/bundle.ts';
 import { deployDaemon } from '#runner/guest/deploy.ts';
+import { probeAccelerator } from '#runner/machine/accelerator.ts';
 import { bootMachine } from '#runner/machine/boot-machine.ts';
 import type { RunParts } from '#runner/run/parts.ts';
 
@@ -9,7 +10,7 @@ import type { RunParts } from '#runner/run/parts.ts';
 export const realParts: RunParts = {
   prepareKernel,
   buildRootfs,
-  probeAccelerator: (wanted) => Promise.resolve(wanted === 'kvm' ? 'kvm' : 'tcg'),
+  probeAccelerator,
   bootMachine: ({ name, kernel, rootfs, accelerator, append, out }, context) =>
     bootMachine({
       id: name,

@@ -1,3 +1,4 @@
+import { pruneCache } from '#kernel/cache/prune.ts';
 import { loadProfile } from '#kernel/profile.ts';
 import type { Options } from '#runner/config/config.ts';
 import { projectRoot } from '#runner/lib/paths.ts';
@@ -28,5 +29,7 @@ export async function withRun(
     signal: interrupt.signal,
   });
   output.end(report, reportPath);
+  // What was not used for longest makes room; the result of the run does not depend on it.
+  if (!interrupt.signal.aborted) await pruneCache(interrupt.signal).catch(() => []);
   return exitCode;
 }

@@ -6,7 +6,7 @@ import { Failure } from '#runner/lib/failure.ts';
 import type { Machine } from '#runner/machine/machine.ts';
 import type { CallOptions, Guest } from './guest.ts';
 import { RpcClient } from './rpc-client.ts';
-import { shellQuote, SshConnection, type CommandResult } from './ssh.ts';
+import { shellQuote, SshConnection, type ClientChannel, type CommandResult } from './ssh.ts';
 
 export interface DeployContext {
   readonly emit: Emit;
@@ -112,20 +112,26 @@ async function startAgent(
     `head -c ${content.byteLength} >${path}`,
     `exec ${command(REMOTE)}`,
   ].join(' && ');
-  const channel = await ssh.start(script);
+  return ssh.start(script, (channel) => {
+    const rpc = new RpcClient(channel, watchAgent(channel));
+    void ssh.closed.then((failure) => rpc.close(failure));
+    channel.write(content);
+    return rpc;
+  });
+}
+
+/** Remembers what the agent last complained about and how it ended; the result tells it as a Failure. */
+function watchAgent(channel: ClientChannel): () => Failure {
   let said = '';
+  let how = 'its channel was closed';
   channel.stderr.setEncoding('utf8');
   channel.stderr.on('data', (text: string) => {
     said = (said + text).slice(-4096);
   });
-  let how = 'its channel was closed';
   channel.on('exit', (code: number | null, signal?: string) => {
     how = code === null ? `a signal ended it (${signal ?? 'unknown'})` : `it exited ${code}`;
   });
-  const rpc = new RpcClient(channel, () => agentGone(how, said));
-  void ssh.closed.then((failure) => rpc.close(failure));
-  channel.write(content);
-  return rpc;
+  return () => agentGone(how, said);
 }
 
 function agentGone(how: string, said: string): Failure {

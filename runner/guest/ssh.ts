@@ -3,6 +3,8 @@ import ssh2, { type ClientChannel, type ConnectConfig } from 'ssh2';
 import { Failure } from '#runner/lib/failure.ts';
 import type { SshEndpoint } from '#runner/machine/machine.ts';
 
+export type { ClientChannel };
+
 export interface ConnectOptions {
   readonly signal?: AbortSignal | undefined;
   /** For the whole handshake. Milliseconds. */
@@ -72,11 +74,16 @@ export class SshConnection implements AsyncDisposable {
     return this.#closed.promise;
   }
 
-  /** Starts a command and leaves it running: its standard streams are the channel's. */
-  async start(command: string): Promise<ClientChannel> {
-    const opened = new Promise<ClientChannel>((resolve, reject) => {
+  /**
+   * Starts a command and leaves it running: its standard streams are the channel's.
+   *
+   * @param attach gets the channel before anything that comes over it is handed on. A short command's whole
+   *   life can arrive together with the news that it was started; whoever attaches later misses it.
+   */
+  async start<T>(command: string, attach: (channel: ClientChannel) => T): Promise<T> {
+    const opened = new Promise<T>((resolve, reject) => {
       this.#client.exec(command, (error, channel) => {
-        if (error === undefined) resolve(channel);
+        if (error === undefined) resolve(attach(channel));
         else
           reject(
             new Failure('E_SSH_CHANNEL', 'infra', `the guest did not start ${command}`, { cause: error }),
@@ -89,35 +96,28 @@ export class SshConnection implements AsyncDisposable {
   /** Runs a command to its end; its streams are closed when `signal` fires. Any exit code is a result. */
   async run(
     command: string,
-    { input, signal: stop }: { readonly input?: Uint8Array; readonly signal?: AbortSignal } = {},
+    { input, signal }: { readonly input?: Uint8Array; readonly signal?: AbortSignal } = {},
   ): Promise<CommandResult> {
-    stop?.throwIfAborted();
-    const channel = await this.start(command);
-    const abort = (): void => channel.close();
-    stop?.addEventListener('abort', abort, { once: true });
-    const stdout: Buffer[] = [];
-    const stderr: Buffer[] = [];
-    channel.on('data', (chunk: Buffer) => stdout.push(chunk));
-    channel.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
-    const ended = new Promise<{ readonly code: number; readonly signal: string | undefined }>((resolve) => {
-      let exit: { readonly code: number; readonly signal: string | undefined } | undefined;
-      channel.on('exit', (code: number | null, signal?: string) => {
-        exit = { code: code ?? 255, signal };
-      });
-      channel.on('close', () => resolve(exit ?? { code: 255, signal: undefined }));
-    });
-    channel.on('error', () => undefined);
-    channel.end(input);
-    const closed = this.#closed.promise.then((failure) => Promise.reject(failure));
-    const { code, signal } = await Promise.race([ended, closed]);
-    stop?.removeEventListener('abort', abort);
-    stop?.throwIfAborted();
-    return {
-      code,
-      signal,
-      stdout: Buffer.concat(stdout).toString(),
-      stderr: Buffer.concat(stderr).toString(),
+    signal?.throwIfAborted();
+    const { channel, result } = await this.start(command, (started) => ({
+      channel: started,
+      result: collect(started, command),
+    }));
+    const aborted = Promise.withResolvers<never>();
+    aborted.promise.catch(() => undefined);
+    const abort = (): void => {
+      channel.close();
+      aborted.reject(signal?.reason);
     };
+    if (signal?.aborted === true) abort();
+    signal?.addEventListener('abort', abort, { once: true });
+    channel.end(input);
+    try {
+      const broken = this.#closed.promise.then((failure) => Promise.reject(failure));
+      return await Promise.race([result, broken, aborted.promise]);
+    } finally {
+      signal?.removeEventListener('abort', abort);
+    }
   }
 
   /** @throws Failure E_UPLOAD (infra) */
@@ -140,6 +140,32 @@ export class SshConnection implements AsyncDisposable {
     this.#closed.resolve(this.#reason);
     this.#client.destroy();
   }
+}
+
+/** Everything a command says until its channel closes. Rejects if that happens before it has ended. */
+async function collect(channel: ClientChannel, command: string): Promise<CommandResult> {
+  const stdout: Buffer[] = [];
+  const stderr: Buffer[] = [];
+  let exit: Pick<CommandResult, 'code' | 'signal'> | undefined;
+  channel.on('data', (chunk: Buffer) => stdout.push(chunk));
+  channel.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
+  channel.on('error', () => undefined);
+  channel.on('exit', (code: number | null, signal?: string) => {
+    exit = { code: code ?? 255, signal };
+  });
+  return new Promise((resolve, reject) => {
+    channel.on('close', () => {
+      if (exit === undefined) {
+        reject(new Failure('E_SSH_CHANNEL', 'infra', `${command} was cut off in the guest`));
+      } else {
+        resolve({
+          ...exit,
+          stdout: Buffer.concat(stdout).toString(),
+          stderr: Buffer.concat(stderr).toString(),
+        });
+      }
+    });
+  });
 }
 
 /** One word of a POSIX shell command. */

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { constants, copyFile, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { KernelImage } from '#kernel/kernel-image.ts';
 import { writeMachineInitramfs } from '#rootfs/image/initramfs.ts';
@@ -102,6 +102,8 @@ async function bootOnce(options: BootOptions, virtme: Virtme): Promise<Machine> 
       ...virtme.env,
       HOME: plan.files.home,
       TMPDIR: plan.files.dir,
+      // Tells whose it is when somebody finds it.
+      FUSEGATE_MACHINE: options.id,
     },
     consolePath,
     errorPath,
@@ -169,7 +171,8 @@ async function prepare(
     home: file('home'),
   };
   await Promise.all([
-    symlink(resolve(kernel.bzImage), files.kernel),
+    // A copy: virtme-ng looks for the release in the file itself, and a link has none.
+    copyFile(kernel.bzImage, files.kernel, constants.COPYFILE_FICLONE),
     symlink(resolve(rootfs.rootDisk), files.rootDisk),
     symlink(resolve(rootfs.scratchDisk), files.scratchDisk),
     mkdir(files.emptyRoot),

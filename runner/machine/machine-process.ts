@@ -24,6 +24,8 @@ export interface LaunchOptions {
 /** How much of standard error is kept in memory. Characters. */
 const MAX_COMPLAINT = 16_384;
 
+const LAST_COMPLAINT_MS = 500;
+
 /**
  * vng and everything below it: a process group of its own, so that Ctrl-C on our terminal does not reach it
  * and one signal reaches all of it.
@@ -43,8 +45,14 @@ export class MachineProcess {
     });
     this.ended = new Promise((resolve) => {
       child.once('exit', (exitCode, signal) => {
-        this.#end = { exitCode, signal };
-        resolve(this.#end);
+        const end = { exitCode, signal };
+        this.#end = end;
+        // What it complained about last arrives after its end, unless somebody below it still has the pipe.
+        const enough = setTimeout(() => resolve(end), LAST_COMPLAINT_MS);
+        child.once('close', () => {
+          clearTimeout(enough);
+          resolve(end);
+        });
       });
     });
   }

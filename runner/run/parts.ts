@@ -32,8 +32,14 @@ export interface RunParts {
   prepareKernel(request: KernelRequest, context: KernelContext): Promise<KernelImage>;
   /** `log` receives what the tools say. */
   buildRootfs(context: PartContext & { readonly log: string }): Promise<RootfsImage>;
-  /** What really runs guest code here. @throws Failure when the wanted one does not. */
-  probeAccelerator(wanted: 'auto' | Accelerator, context: PartContext): Promise<Accelerator>;
+  /**
+   * What really runs guest code here; proves more with a kernel at hand.
+   * @throws Failure when the wanted one does not.
+   */
+  probeAccelerator(
+    wanted: 'auto' | Accelerator,
+    context: { readonly signal: AbortSignal; readonly bzImage?: string | undefined },
+  ): Promise<{ readonly accelerator: Accelerator; readonly reason: string }>;
   bootMachine(request: BootRequest, context: PartContext): Promise<Machine>;
   bundleDaemon(outDir: string): Promise<DaemonBundle>;
   /** Says `machine-ready`. */

@@ -52,14 +52,29 @@ export async function prepareAll(
       others.abort(error);
       throw error;
     });
+  const kernelImage = guarded(prepareKernel(config, profile, parts, context));
   const work = [
-    guarded(prepareKernel(config, profile, parts, context)),
+    kernelImage,
     guarded(parts.buildRootfs({ ...context, log: join(config.out, 'image.log') })),
-    guarded(parts.probeAccelerator(config.accelerator, context)),
+    guarded(findAccelerator(config, kernelImage, parts, context)),
     guarded(parts.bundleDaemon(join(config.out, 'daemon'))),
   ] as const;
   await Promise.allSettled(work);
   if (first !== undefined) throw first.error;
   const [kernel, rootfs, accelerator, bundle] = await Promise.all(work);
   return { kernel, rootfs, accelerator, bundle };
+}
+
+/** Before the kernel is built an impossible wish is refused; with the kernel the wish is proved. */
+async function findAccelerator(
+  { accelerator: wanted }: Config,
+  kernelImage: Promise<KernelImage>,
+  parts: RunParts,
+  { emit, signal }: PartContext,
+): Promise<Accelerator> {
+  if (wanted === 'kvm') await parts.probeAccelerator(wanted, { signal });
+  const { bzImage } = await kernelImage;
+  const { accelerator, reason } = await parts.probeAccelerator(wanted, { signal, bzImage });
+  if (wanted === 'auto') emit({ type: 'note', text: `accelerator ${accelerator}: ${reason}` });
+  return accelerator;
 }

@@ -366,7 +366,7 @@ function fakeParts(guests: FakeGuest[]): RunParts {
     prepareKernel: ({ profile }) =>
       Promise.resolve({ ...new FakeGuest().pooled.guest.machine.kernel, profile: profile.name }),
     buildRootfs: () => Promise.resolve({ key: '', rootDisk: '', initramfs: '', scratchDisk: '' }),
-    probeAccelerator: () => Promise.resolve('tcg'),
+    probeAccelerator: () => Promise.resolve({ accelerator: 'tcg', reason: 'fake' }),
     bootMachine: ({ name }) => Promise.resolve(newGuest(name).machine),
     bundleDaemon: () => Promise.resolve({ path: '/nowhere/daemon.js' }),
     deployDaemon: (machine) => {

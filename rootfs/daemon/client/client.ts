@@ -1,3 +1,4 @@
+import { warmUp } from '../sys/ffi.ts';
 import { serveStdio } from '../rpc/server.ts';
 import type { CallTable } from './call-table.ts';
 import { fileCalls } from './file-calls.ts';
@@ -13,5 +14,6 @@ const calls: CallTable = { ...fileCalls, ...treeCalls, ...mappingCalls, ...trans
  * that one that blocks, blocks nothing else; whoever started the process may kill it at any moment.
  */
 export function runClient(): void {
+  setImmediate(warmUp);
   serveStdio(calls, () => process.exit(0));
 }

@@ -7,6 +7,7 @@ import { joinBytes, notification, struct } from '../fuse/reply.ts';
 import { RpcRefusal } from '../../protocol/peer.ts';
 import { serveStdio } from '../rpc/server.ts';
 import { FuseDevice } from '../sys/device.ts';
+import { warmUp } from '../sys/ffi.ts';
 import { connectionOf, mountFuse } from '../sys/mount.ts';
 import { FileSystem } from './file-system.ts';
 import { closeBacking, passthroughStrategy, registerFd } from './passthrough.ts';
@@ -21,6 +22,7 @@ type Handlers = {
 
 /** The FUSE server process: at most one mount, any number of /dev/fuse descriptors, told what to do over stdin. */
 export function runServer(): void {
+  setImmediate(warmUp);
   serveStdio(new Server().handlers, () => process.exit(0));
 }
 

@@ -35,6 +35,11 @@ function ffi(): NonNullable<typeof loaded> {
   return loaded;
 }
 
+/** Loads what the first call would have to wait for: a process kept in reserve has the time. */
+export function warmUp(): void {
+  ffi();
+}
+
 function nativePath(): string {
   const chosen = process.env['KOFFI'] ?? GUEST_NATIVE;
   if (existsSync(chosen)) return chosen;

@@ -20,7 +20,7 @@ export function linesReporter(write: (text: string) => void, rerun: string): Eve
 export function describeEvent(event: TimedEvent, rerun: string): string | undefined {
   switch (event.type) {
     case 'run-started':
-      return `fusegate: profile ${event.profile}, ${event.series === null ? "the profile's own series, if any" : `series ${shown(event.series)}`}; results in ${event.out}`;
+      return `fusegate: profile ${event.profile}${event.series === null ? '' : `, series ${shown(event.series)}`}; results in ${event.out}`;
     case 'stage-started':
       return event.log === undefined
         ? undefined

@@ -1,0 +1,89 @@
+import test from 'ava';
+import { Failure } from '#runner/lib/failure.ts';
+import type { LeaseOutcome, TestStatement } from './judge-test.ts';
+import { judgeTest } from './judge-test.ts';
+
+const passed: TestStatement = { outcome: 'passed', durationMs: 1, message: null };
+const failed: TestStatement = { outcome: 'failed', durationMs: 1, message: 'not equal' };
+const lost = (blame: 'kernel' | 'infra'): Failure => new Failure('E_X', blame, 'gone');
+const left = { kind: 'left-mount', message: 'a mount was left' } as const;
+
+const table: readonly {
+  readonly what: string;
+  readonly said: TestStatement;
+  readonly lease?: Partial<LeaseOutcome>;
+  readonly expected: { readonly outcome: string; readonly message: string | null };
+}[] = [
+  { what: 'no lease', said: failed, expected: { outcome: 'failed', message: 'not equal' } },
+  { what: 'a clean lease', said: passed, lease: {}, expected: { outcome: 'passed', message: null } },
+  {
+    what: 'a finding that the test did not tell',
+    said: passed,
+    lease: { findings: [left] },
+    expected: { outcome: 'failed', message: 'a mount was left' },
+  },
+  {
+    what: 'a finding that the test told',
+    said: { ...failed, message: 'a mount was left\nat x.ts:1' },
+    lease: { findings: [left] },
+    expected: { outcome: 'failed', message: 'a mount was left\nat x.ts:1' },
+  },
+  {
+    what: 'a finding besides a failure',
+    said: failed,
+    lease: { findings: [left] },
+    expected: { outcome: 'failed', message: 'not equal\na mount was left' },
+  },
+  {
+    what: 'a machine lost by the kernel',
+    said: failed,
+    lease: { lost: lost('kernel'), findings: [{ kind: 'kernel-log', message: 'Kernel panic' }] },
+    expected: { outcome: 'crashed', message: 'gone\nKernel panic' },
+  },
+  {
+    what: 'a machine lost otherwise',
+    said: failed,
+    lease: { lost: lost('infra') },
+    expected: { outcome: 'not-run', message: 'gone' },
+  },
+  {
+    what: 'an emulator that is suspected',
+    said: failed,
+    lease: { suspect: true, findings: [{ kind: 'kernel-log', message: 'Oops: int3' }] },
+    expected: { outcome: 'not-run', message: 'no verdict, the emulator is suspected: Oops: int3' },
+  },
+  {
+    what: 'a reason to skip',
+    said: passed,
+    lease: { skipReason: 'no ids' },
+    expected: { outcome: 'skipped', message: 'no ids' },
+  },
+  {
+    what: 'a reason to skip and a mess',
+    said: passed,
+    lease: { skipReason: 'no ids', findings: [left] },
+    expected: { outcome: 'failed', message: 'a mount was left' },
+  },
+  {
+    what: 'hostile text',
+    said: { ...failed, message: '\u001b[31mred\n::error::x' },
+    expected: { outcome: 'failed', message: 'red\n: :error::x' },
+  },
+];
+
+for (const { what, said, lease, expected } of table) {
+  test(`judge test: ${what}`, (t) => {
+    const judged = judgeTest(said, lease === undefined ? undefined : { ...CLEAN, ...lease });
+    t.deepEqual(judged as typeof expected, expected);
+  });
+}
+
+const CLEAN: LeaseOutcome = {
+  machine: 'machine-1',
+  durationMs: 1,
+  findings: [],
+  evidence: [],
+  lost: null,
+  suspect: false,
+  skipReason: null,
+};

@@ -1,0 +1,50 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import { Failure } from '#runner/lib/failure.ts';
+import { findKnownFailure, loadKnownFailures } from './known-failures.ts';
+
+const entry = {
+  id: 'a/b: c',
+  profiles: ['mainline-6.12'],
+  reason: 'broken',
+  link: 'https://example.org/1',
+  expires: '2030-01-01',
+};
+
+test('known failures: no file is an empty list', async (t) => {
+  t.deepEqual(await loadKnownFailures('/nowhere/known-failures.json'), []);
+});
+
+test('known failures: an entry counts for its profiles only', async (t) => {
+  const known = await load(JSON.stringify([entry]));
+  t.is(findKnownFailure(known, 'a/b: c', 'mainline-6.12')?.reason, 'broken');
+  t.is(findKnownFailure(known, 'a/b: c', 'v12-6.1'), undefined);
+});
+
+const bad: readonly (readonly [string, string, RegExp])[] = [
+  ['no JSON', '{', /JSON/],
+  ['no list', '{}', /at /],
+  ['no reason', JSON.stringify([{ ...entry, reason: '' }]), /at 0\.reason/],
+  ['a date that is none', JSON.stringify([{ ...entry, expires: 'soon' }]), /at 0\.expires/],
+  ['a link that is none', JSON.stringify([{ ...entry, link: 'lore' }]), /at 0\.link/],
+  ['an unknown field', JSON.stringify([{ ...entry, since: 1 }]), /at 0/],
+];
+
+for (const [what, text, pattern] of bad) {
+  test(`known failures: ${what} is told with its place`, async (t) => {
+    const failure = await t.throwsAsync(load(text), { instanceOf: Failure, message: pattern });
+    t.is(failure.code, 'E_CONFIG_INVALID');
+  });
+}
+
+async function load(text: string) {
+  const dir = await mkdtemp(join(tmpdir(), 'fusegate-known-'));
+  try {
+    await writeFile(join(dir, 'known.json'), text);
+    return await loadKnownFailures(join(dir, 'known.json'));
+  } finally {
+    await rm(dir, { recursive: true });
+  }
+}
