@@ -42,6 +42,8 @@ export async function measureBuild(
   const raw = await RawTree.copy(place, join(scratch, 'raw'), context.signal);
   await raw.make(await change('raw0'), log, context.signal);
 
+  // That one may have taken minutes and was shown; the rounds are told as one line each.
+  const quiet: PartContext = { ...context, emit: () => undefined };
   const runner: RunnerBuild[] = [];
   const make: number[] = [];
   const startedAt = performance.now();
@@ -52,7 +54,7 @@ export async function measureBuild(
     }
     const [ofRunner, ofMake] = [await change(`runner${round}`), await change(`raw${round}`)];
     const turns = [
-      async () => runner.push(await runnerBuild(request, ofRunner, out, context)),
+      async () => runner.push(await runnerBuild(request, ofRunner, out, quiet)),
       async () => make.push(await raw.make(ofMake, log, context.signal)),
     ];
     for (const turn of round % 2 === 1 ? turns : turns.toReversed()) await turn();
@@ -92,7 +94,6 @@ async function runnerBuild(
       signal,
       emit: (event) => {
         if (event.type === 'stage-finished') took.set(event.stage, event.durationMs / 1000);
-        // A first build takes minutes, and is shown; the rounds are told as one line each.
         if (event.type === 'note' || event.type === 'stage-progress') emit(event);
       },
     },

@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { cp, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { aptSources, hostRelease } from '#rootfs/image/apt-sources.ts';
 import { storeEntry } from '#runner/lib/content-store.ts';
 import { execOrFail } from '#runner/lib/exec.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
+import type { Virtme } from '#runner/machine/virtme.ts';
 import type { PartContext } from '#runner/run/parts.ts';
 
 /**
@@ -64,18 +65,48 @@ export async function stockRootArchive(log: string, { emit, signal }: PartContex
   return join(dir, ARCHIVE);
 }
 
+/**
+ * What a host that somebody installed has and a bootstrapped root has not. virtme-ng's init starts jobs with
+ * their input from /dev/null before it mounts /dev; a file is as good and needs no privilege to make.
+ */
+const OF_A_HOST: Readonly<Record<string, string>> = {
+  'dev/null': '',
+  'etc/hosts': '127.0.0.1 localhost\n',
+  'etc/machine-id': '5d1f0c8e5e6b4c1f9a2b7c3d4e5f6071\n',
+};
+
+/** Where virtme-ng's init looks for its own scripts. */
+const GUEST_TOOLS = '/run/virtme/guesttools';
+
 /** Unpacks the archive and lets the owner of `publicKey` in as root. */
 export async function unpackStockRoot(
   archive: string,
   root: string,
-  publicKey: string,
-  signal: AbortSignal,
+  { publicKey, virtme, signal }: { publicKey: string; virtme: Virtme; signal: AbortSignal },
 ): Promise<void> {
   await mkdir(join(root, 'root', '.ssh'), { recursive: true, mode: 0o700 });
   await execOrFail('tar', ['--extract', '--file', archive, '--directory', root, '--exclude', './dev/*'], {
     signal,
     code: 'E_BENCH_STOCK',
   });
+  for (const [path, text] of Object.entries(OF_A_HOST)) await writeFile(join(root, path), text);
+  await keepGuestTools(root, virtme, signal);
   // virtme-ng lets in whoever has a key here.
   await writeFile(join(root, 'root', '.ssh', 'id_ed25519.pub'), `${publicKey}\n`);
+}
+
+/**
+ * With a root other than the host's, virtme-ng 1.35 mounts its scripts below /run and then its init mounts an
+ * empty /run over them: no DHCP, no sshd. The guest's own systemd-tmpfiles brings them back.
+ */
+async function keepGuestTools(root: string, virtme: Virtme, signal: AbortSignal): Promise<void> {
+  const { stdout } = await execOrFail(
+    'python3',
+    ['-c', 'from virtme import resources; print(resources.find_guest_tools())'],
+    { env: virtme.env, signal, code: 'E_BENCH_STOCK' },
+  );
+  await cp(stdout.trim(), join(root, 'opt', 'virtme-guesttools'), { recursive: true });
+  await mkdir(join(root, 'etc', 'tmpfiles.d'), { recursive: true });
+  const rule = `L+ ${GUEST_TOOLS} - - - - /opt/virtme-guesttools\n`;
+  await writeFile(join(root, 'etc', 'tmpfiles.d', 'virtme-ng.conf'), rule);
 }

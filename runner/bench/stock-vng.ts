@@ -42,7 +42,8 @@ export class StockVng {
     const dir = join(options.scratch, 'stock');
     await mkdir(dir);
     const keys = makeMachineKeys();
-    await unpackStockRoot(archive, join(dir, 'root'), keys.authorizedKey, context.signal);
+    const { signal } = context;
+    await unpackStockRoot(archive, join(dir, 'root'), { publicKey: keys.authorizedKey, virtme, signal });
     await writeFile(join(dir, 'key'), keys.clientPrivateKey, { mode: 0o600 });
     await mkdir(options.out, { recursive: true });
     return new StockVng(options, virtme, dir);
