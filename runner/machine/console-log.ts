@@ -95,8 +95,3 @@ export async function readConsole(path: string, from: number): Promise<readonly 
 
 /** Bytes of console that are held in memory at most. */
 const MAX_SLICE = 8 * 1024 * 1024;
-
-/** The last lines of a console, cleaned, for a report. */
-export async function consoleTail(path: string, count = 20): Promise<readonly string[]> {
-  return (await readConsole(path, 0).catch(() => [])).slice(-count);
-}
