@@ -34,7 +34,7 @@ test('links: what the README tells people to make can be made', async (t) => {
   const makefile = await readFile(join(projectRoot, 'Makefile'), 'utf8');
   const told = new Set([...readme.matchAll(/(?:^|`)make ([a-z]+)/gm)].map(([, target = '']) => target));
   const targets = new Set([...makefile.matchAll(/^([a-z]+):/gm)].map(([, target = '']) => target));
-  t.true(['test', 'check', 'doctor', 'gate', 'shell', 'clean'].every((target) => told.has(target)));
+  t.true(['test', 'check', 'doctor', 'shell', 'clean'].every((target) => told.has(target)));
   const unknown = [...told].filter((target) => !targets.has(target));
   t.deepEqual(unknown, []);
 });
