@@ -21,6 +21,9 @@ export interface RunPartOptions {
 /** For one suite on a slow machine. Milliseconds. */
 const LIMIT_MS = 15 * 60_000;
 
+/** For a run to end in order once it was asked to. Milliseconds. */
+const GRACE_MS = 30_000;
+
 /** A run of one suite as a user starts it, watched from outside. @throws Failure E_BENCH_RUN (infra). */
 export async function measureRun(
   options: RunPartOptions,
@@ -68,11 +71,17 @@ async function runAndWatch(
     const ended = once(child, 'exit');
     await once(child, 'spawn');
     using peak = new PeakMemory(child.pid ?? 0);
-    const end = (): void => void child.kill('SIGTERM');
+    let lastResort: NodeJS.Timeout | undefined;
+    const end = (): void => {
+      child.kill('SIGTERM');
+      // What it leaves then, its own reaper removes.
+      lastResort = setTimeout(() => void child.kill('SIGKILL'), GRACE_MS);
+    };
     const limit = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)]);
     limit.addEventListener('abort', end, { once: true });
     if (limit.aborted) end();
     await ended;
+    clearTimeout(lastResort);
     limit.removeEventListener('abort', end);
     signal.throwIfAborted();
     return peak;
