@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
@@ -11,6 +11,8 @@ await mkdir(join(dir, 'suites', 'ioctl-misuse'), { recursive: true });
 await mkdir(join(dir, 'suites', 'lib'));
 await writeFile(join(dir, 'suites', 'ioctl-misuse', 'backing-open.test.ts'), '');
 await writeFile(join(dir, 'bzImage'), '');
+
+test.after.always(() => rm(dir, { recursive: true, force: true }));
 
 test('config: defaults', (t) => {
   t.deepEqual(resolve({}), {
