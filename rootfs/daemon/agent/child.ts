@@ -15,6 +15,7 @@ export class Child {
   readonly pid: number;
   readonly exited: Promise<ExitRecord>;
   #alive = true;
+  #used = false;
   /** Something has been done to it that only its end undoes. */
   #spoilt: boolean;
   readonly #process: ChildProcessByStdio<Writable, Readable, Readable>;
@@ -57,6 +58,7 @@ export class Child {
   /** Has the process brought back to how it started. @returns whether it can serve again. */
   async renew(deadlineMs: number): Promise<boolean> {
     if (!this.#alive || this.#spoilt || this.#peer.pending > 0) return false;
+    if (!this.#used) return true;
     try {
       const { clean } = (await this.call('renew', {}, deadlineMs)) as CommonCalls['renew']['result'];
       return clean;
@@ -71,6 +73,7 @@ export class Child {
    *   stands in the kernel, when the answer took too long. The answer may still come: nobody waits for it then.
    */
   async call(method: string, params: unknown, timeoutMs: number): Promise<unknown> {
+    this.#used = true;
     const late = Promise.withResolvers<never>();
     const timer = setTimeout(() => {
       const where = describeProcess(this.pid);
