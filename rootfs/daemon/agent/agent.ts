@@ -7,6 +7,7 @@ import {
   type ExitRecord,
 } from '../../protocol/calls.ts';
 import { RpcRefusal } from '../../protocol/peer.ts';
+import type { SyscallName } from '../../protocol/syscalls.ts';
 import { serveStdio } from '../rpc/server.ts';
 import { flagBits } from '../sys/constants.ts';
 import { cString } from '../sys/memory.ts';
@@ -24,6 +25,15 @@ import { runProgram } from './run.ts';
 
 const CALL_TIMEOUT_MS = 30_000;
 const KILL_DEADLINE_MS = 5_000;
+
+/** Calls whose effect is neither a descriptor nor a mapping: they stay until the process ends. */
+const CHANGES_THE_PROCESS: ReadonlySet<SyscallName> = new Set<SyscallName>([
+  'setCredentials',
+  'setrlimit',
+  'signal',
+  'chdir',
+  'umask',
+]);
 
 type Handlers = {
   readonly [M in AgentMethod]: (
@@ -46,7 +56,10 @@ export function runAgent(): void {
     requestLogs: new Map(),
     taint: kernelTaint(),
   };
-  const end = (): void => void state.children.clear(1000).finally(() => process.exit(0));
+  const end = (): void =>
+    void Promise.all([state.children.clear(1000), state.children.clearIdle(1000)]).finally(() =>
+      process.exit(0),
+    );
   serveStdio(handlersOf(state), end);
 }
 
@@ -105,6 +118,10 @@ function childHandlers(state: TestState): Part<ChildMethod> {
       if (method === 'server.mount') connections.add((result as { connection: number }).connection);
       return result;
     },
+    'server.dispose': async ({ server }) => {
+      await collectLogs(state, server);
+      return children.dispose(server, KILL_DEADLINE_MS);
+    },
     'server.kill': async ({ server, signal }) => {
       await collectLogs(state, server);
       return children.kill(server, signalOf(signal), KILL_DEADLINE_MS);
@@ -114,9 +131,12 @@ function childHandlers(state: TestState): Part<ChildMethod> {
       return { client: id, pid };
     },
     'client.call': async ({ client, call, args, timeoutMs }) => {
-      const result = await children.get(client).call(call, args, timeoutMs ?? CALL_TIMEOUT_MS);
+      const child = children.get(client);
+      if (CHANGES_THE_PROCESS.has(call)) child.spoil();
+      const result = await child.call(call, args, timeoutMs ?? CALL_TIMEOUT_MS);
       return result as AgentCalls['client.call']['result'];
     },
+    'client.dispose': ({ client }) => children.dispose(client, KILL_DEADLINE_MS),
     'client.kill': ({ client, signal }) => children.kill(client, signalOf(signal), KILL_DEADLINE_MS),
     'client.wait': ({ client, timeoutMs }) =>
       ended(children.get(client).exited, timeoutMs ?? CALL_TIMEOUT_MS),
