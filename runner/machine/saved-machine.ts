@@ -10,7 +10,7 @@ import { machineDirectory } from './machine-directory.ts';
 import type { Accelerator, Machine } from './machine.ts';
 import { machineTimeouts, type Timeouts } from './timeouts.ts';
 import type { MachinePlan } from './virtme-command.ts';
-import { findVirtme } from './virtme.ts';
+import type { Virtme } from './virtme.ts';
 
 /** A machine's whole state on disk. Never written to; any number of machines may go on from it. */
 export interface SavedMachine {
@@ -19,6 +19,8 @@ export interface SavedMachine {
   readonly accelerator: Accelerator;
   /** What the copy must have the same as the machine that was saved. */
   readonly shape: Pick<MachinePlan, 'memoryMib' | 'cpus' | 'append'>;
+  /** The virtme-ng that started it. */
+  readonly virtme: Virtme;
   /** QEMU's migration stream: memory, processors and devices. */
   readonly state: string;
   /** The scratch disk as it was at that moment. */
@@ -57,15 +59,14 @@ export type RestoredMachine = Machine & { readonly port: AgentPort };
 /**
  * A copy of a saved machine, running. On failure nothing is left but logs.
  *
- * @throws Failure E_RESTORE (infra) when QEMU does not take the state; E_VNG_MISSING; or the signal's reason.
+ * @throws Failure E_RESTORE (infra) when QEMU does not take the state; or the signal's reason.
  */
 export async function restoreMachine(options: RestoreOptions): Promise<RestoredMachine> {
   options.signal.throwIfAborted();
   await using stack = new AsyncDisposableStack();
   const { saved, id } = options;
-  const { kernel, rootfs, accelerator, scratchDisk, shape } = saved;
+  const { kernel, rootfs, accelerator, scratchDisk, shape, virtme } = saved;
   const timeouts = options.timeouts ?? machineTimeouts(accelerator);
-  const virtme = await findVirtme(options.signal);
   const files = await machineDirectory(stack, { kernel, rootDisk: rootfs.rootDisk, scratchDisk });
   const link = join(files.dir, 'state');
   await Promise.all([

@@ -57,7 +57,7 @@ export async function saveGuest(
     make: (draft) => makeState(request, shape, draft, context),
   });
   const saved = {
-    ...{ kernel, rootfs, accelerator, shape },
+    ...{ kernel, rootfs, accelerator, shape, virtme },
     ...{ state: join(dir, STATE), scratchDisk: join(dir, SCRATCH) },
   };
   return { saved, cached };
