@@ -79,6 +79,8 @@ export interface AgentCalls {
       devFuse: boolean;
     };
   };
+  /** The machine is a copy that has just been restored: its clock and its random numbers are renewed. */
+  restored: { params: { epochMs: number; entropy: Uint8Array }; result: null };
   run: {
     params: {
       argv: readonly string[];

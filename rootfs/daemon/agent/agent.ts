@@ -8,7 +8,7 @@ import {
 } from '../../protocol/calls.ts';
 import { RpcRefusal } from '../../protocol/peer.ts';
 import type { SyscallName } from '../../protocol/syscalls.ts';
-import { serveStdio } from '../rpc/server.ts';
+import { servePort, serveStdio } from '../rpc/server.ts';
 import { flagBits } from '../sys/constants.ts';
 import { cString } from '../sys/memory.ts';
 import { listMounts } from '../sys/mount.ts';
@@ -20,6 +20,7 @@ import { abortConnection, mountFusectl, waitingRequests } from './connections.ts
 import { describeProcess } from './forensics.ts';
 import { KernelLog, kernelTaint, markKernelLog } from './kernel-log.ts';
 import { makeDirectory, TEST_AREA } from './places.ts';
+import { renewMachine } from './restored.ts';
 import { collectLogs, reset, type TestState } from './reset.ts';
 import { runProgram } from './run.ts';
 
@@ -44,8 +45,10 @@ type Handlers = {
 /**
  * The first process of the daemon: answers the host, starts servers and clients. It never touches a FUSE
  * mount itself, so that it can always answer; what has to, happens in a client that may be killed.
+ *
+ * @param port virtio-serial port on which the host speaks; standard input and output when it is not given.
  */
-export function runAgent(): void {
+export function runAgent(port?: string): void {
   mkdirSync(TEST_AREA, { recursive: true });
   mountFusectl();
   learnBackings();
@@ -60,7 +63,8 @@ export function runAgent(): void {
     void Promise.all([state.children.clear(1000), state.children.clearIdle(1000)]).finally(() =>
       process.exit(0),
     );
-  serveStdio(handlersOf(state), end);
+  if (port === undefined) serveStdio(handlersOf(state), end);
+  else servePort(port, handlersOf(state), end);
 }
 
 function handlersOf(state: TestState): Handlers {
@@ -72,7 +76,15 @@ type Part<M extends AgentMethod> = Pick<Handlers, M>;
 function generalHandlers(
   state: TestState,
 ): Part<
-  'hello' | 'run' | 'dir.make' | 'process.where' | 'kernel.log' | 'kernel.mark' | 'kernel.taint' | 'reset'
+  | 'hello'
+  | 'restored'
+  | 'run'
+  | 'dir.make'
+  | 'process.where'
+  | 'kernel.log'
+  | 'kernel.mark'
+  | 'kernel.taint'
+  | 'reset'
 > {
   return {
     hello: () => {
@@ -86,6 +98,10 @@ function generalHandlers(
         calibrationMs: calibrate(),
         devFuse: existsSync('/dev/fuse'),
       };
+    },
+    restored: ({ epochMs, entropy }) => {
+      renewMachine(epochMs, entropy);
+      return null;
     },
     run: runProgram,
     'dir.make': ({ in: place, name }) => ({ path: makeDirectory(place, name) }),
