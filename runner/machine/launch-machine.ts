@@ -53,7 +53,13 @@ export async function launchMachine(request: LaunchRequest): Promise<LaunchedMac
   });
   const qmp = stack.use(await QmpChannel.listen(plan.files.qmp));
   const port = stack.use(await AgentPort.listen(plan.files.agent));
-  request.emit({ type: 'machine-booting', machine: id, accelerator, console: consolePath });
+  request.emit({
+    type: 'machine-booting',
+    machine: id,
+    accelerator,
+    console: consolePath,
+    restored: plan.incoming,
+  });
   const process = await MachineProcess.launch({
     program: virtme.program,
     args: virtmeArguments(plan),
