@@ -99,7 +99,7 @@ export function machineOf(
     kernel,
     accelerator,
   }: { readonly id: string; readonly kernel: KernelImage; readonly accelerator: Accelerator },
-  { watch, console, consolePath }: LaunchedMachine,
+  { watch, qmp, console, consolePath }: LaunchedMachine,
   bootMs: number,
 ): Omit<Machine, typeof Symbol.asyncDispose> {
   return {
@@ -114,5 +114,6 @@ export function machineOf(
       return console.offset;
     },
     consoleSince: async (offset) => readConsole(consolePath, offset),
+    examine: async (timeoutMs) => qmp.describe(timeoutMs),
   };
 }
