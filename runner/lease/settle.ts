@@ -23,6 +23,7 @@ export interface SettleOptions {
   readonly taintBefore: number;
   readonly startedAt: number;
   readonly passed: boolean;
+  readonly timedOut: boolean;
   readonly skipReason: string | null;
   /** Before the machine's slowdown. Milliseconds. */
   readonly resetDeadlineMs: number;
@@ -65,7 +66,16 @@ export async function settle(options: SettleOptions): Promise<Settled> {
   if (!suspect) emitFaults(options, faults, lost, evidence);
   const machine = guest.machine.id;
   return {
-    outcome: { machine, durationMs, findings, evidence, lost, suspect, skipReason: options.skipReason },
+    outcome: {
+      machine,
+      durationMs,
+      findings,
+      evidence,
+      lost,
+      suspect,
+      skipReason: options.skipReason,
+      timedOut: options.timedOut,
+    },
     dirty: findings.length > 0,
   };
 }
