@@ -10,6 +10,8 @@ import { prepareAll, type Prepared } from '#runner/run/prepare.ts';
 import { measureBoot } from './boot-part.ts';
 import { measureBuild } from './build-part.ts';
 import type { BenchResult, Figure, Host, Part, PartName } from './figure.ts';
+import { measureFio } from './fio-part.ts';
+import { measureMachine } from './machine-part.ts';
 import { measureReport } from './report-part.ts';
 import { measureRun } from './run-part.ts';
 import { openScratch } from './scratch.ts';
@@ -81,6 +83,26 @@ function works(
     measure: async () =>
       measureBoot({ prepared: await prepare(), parts, append, out }, scratch, rounds, context),
   };
+  const machine: Work = {
+    name: 'machine',
+    title: 'Saved machine',
+    method:
+      'Copies of one saved machine, from the start of virtme-ng until the daemon answers, in turn with boots of ' +
+      'the same kernel; round trips to the agent over the port of a copy and over the SSH connection of a boot.',
+    measure: async () =>
+      measureMachine({ prepared: await prepare(), parts, append, out }, profile.abi, rounds, context),
+  };
+  const fio: Work = {
+    name: 'fio',
+    title: 'Passthrough I/O',
+    method:
+      'fio with 4 KiB blocks (psync, 16 MiB, 2 s each) in one guest on ext4 itself, on a passthrough file over it and on ' +
+      'the same file without passthrough, in turn; the page cache is warm, and the server has no extended ' +
+      'attributes. Ratios are of the same round. Emulated guests show what a request costs in instructions, not ' +
+      'what hardware does.',
+    measure: async () =>
+      measureFio({ prepared: await prepare(), parts, append, out }, profile.abi, rounds, context),
+  };
   const build: Work = {
     name: 'build',
     title: 'Build',
@@ -104,14 +126,14 @@ function works(
       return measureRun({ program, args: runArguments(config), out }, context);
     },
   };
-  if (report === undefined) return [boot, build, run];
+  if (report === undefined) return [boot, machine, fio, build, run];
   const warm: Work = {
     name: 'report',
     title: 'Warm run',
     method: 'A whole `make test` that was run before, with nothing to build: figures of its report.',
     measure: async () => measureReport(await loadReport(report)),
   };
-  return [boot, build, run, warm];
+  return [boot, machine, fio, build, run, warm];
 }
 
 function runArguments({ profile, fragments, tree, accelerator }: Config): readonly string[] {

@@ -2,7 +2,7 @@ import type { Accelerator } from '#runner/machine/machine.ts';
 import type { Spread } from './spread.ts';
 import { spreadOf } from './spread.ts';
 
-export type Unit = 's' | 'times' | '%' | 'MB' | 'tests/s';
+export type Unit = 's' | 'times' | '%' | 'ms' | 'MB' | 'tests/s' | 'kIOPS';
 
 /** What a figure shall be. Held against the median, because the extremes are the machine's doing. */
 export interface Target {
@@ -41,7 +41,7 @@ export interface Part {
   readonly notMeasured: NotMeasured | null;
 }
 
-export const partNames = ['boot', 'build', 'run', 'report'] as const;
+export const partNames = ['boot', 'machine', 'fio', 'build', 'run', 'report'] as const;
 export type PartName = (typeof partNames)[number];
 
 /** `bench.json`. */

@@ -66,6 +66,10 @@ export function quantity(value: number, unit: Unit): string {
       return `${value.toFixed(1)} %`;
     case 'MB':
       return `${value.toFixed(0)} MB`;
+    case 'ms':
+      return `${value.toFixed(1)} ms`;
+    case 'kIOPS':
+      return `${value.toFixed(1)} kIOPS`;
     case 'tests/s':
       return `${value.toFixed(2)} tests/s`;
   }

@@ -201,6 +201,38 @@ test('broker: a guest that cannot be cleaned is a hang of the kernel', async (t)
   t.is(bench.settled[0]?.outcome.lost?.blame, 'kernel');
 });
 
+test('broker: a guest that hangs is looked at before it goes, and a slow one is told from a wedged one', async (t) => {
+  await using bench = await setUp({ resetDeadlineMs: 20 });
+  const [slow, wedged] = bench.guests;
+  for (const guest of [slow, wedged]) {
+    guest?.handlers.set('reset', () => {
+      throw new Failure('E_CALL_TIMEOUT', 'infra', 'no answer');
+    });
+  }
+  slow?.handlers.set('kernel.mark', (params) => {
+    slow.console.push(`<6>${(params as { text: string }).text}`);
+    return null;
+  });
+  slow?.handlers.set('run', () => {
+    slow.console.push('sysrq: Show Blocked State', 'task:node state:D');
+    return null;
+  });
+  for (const test of ['a/b: slow', 'a/b: wedged']) {
+    await using process = await FakeTestProcess.connect(bench.broker.socketPath);
+    await process.call('lease.acquire', { test });
+    await process.call('lease.finish', { passed: true });
+  }
+  const [first, second] = bench.settled.map(({ outcome }) => outcome);
+  t.regex(first?.findings[0]?.message ?? '', /still answers/);
+  t.regex(second?.findings[0]?.message ?? '', /does not answer any more/);
+  const read = async (label: string): Promise<string> => {
+    const path = first?.evidence.find((evidence) => evidence.label === label)?.path;
+    return path === undefined ? '' : readFile(path, 'utf8');
+  };
+  t.regex(await read('machine'), /^sysrq w, l: answered$/m);
+  t.regex(await read('console'), /task:node state:D/);
+});
+
 test('broker: when no machine boots, everybody is told and nothing is tried for ever', async (t) => {
   await using bench = await setUp({
     start: () => Promise.reject(new Failure('E_BOOT_TIMEOUT', 'infra', 'the machine did not boot')),

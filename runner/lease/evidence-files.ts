@@ -17,12 +17,15 @@ export interface TestLogs {
   readonly console: readonly string[];
   readonly kernelLog: readonly string[];
   readonly requests: readonly string[];
+  /** What the machine showed of itself when it could not be cleaned. */
+  readonly machine?: readonly string[] | undefined;
 }
 
 const FILES = [
   { label: 'console', name: 'console.log', of: (logs: TestLogs) => logs.console },
   { label: 'kernel log', name: 'kernel.log', of: (logs: TestLogs) => logs.kernelLog },
   { label: 'FUSE requests', name: 'requests.jsonl', of: (logs: TestLogs) => logs.requests },
+  { label: 'machine', name: 'machine.txt', of: (logs: TestLogs) => logs.machine ?? [] },
 ] as const;
 
 /** Writes `<out>/tests/<slug>/…`; an empty log gets no file. */

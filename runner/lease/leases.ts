@@ -30,13 +30,21 @@ export interface Lease {
   call(method: string, params: unknown, signal: AbortSignal): Promise<unknown>;
 }
 
+/** What the test process says at its end. */
+export interface Said {
+  readonly passed: boolean;
+  /** It gave up waiting for its own steps. */
+  readonly timedOut: boolean;
+  readonly skipReason: string | null;
+}
+
 interface Open {
   readonly pooled: PooledGuest;
   readonly consoleFrom: number;
   readonly startedAt: number;
 }
 
-const RESET_DEADLINE_MS = 20_000;
+const RESET_DEADLINE_MS = 10_000;
 
 /** Who has which guest. One lease per guest; others wait in the pool. */
 export class Leases {
@@ -72,19 +80,13 @@ export class Leases {
   }
 
   /** Cleans the guest, says what was found and gives the guest back or ends it. Once per lease. */
-  settle(
-    lease: Lease,
-    said: { readonly passed: boolean; readonly skipReason: string | null },
-  ): Promise<LeaseOutcome> {
+  settle(lease: Lease, said: Said): Promise<LeaseOutcome> {
     const settling = this.#settling.get(lease) ?? this.#settle(lease, said);
     this.#settling.set(lease, settling);
     return settling;
   }
 
-  async #settle(
-    lease: Lease,
-    said: { readonly passed: boolean; readonly skipReason: string | null },
-  ): Promise<LeaseOutcome> {
+  async #settle(lease: Lease, said: Said): Promise<LeaseOutcome> {
     const open = this.#open.get(lease);
     if (open === undefined) throw new TypeError('settled a lease that was never granted');
     const { out, emit, pool } = this.#options;

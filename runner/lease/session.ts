@@ -9,7 +9,7 @@ import type { Lease, Leases } from './leases.ts';
 
 const request = z.object({ id: z.int(), method: z.string(), params: z.unknown() });
 const acquireParams = z.object({ test: z.string().min(1) });
-const finishParams = z.object({ passed: z.boolean() });
+const finishParams = z.object({ passed: z.boolean(), timedOut: z.boolean().default(false) });
 const skipParams = z.object({ reason: z.string().min(1) });
 
 type Request = z.infer<typeof request>;
@@ -74,7 +74,7 @@ export class LeaseSession {
       case 'lease.acquire':
         return this.#acquire(acquireParams.parse(params).test);
       case 'lease.finish':
-        return this.#finish(finishParams.parse(params).passed);
+        return this.#finish(finishParams.parse(params));
       case 'lease.skip':
         this.#skipReason = skipParams.parse(params).reason;
         return Promise.resolve(null);
@@ -95,10 +95,13 @@ export class LeaseSession {
     return lease.call(method, params, this.#closed.signal);
   }
 
-  async #finish(passed: boolean): Promise<unknown> {
+  async #finish(said: z.infer<typeof finishParams>): Promise<unknown> {
     const lease = await this.#current();
     this.#finished = true;
-    const { findings, evidence } = await this.#leases.settle(lease, { passed, skipReason: this.#skipReason });
+    const { findings, evidence } = await this.#leases.settle(lease, {
+      ...said,
+      skipReason: this.#skipReason,
+    });
     return { findings, evidence };
   }
 
@@ -113,7 +116,11 @@ export class LeaseSession {
     const lease = await this.#lease?.catch(() => undefined);
     if (lease === undefined) return;
     // A second settle of the same lease waits for the first.
-    await this.#leases.settle(lease, { passed: false, skipReason: this.#skipReason });
+    await this.#leases.settle(lease, {
+      passed: false,
+      timedOut: false,
+      skipReason: this.#skipReason,
+    });
   }
 
   #send(message: object): void {

@@ -7,6 +7,7 @@ import type { Machine } from '#runner/machine/machine.ts';
 import type { LeaseOutcome } from '#runner/verdict/judge-test.ts';
 import type { KernelFault } from '#runner/verdict/kernel-log.ts';
 import { recogniseFaults } from '#runner/verdict/kernel-log.ts';
+import { examineGuest, type Examination } from './examine.ts';
 import { writeEvidence } from './evidence-files.ts';
 import type { Finding } from './messages.ts';
 import type { ResetReport } from './reset-report.ts';
@@ -22,6 +23,7 @@ export interface SettleOptions {
   readonly taintBefore: number;
   readonly startedAt: number;
   readonly passed: boolean;
+  readonly timedOut: boolean;
   readonly skipReason: string | null;
   /** Before the machine's slowdown. Milliseconds. */
   readonly resetDeadlineMs: number;
@@ -46,27 +48,61 @@ export async function settle(options: SettleOptions): Promise<Settled> {
   const lost = reset instanceof Failure ? reset : null;
   const report = reset instanceof Failure ? undefined : reset;
 
-  const console = await guest.machine.consoleSince(options.consoleFrom).catch(() => []);
-  const kernelLog = report === undefined ? [] : kernelLogLines(report);
-  const faults = recogniseFaults([...kernelLog, '', ...console]);
+  const { console, kernelLog, faults, examined } = await whatItShowed(options, report, lost);
   const findings: readonly Finding[] = [
-    ...(lost === null ? [] : [lostFinding(lost)]),
+    ...(lost === null ? [] : [lostFinding(lost, examined)]),
     ...faults.map((fault) => ({ kind: 'kernel-log' as const, message: cleanLine(fault.title) })),
     ...(report === undefined ? [] : findLeftovers(report, options.taintBefore)),
   ];
   const wanted = options.keepEvidence || !options.passed || findings.length > 0;
   const requests = report === undefined ? [] : requestLines(report);
   const evidence: readonly Evidence[] = [
-    ...(wanted ? await writeEvidence(out, test, { console, kernelLog, requests }) : []),
+    ...(wanted
+      ? await writeEvidence(out, test, { console, kernelLog, requests, machine: examined?.lines })
+      : []),
     ...(lost?.evidence ?? []),
   ];
   const suspect = isSuspect(guest.machine, faults);
   if (!suspect) emitFaults(options, faults, lost, evidence);
   const machine = guest.machine.id;
   return {
-    outcome: { machine, durationMs, findings, evidence, lost, suspect, skipReason: options.skipReason },
+    outcome: {
+      machine,
+      durationMs,
+      findings,
+      evidence,
+      lost,
+      suspect,
+      skipReason: options.skipReason,
+      timedOut: options.timedOut,
+    },
     dirty: findings.length > 0,
   };
+}
+
+interface Showed {
+  readonly console: readonly string[];
+  readonly kernelLog: readonly string[];
+  readonly faults: readonly KernelFault[];
+  /** Of a machine that could not be cleaned. */
+  readonly examined: Examination | null;
+}
+
+/** The console and the kernel's log since the test began, and what a hung machine says when it is asked. */
+async function whatItShowed(
+  { guest, consoleFrom }: SettleOptions,
+  report: ResetReport | undefined,
+  lost: Failure | null,
+): Promise<Showed> {
+  const readConsole = (): Promise<readonly string[]> =>
+    guest.machine.consoleSince(consoleFrom).catch(() => []);
+  const console = await readConsole();
+  const kernelLog = report === undefined ? [] : kernelLogLines(report);
+  const faults = recogniseFaults([...kernelLog, '', ...console]);
+  if (lost?.code !== 'E_GUEST_HUNG') return { console, kernelLog, faults, examined: null };
+  // Before the machine goes. The stacks that the kernel prints then are evidence and no fault.
+  const examined = await examineGuest(guest);
+  return { console: await readConsole(), kernelLog, faults, examined };
 }
 
 /** @returns what the agent found, or why the machine is of no use any more. */
@@ -109,8 +145,9 @@ function hung(machine: Machine, cause: unknown): Failure {
   });
 }
 
-function lostFinding(lost: Failure): Finding {
-  return { kind: 'machine-lost', message: cleanLine(lost.message) };
+function lostFinding(lost: Failure, examined: Examination | null): Finding {
+  const more = examined === null ? '' : `; ${examined.summary}`;
+  return { kind: 'machine-lost', message: cleanLine(`${lost.message}${more}`) };
 }
 
 function isSuspect(machine: Machine, faults: readonly KernelFault[]): boolean {

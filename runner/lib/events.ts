@@ -70,6 +70,8 @@ export type RunEvent =
       readonly machine: string;
       readonly accelerator: string;
       readonly console: string;
+      /** It goes on from a saved state instead of booting. */
+      readonly restored?: boolean | undefined;
     }
   | {
       readonly type: 'machine-ready';

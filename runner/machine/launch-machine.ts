@@ -53,7 +53,13 @@ export async function launchMachine(request: LaunchRequest): Promise<LaunchedMac
   });
   const qmp = stack.use(await QmpChannel.listen(plan.files.qmp));
   const port = stack.use(await AgentPort.listen(plan.files.agent));
-  request.emit({ type: 'machine-booting', machine: id, accelerator, console: consolePath });
+  request.emit({
+    type: 'machine-booting',
+    machine: id,
+    accelerator,
+    console: consolePath,
+    restored: plan.incoming,
+  });
   const process = await MachineProcess.launch({
     program: virtme.program,
     args: virtmeArguments(plan),
@@ -93,7 +99,7 @@ export function machineOf(
     kernel,
     accelerator,
   }: { readonly id: string; readonly kernel: KernelImage; readonly accelerator: Accelerator },
-  { watch, console, consolePath }: LaunchedMachine,
+  { watch, qmp, console, consolePath }: LaunchedMachine,
   bootMs: number,
 ): Omit<Machine, typeof Symbol.asyncDispose> {
   return {
@@ -108,5 +114,6 @@ export function machineOf(
       return console.offset;
     },
     consoleSince: async (offset) => readConsole(consolePath, offset),
+    examine: async (timeoutMs) => qmp.describe(timeoutMs),
   };
 }

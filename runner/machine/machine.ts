@@ -33,6 +33,8 @@ export interface Machine extends AsyncDisposable {
   consoleOffset(): Promise<number>;
   /** Console text since that offset, control characters removed, as lines. */
   consoleSince(offset: number): Promise<readonly string[]>;
+  /** What QEMU says of the machine: its status and the registers. @throws Failure E_QMP (infra) */
+  examine?(timeoutMs: number): Promise<string>;
 }
 
 /** A machine that was booted, not restored: it has a door for SSH. */

@@ -67,6 +67,29 @@ export class QmpChannel implements AsyncDisposable {
   }
 
   /**
+   * The machine as QEMU sees it: whether it runs, and the registers of every CPU.
+   * @throws Failure E_QMP (infra) when QEMU does not answer in time.
+   */
+  async describe(timeoutMs: number): Promise<string> {
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      late.reject(new Failure('E_QMP', 'infra', `QEMU has not answered in ${timeoutMs} ms`));
+    }, timeoutMs);
+    try {
+      const registers = { 'command-line': 'info registers -a' };
+      const answers = Promise.all([
+        this.execute('query-status'),
+        this.execute('human-monitor-command', registers),
+      ]);
+      answers.catch(() => undefined);
+      const [status, text] = await Promise.race([answers, late.promise]);
+      return `status ${JSON.stringify(status)}\n${String(text)}`;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /**
    * Saves or loads the machine's state and waits until that is done.
    * @throws Failure E_QMP (infra) when it fails or QEMU goes away.
    */

@@ -5,6 +5,7 @@ import { cleanLine, cleanText, neutraliseCommands } from '#runner/lib/clean-text
 import { decideVerdict } from '#runner/verdict/classify.ts';
 import type { Report, ReportFailure, ReportFault, ReportTest } from './report.ts';
 import { countTests } from './report.ts';
+import { Timeline } from './timeline.ts';
 
 /** Collects the report from what happens in a run. One kernel per run; a gate joins several reports. */
 export class ReportBuilder {
@@ -14,6 +15,7 @@ export class ReportBuilder {
   readonly #tests = new Map<string, ReportTest>();
   readonly #faults: ReportFault[] = [];
   readonly #notes: string[] = [];
+  readonly #timeline = new Timeline();
   readonly #profile: string;
   readonly #rerun: string;
   #kernel: KernelImage | undefined;
@@ -26,6 +28,7 @@ export class ReportBuilder {
   }
 
   readonly sink: EventSink = (event) => {
+    this.#timeline.sink(event);
     switch (event.type) {
       case 'stage-finished':
       case 'stage-failed':
@@ -69,6 +72,7 @@ export class ReportBuilder {
       profile: this.#profile,
       rerun: this.#rerun,
       notes: this.#notes,
+      timeline: this.#timeline.spans,
     };
   }
 

@@ -66,6 +66,14 @@ const failure = z.object({
   excerpt: z.array(z.string()).default([]),
 });
 
+const span = z.object({
+  kind: z.enum(['stage', 'boot', 'restore', 'machine', 'test']),
+  name: z.string(),
+  machine: z.string().nullable(),
+  startMs: z.number(),
+  durationMs: z.number(),
+});
+
 export const reportSchema = z.object({
   schema: z.literal(1),
   verdict: z.enum(['pass', 'fail', 'inconclusive']),
@@ -88,6 +96,8 @@ export const reportSchema = z.object({
   /** The command that makes the same kernel and machine again, ready for `--suite` and `--match`. */
   rerun: z.string(),
   notes: z.array(z.string()),
+  /** Where the run's time went: stages, boots and restores, machines, tests. Milliseconds from its beginning. */
+  timeline: z.array(span).optional(),
 });
 
 export type Report = z.infer<typeof reportSchema>;

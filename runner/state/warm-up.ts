@@ -17,12 +17,17 @@ const CALL_MS = 10_000;
  * their code is compiled, and the files they need are in memory. What a call gives is no matter here.
  */
 export async function warmUp(guest: Guest, abi: PassthroughAbi, signal: AbortSignal): Promise<void> {
-  const ask = (async (method, params) => {
-    return guest.call(method, params, { signal, timeoutMs: CALL_MS * guest.slowdown });
-  }) as Ask;
+  const ask = asking(guest, signal);
   for (let round = 0; round < ROUNDS; round++) await serveAndUse(ask, abi);
   await startSpares(ask);
   await clean(ask);
+}
+
+/** @param callMs deadline of each, before the slowdown. Milliseconds. */
+export function asking(guest: Guest, signal: AbortSignal, callMs = CALL_MS): Ask {
+  return (async (method, params) => {
+    return guest.call(method, params, { signal, timeoutMs: callMs * guest.slowdown });
+  });
 }
 
 async function clean(ask: Ask): Promise<void> {
@@ -35,7 +40,8 @@ async function clean(ask: Ask): Promise<void> {
   throw new Failure('E_NOT_CLEAN', 'infra', `a first mount leaves its mark: ${cleanLine(found[0])}`);
 }
 
-type Ask = <M extends AgentMethod>(
+/** The agent's requests with their types. */
+export type Ask = <M extends AgentMethod>(
   method: M,
   params: AgentCalls[M]['params'],
 ) => Promise<AgentCalls[M]['result']>;

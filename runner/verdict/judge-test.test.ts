@@ -36,6 +36,12 @@ const table: readonly {
     expected: { outcome: 'failed', message: 'not equal\na mount was left' },
   },
   {
+    what: 'a test that gave up waiting',
+    said: failed,
+    lease: { timedOut: true },
+    expected: { outcome: 'timed-out', message: 'not equal' },
+  },
+  {
     what: 'a machine lost by the kernel',
     said: failed,
     lease: { lost: lost('kernel'), findings: [{ kind: 'kernel-log', message: 'Kernel panic' }] },

@@ -23,10 +23,13 @@ export interface LeaseOutcome {
   readonly suspect: boolean;
   /** The test's own reason for not testing anything. */
   readonly skipReason: string | null;
+  /** The test gave up waiting for its own steps. */
+  readonly timedOut?: boolean | undefined;
 }
 
 /** Joins what AVA and the broker saw of one test. Pure. */
-export function judgeTest(statement: TestStatement, lease: LeaseOutcome | undefined): Judged {
+export function judgeTest(stated: TestStatement, lease: LeaseOutcome | undefined): Judged {
+  const statement = withTimeout(stated, lease);
   const said = statement.message === null ? null : presentable(statement.message);
   if (lease === undefined) return { outcome: statement.outcome, message: said };
   if (lease.suspect) {
@@ -52,6 +55,13 @@ export function judgeTest(statement: TestStatement, lease: LeaseOutcome | undefi
   if (unsaid.length === 0) return { outcome: statement.outcome, message: said };
   const outcome = statement.outcome === 'timed-out' ? 'timed-out' : 'failed';
   return { outcome, message: [said, joined(unsaid)].filter(Boolean).join('\n') };
+}
+
+/** To AVA a test that gave up by itself has failed. */
+function withTimeout(stated: TestStatement, lease: LeaseOutcome | undefined): TestStatement {
+  return lease?.timedOut === true && stated.outcome === 'failed'
+    ? { ...stated, outcome: 'timed-out' }
+    : stated;
 }
 
 function isLeftOver({ kind }: Finding): boolean {

@@ -7,8 +7,15 @@ import { Lease } from './lease.ts';
 
 /** Waiting for a machine is not the test's time: machines are few, and one may have to boot. */
 const LEASE_BUDGET_MS = 30 * 60_000;
-/** On a machine of normal speed. Every wait inside has a deadline of its own, well below. */
-const TEST_BUDGET_MS = 60_000;
+/**
+ * On a machine of normal speed. Every call has a deadline of its own in the guest, well below; this one is for
+ * a guest that has stopped to answer at all. AVA's own would end the test and leave its machine leased.
+ */
+const TEST_BUDGET_MS = 30_000;
+
+class TestTimeout extends Error {
+  override readonly name = 'TestTimeout';
+}
 
 export type GuestTest = (t: ExecutionContext, guest: TestGuest) => Promise<void>;
 
@@ -23,7 +30,6 @@ export function guestTest(title: string, body: GuestTest): void {
 async function runOnGuest(t: ExecutionContext, title: string, body: GuestTest): Promise<void> {
   t.timeout(LEASE_BUDGET_MS, 'waiting for a machine');
   const lease = await Lease.acquire(testId(title));
-  t.timeout(lease.scaled(TEST_BUDGET_MS), 'the test took too long');
   const outcome = await settle(t, lease, body);
   const { findings } = await finish(lease, outcome);
   if (outcome instanceof Error) throw outcome;
@@ -33,7 +39,7 @@ async function runOnGuest(t: ExecutionContext, title: string, body: GuestTest): 
 /** @returns what the test threw, if anything. A skipped test has passed as far as AVA is concerned. */
 async function settle(t: ExecutionContext, lease: Lease, body: GuestTest): Promise<Error | undefined> {
   try {
-    await body(t, new TestGuest(lease));
+    await inTime(body(t, new TestGuest(lease)), lease.scaled(TEST_BUDGET_MS));
     return undefined;
   } catch (error) {
     if (error instanceof SkipTest) {
@@ -45,13 +51,25 @@ async function settle(t: ExecutionContext, lease: Lease, body: GuestTest): Promi
   }
 }
 
+async function inTime(work: Promise<void>, limitMs: number): Promise<void> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    late.reject(new TestTimeout(`the test did not end in ${Math.round(limitMs / 1000)} s`));
+  }, limitMs);
+  try {
+    await Promise.race([work, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** When the machine is gone, the test's own failure says more than that nothing could be checked. */
 async function finish(
   lease: Lease,
   outcome: Error | undefined,
 ): Promise<Awaited<ReturnType<Lease['finish']>>> {
   try {
-    return await lease.finish(outcome === undefined);
+    return await lease.finish({ passed: outcome === undefined, timedOut: outcome instanceof TestTimeout });
   } catch (error) {
     if (outcome !== undefined && error instanceof RpcRefusal) return { findings: [], evidence: [] };
     throw error;

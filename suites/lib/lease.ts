@@ -50,9 +50,9 @@ export class Lease {
   }
 
   /** Has the guest cleaned and checked, and gives it back. */
-  async finish(passed: boolean): Promise<FinishResult> {
+  async finish(said: { readonly passed: boolean; readonly timedOut: boolean }): Promise<FinishResult> {
     try {
-      return (await this.#peer.call('lease.finish', { passed })) as FinishResult;
+      return (await this.#peer.call('lease.finish', said)) as FinishResult;
     } finally {
       this.#socket.destroy();
     }
