@@ -52,6 +52,8 @@ export interface Expectations {
   readonly heedsDirect: boolean;
   /** Whose path /proc/PID/maps shows for a mapping in passthrough mode. */
   readonly mappingPath: 'fuse' | 'backing';
+  /** After a write SEEK_END asks the server; else the size is the backing file's until attributes are asked for. */
+  readonly asksSizeAfterWrite: boolean;
   /** The next stat after a read asks the server for the access time. */
   readonly readMakesAtimeStale: boolean;
   /** A write looks for setuid bits and file capabilities as FUSE sees them, and has the server remove them. */
@@ -93,6 +95,7 @@ const BACKING_ID: Expectations = {
   mapsBackingFile: true,
   heedsDirect: true,
   mappingPath: 'fuse',
+  asksSizeAfterWrite: true,
   readMakesAtimeStale: true,
   removesPrivileges: true,
   hasIoModes: true,
@@ -132,6 +135,7 @@ const SINGLE_USE: Expectations = {
   mapsBackingFile: true,
   heedsDirect: false,
   mappingPath: 'backing',
+  asksSizeAfterWrite: false,
   readMakesAtimeStale: false,
   removesPrivileges: false,
   hasIoModes: false,

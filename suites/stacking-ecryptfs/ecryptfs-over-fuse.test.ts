@@ -53,6 +53,7 @@ guestTest('ecryptfs over FUSE without passthrough counts 1 (E12)', async (t, gue
     client,
   );
   const message = depthInWords('overlayfs over ecryptfs over FUSE without passthrough', 1);
-  t.is(firstDifference(await client.readFile({ path: overlay.file('f') }), data), undefined, message);
+  // Seen, not opened: up to 6.6 ecryptfs crashes on a file that overlayfs opens, with or without FUSE.
+  t.is((await client.stat({ path: overlay.file('f') })).size, data.length, message);
   t.true((await fuse.opcodes({ opcode: ['WRITE'] })).length > 0, 'the server does the input and output');
 });
