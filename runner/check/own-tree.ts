@@ -61,7 +61,7 @@ function say(line: string): void {
 
 const interrupted = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] as const) {
-  process.once(name, () => {
+  process.on(name, () => {
     interrupted.abort(new Failure('E_INTERRUPTED', 'interrupted', `interrupted by ${name}`));
   });
 }

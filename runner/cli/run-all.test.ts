@@ -30,12 +30,18 @@ const CONFIG: Config = {
 
 test.serial('all: every profile that should pass is run, and there is one report', async (t) => {
   const ran: Config[] = [];
-  const code = await runAll(CONFIG, (config) => {
-    ran.push(config);
-    const report = fakeReport({ profile: config.profile, verdict: 'pass', tests: [], faults: [] });
-    return Promise.resolve({ report, exitCode: ExitCode.passed });
-  });
+  const said: string[] = [];
+  const code = await runAll(
+    CONFIG,
+    (config) => {
+      ran.push(config);
+      const report = fakeReport({ profile: config.profile, verdict: 'pass', tests: [], faults: [] });
+      return Promise.resolve({ report, exitCode: ExitCode.passed });
+    },
+    (text) => said.push(text),
+  );
   t.is(code, ExitCode.passed);
+  t.regex(said.join(''), /\n0 passed, 0 failed, 0 skipped\n$/);
   t.deepEqual(
     ran.map(({ profile }) => profile),
     ['mainline-6.12', 'v12-6.1'],
@@ -52,10 +58,14 @@ test.serial('all: every profile that should pass is run, and there is one report
 test.serial('all: the worst exit code is the one of the whole, and an interrupt ends it', async (t) => {
   const run = async (codes: readonly ExitCode[]): Promise<{ code: ExitCode; ran: number }> => {
     let ran = 0;
-    const code = await runAll(CONFIG, () => {
-      const exitCode = codes[ran++] ?? ExitCode.passed;
-      return Promise.resolve({ report: fakeReport(), exitCode });
-    });
+    const code = await runAll(
+      CONFIG,
+      () => {
+        const exitCode = codes[ran++] ?? ExitCode.passed;
+        return Promise.resolve({ report: fakeReport(), exitCode });
+      },
+      () => undefined,
+    );
     return { code, ran };
   };
   t.deepEqual(await run([ExitCode.build, ExitCode.passed]), { code: ExitCode.build, ran: 2 });
@@ -72,7 +82,11 @@ test.serial('all: the worst exit code is the one of the whole, and an interrupt 
 test('all: what belongs to one kernel is refused', async (t) => {
   for (const one of [{ series: 'x.mbox' }, { tree: '/linux' }, { kernel: '/bzImage' }]) {
     const failure = await t.throwsAsync(
-      runAll({ ...CONFIG, ...one }, () => Promise.reject(new Error('must not run'))),
+      runAll(
+        { ...CONFIG, ...one },
+        () => Promise.reject(new Error('must not run')),
+        () => undefined,
+      ),
       { instanceOf: Failure },
     );
     t.is(failure.code, 'E_USAGE');

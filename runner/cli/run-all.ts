@@ -25,7 +25,11 @@ const WORST_FIRST = [
  * `--profile all`: one profile after the other, each with results of its own below those of the whole, which
  * has one report and one closing line. @throws Failure E_USAGE
  */
-export async function runAll(config: Config, runOne: RunOne): Promise<ExitCode> {
+export async function runAll(
+  config: Config,
+  runOne: RunOne,
+  write: (text: string) => void,
+): Promise<ExitCode> {
   refuseOneKernel(config);
   await openRunDirectory(config.out, config.latest);
   const reports: Report[] = [];
@@ -43,9 +47,8 @@ export async function runAll(config: Config, runOne: RunOne): Promise<ExitCode> 
   }
   const joined = joinReports(reports, { profile: ALL_PROFILES, rerun: rerunCommand(config) });
   const path = await writeReport(config.out, joined);
-  const stream = config.tap ? process.stderr : process.stdout;
   const each = reports.map((report) => `${report.profile}: ${report.verdict}, ${closingLine(report)}\n`);
-  stream.write(`\n${each.join('')}report: ${path}\n${closingLine(joined)}\n`);
+  write(`\n${each.join('')}report: ${path}\n${closingLine(joined)}\n`);
   return WORST_FIRST.find((code) => codes.includes(code)) ?? ExitCode.passed;
 }
 

@@ -21,7 +21,12 @@ export async function withRun(options: Options, work: Work): Promise<number> {
 export async function withRuns(options: Options, work: Work): Promise<number> {
   const config = configOf(options);
   if (config.profile !== ALL_PROFILES) return (await oneRun(config, work)).exitCode;
-  return runAll(config, (each) => oneRun(each, work, { closing: false }));
+  const people = config.tap ? process.stderr : process.stdout;
+  return runAll(
+    config,
+    (each) => oneRun(each, work, { closing: false }),
+    (text) => people.write(text),
+  );
 }
 
 type Work = (run: RunOptions) => Promise<RunResult>;
