@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup test check shell bench report doctor clean
+.PHONY: help setup test check check-tree demonstration shell bench report doctor clean
 
 # Taken as they were typed (no expansion of `$`), and handed over through the environment, never through
 # the text of a recipe: spaces, quotes and dollars in a value are just characters.
@@ -17,7 +17,7 @@ export $(OPTIONS)
 FUSEGATE := @exec runner/setup/fusegate.sh
 
 help: ## what can be made, and with which variables
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 	@echo
 	@echo '  Variables, each optional: $(OPTIONS)'
 	@echo '  Example: make test SERIES=~/v13.mbox SUITE=passthrough-io ACCEL=tcg'
@@ -31,6 +31,13 @@ test: ## build the kernel with its series, boot it, run the suites, write the re
 check: ## the project's own tests: no kernel is built
 	@runner/setup/bootstrap.sh check
 	@PATH="$$PWD/node_modules/.bin:$$PATH" exec node runner/check/main.ts
+
+check-tree: ## a kernel tree and a series of one's own, from end to end
+	@runner/setup/bootstrap.sh test
+	@PATH="$$PWD/node_modules/.bin:$$PATH" exec node runner/check/own-tree.ts
+
+demonstration: ## V11 of the 2021 series fails, in exactly the tests about depth
+	@runner/setup/demonstration.sh
 
 shell: ## a shell in the guest
 	$(FUSEGATE) test shell

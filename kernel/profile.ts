@@ -41,12 +41,17 @@ const Profile = z.strictObject({
   kernelFeatures: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
   /** Compile and link steps of a build from nothing: the first build's progress is measured against it. */
   buildSteps: z.int().positive().optional(),
-  /** Tests that are known to fail on this kernel, with the reason. */
+  /**
+   * For a kernel that is here because it is wrong: exactly the tests that fail on it (`fusegate expected`). A run
+   * of it fails all the same. Empty for a kernel that should pass.
+   */
   expectations: z.array(
     z.strictObject({
+      /** `area/file: title` */
       test: z.string().min(1),
-      outcome: z.enum(['known-failure', 'failed']),
       reason: z.string().min(1),
+      /** Words that the test's message has to have. */
+      says: z.array(z.string().min(1)),
     }),
   ),
 });
@@ -69,6 +74,14 @@ export async function listProfiles(dir: string = profilesDir): Promise<readonly 
     .filter((file) => file.endsWith('.json'))
     .map((file) => file.slice(0, -'.json'.length))
     .toSorted();
+}
+
+/** Those that should pass and are for every day: no kernel that is wrong on purpose, no debug build. */
+export async function passingProfiles(dir: string = profilesDir): Promise<readonly string[]> {
+  const profiles = await Promise.all((await listProfiles(dir)).map((name) => loadProfile(name, dir)));
+  return profiles
+    .filter(({ name, expectations }) => expectations.length === 0 && !name.endsWith('-debug'))
+    .map(({ name }) => name);
 }
 
 /** @throws Failure E_PROFILE_UNKNOWN (user), E_PROFILE_INVALID (user) naming file, key and what it must be. */

@@ -8,6 +8,7 @@ import { addBootCommand } from './commands/boot.ts';
 import { addBuildCommand } from './commands/build.ts';
 import { addCleanCommand } from './commands/clean.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
+import { addExpectedCommand } from './commands/expected.ts';
 import { addReportCommand } from './commands/report.ts';
 import { addRunCommand } from './commands/run.ts';
 import { addShellCommand } from './commands/shell.ts';
@@ -64,6 +65,7 @@ function makeProgram(ends: Ends): Command {
   addBootCommand(program, ends);
   addShellCommand(program, ends);
   addReportCommand(program, ends);
+  addExpectedCommand(program, ends);
   addDoctorCommand(program, ends);
   addCleanCommand(program, ends);
   addBenchCommand(program, ends);

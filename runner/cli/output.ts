@@ -1,7 +1,7 @@
 import type { EventSink } from '#runner/lib/events.ts';
 import type { Config } from '#runner/config/config.ts';
 import { renderAnnotations } from '#runner/report/render-annotations.ts';
-import { renderSummary } from '#runner/report/render-text.ts';
+import { renderResult, renderSummary } from '#runner/report/render-text.ts';
 import type { Report } from '#runner/report/report.ts';
 import { linesReporter } from '#runner/report/reporters/lines.ts';
 import { LiveReporter } from '#runner/report/reporters/live.ts';
@@ -12,7 +12,7 @@ import { rerunCommand } from '#runner/report/rerun.ts';
 export interface Output extends Disposable {
   readonly sinks: readonly EventSink[];
   /** The summary; its last line is the closing line. Also the annotations of GitHub Actions. */
-  end(report: Report, reportPath: string): void;
+  end(result: { readonly report: Report; readonly reportPath: string }, closing: boolean): void;
 }
 
 /** A live view on a terminal, plain lines elsewhere; with `--tap` TAP on stdout and the rest on stderr. */
@@ -26,11 +26,12 @@ export function openOutput(config: Config): Output {
   const tap = config.tap ? tapReporter((text) => process.stdout.write(text)) : undefined;
   return {
     sinks: [live?.sink ?? linesReporter(write, rerun), ...(tap === undefined ? [] : [tap.sink])],
-    end: (report, reportPath) => {
+    end: ({ report, reportPath }, closing) => {
       live?.[Symbol.dispose]();
       tap?.end(report);
       if (process.env['GITHUB_ACTIONS'] === 'true') write(renderAnnotations(report));
-      write(`\nreport: ${reportPath}${renderSummary(report)}`);
+      const summary = closing ? renderSummary(report) : renderResult(report);
+      write(`\nreport: ${reportPath}${summary}`);
     },
     [Symbol.dispose]() {
       live?.[Symbol.dispose]();

@@ -96,6 +96,9 @@ export function resolveConfig(options: Options, around: Surroundings): Config {
   };
 }
 
+/** In place of a profile's name: all that should pass, one after the other. */
+export const ALL_PROFILES = 'all';
+
 /** `--accel` may be given as FUSEGATE_ACCEL. */
 function fromEnvironment(env: Surroundings['env'], key: string): string | undefined {
   const value = env[`FUSEGATE_${key.toUpperCase()}`];

@@ -23,6 +23,8 @@ test('broker: a test gets a machine, talks to its agent and gives it back', asyn
   t.deepEqual(await process.call('lease.acquire', { test: 'area/file: title' }), {
     machine: 'machine-1',
     profile: 'fake',
+    abi: 'fd',
+    features: { mmapPassthrough: false },
     release: '6.12.0-fake',
     accelerator: 'tcg',
     slowdown: 1,
@@ -321,6 +323,7 @@ async function setUp({ resetDeadlineMs, start, onePerFile = false }: SetUpOption
     },
   });
   const leases = new Leases({
+    interface: { abi: 'fd', features: { mmapPassthrough: false } },
     pool,
     out,
     emit,

@@ -12,6 +12,8 @@ export interface LeasesOptions {
   readonly emit: Emit;
   /** The run is over: guests are given up instead of cleaned. */
   readonly signal: AbortSignal;
+  /** What the tests are told of the kernel, from its profile. */
+  readonly interface: Pick<AcquireResult, 'abi' | 'features'>;
   /** Write evidence of tests that passed, too. */
   readonly keepEvidence?: boolean | undefined;
   /** A test got its machine. */
@@ -67,6 +69,7 @@ export class Leases {
       terms: {
         machine: machine.id,
         profile: machine.kernel.profile,
+        ...this.#options.interface,
         release: machine.kernel.release,
         accelerator: machine.accelerator,
         slowdown: guest.slowdown,

@@ -126,6 +126,8 @@ export class LocalBroker implements AsyncDisposable {
         return {
           machine: 'local',
           profile: 'local',
+          abi: 'backing-id',
+          features: {},
           release: release(),
           accelerator: 'kvm',
           slowdown: 1,

@@ -17,6 +17,9 @@ export interface AcquireParams {
 export interface AcquireResult {
   readonly machine: string;
   readonly profile: string;
+  /** From the profile: what generation of the interface the kernel has, and what differs within one. */
+  readonly abi: 'backing-id' | 'fd';
+  readonly features: Readonly<Record<string, string | number | boolean>>;
   readonly release: string;
   readonly accelerator: 'kvm' | 'tcg';
   /** How much slower than a KVM guest this machine is; multiply every deadline by it. At least 1. */

@@ -25,6 +25,11 @@ export function renderTest(test: ReportTest, report: Pick<Report, 'rerun'>): str
 
 /** What comes after the tests. The last line is the closing line of the contract, alone. */
 export function renderSummary(report: Report): string {
+  return `${renderResult(report)}${closingLine(report)}\n`;
+}
+
+/** The same without the closing line: for one run of several. */
+export function renderResult(report: Report): string {
   return [
     '',
     ...report.kernels.map(
@@ -36,7 +41,6 @@ export function renderSummary(report: Report): string {
     ...(report.failure === null ? [] : [renderFailure(report.failure)]),
     `verdict: ${report.verdict} after ${formatDuration(report.timings.totalMs)}${renderTimings(report)}`,
     ...(report.counts.knownFailures === 0 ? [] : [`known failures: ${report.counts.knownFailures}`]),
-    closingLine(report),
     '',
   ].join('\n');
 }

@@ -44,6 +44,7 @@ export async function runSuites(run: SuitesRun): Promise<void> {
     signal: context.signal,
     onGranted: ledger.onLeaseGranted,
     onSettled: ledger.onLeaseSettled,
+    interface: { abi: run.profile.abi, features: run.profile.kernelFeatures },
     keepEvidence: config.keep,
   });
   await runStage(

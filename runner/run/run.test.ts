@@ -177,6 +177,7 @@ test('run: nothing matches', async (t) => {
   const { report, exitCode } = await bench.run();
   t.is(exitCode, 2);
   t.is(report.failure?.code, 'E_NO_TESTS');
+  t.deepEqual(report.kernels, [], 'known before a kernel was made');
 });
 
 test('run: several machines share the files', async (t) => {

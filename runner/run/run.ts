@@ -14,6 +14,7 @@ import type { RunParts } from './parts.ts';
 import { prepareAll, prepareKernel } from './prepare.ts';
 import { openRunDirectory, writeReport } from './run-directory.ts';
 import { runSuites } from './run-suites.ts';
+import { refuseEmptySelection } from './suites.ts';
 
 export interface RunOptions {
   readonly config: Config;
@@ -37,6 +38,7 @@ export function run(options: RunOptions): Promise<RunResult> {
   return reported(options, async (builder, bus) => {
     const { config, profile, parts, signal } = options;
     const context = { emit: bus.emit, signal };
+    await refuseEmptySelection(options.projectDir, config.selection, signal);
     const prepared = await prepareAll(config, profile, parts, context);
     builder.kernel(prepared.kernel);
     builder.accelerator(prepared.accelerator);

@@ -2,6 +2,7 @@ import { globSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Emit } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
+import { exec } from '#runner/lib/exec.ts';
 import { runAva } from '#runner/ava/run-ava.ts';
 import { exactMatch } from '#runner/ava/test-id.ts';
 import type { Selection } from '#runner/config/selection.ts';
@@ -64,13 +65,36 @@ async function pass(options: SuitesOptions, { files, match }: Selection): Promis
  */
 function shardFiles(projectDir: string, selection: Selection, jobs: number): readonly Selection[] {
   if (jobs === 1) return [selection];
-  const all = globSync('suites/**/*.test.ts', { cwd: projectDir })
-    .filter((file) => !file.startsWith('suites/lib/'))
-    .filter((file) => selection.files.length === 0 || selection.files.some((part) => isBelow(file, part)))
-    .toSorted();
+  const all = filesOf(projectDir, selection);
   const shards = Array.from({ length: jobs }, (_, nth) => all.filter((_file, at) => at % jobs === nth));
   const used = shards.filter((files) => files.length > 0);
   return used.length === 0 ? [selection] : used.map((files) => ({ ...selection, files }));
+}
+
+function filesOf(projectDir: string, selection: Selection): readonly string[] {
+  return globSync('suites/**/*.test.ts', { cwd: projectDir })
+    .filter((file) => !file.startsWith('suites/lib/'))
+    .filter((file) => selection.files.length === 0 || selection.files.some((part) => isBelow(file, part)))
+    .toSorted();
+}
+
+/**
+ * Before anything is built: whether any title matches. AVA finds out by running; here the files are loaded
+ * and no more, which takes a second. What this cannot tell, AVA tells later.
+ *
+ * @throws Failure E_NO_TESTS (user).
+ */
+export async function refuseEmptySelection(
+  projectDir: string,
+  selection: Selection,
+  signal: AbortSignal,
+): Promise<void> {
+  if (selection.match.length === 0) return;
+  const files = filesOf(projectDir, selection).map((file) => join(projectDir, file));
+  const count = join(import.meta.dirname, '..', 'ava', 'count-titles.ts');
+  const args = [count, JSON.stringify(selection.match), ...files];
+  const { exitCode, stdout } = await exec(process.execPath, args, { cwd: projectDir, signal });
+  if (exitCode === 0 && stdout.trim() === '0') throw noTests(selection);
 }
 
 function isBelow(file: string, part: string): boolean {

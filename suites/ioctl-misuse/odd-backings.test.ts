@@ -1,31 +1,29 @@
 import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
-import { OpenFlag, type FdSource } from '../lib/fuse-abi.ts';
+import type { FdSource } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
-
-const { PASSTHROUGH } = OpenFlag;
-
-function needsIds(guest: TestGuest): void {
-  guest.needs(guest.expected.idsAreReusable, 'ids that last');
-}
+import { needsMaxStackDepth } from '../lib/stack-depth.ts';
+import { WITHOUT_PASSTHROUGH, needsMappings, openWithId } from '../lib/registration.ts';
 
 /** Opens `f` with that file as its backing file. */
-async function openWith(fuse: FuseMount, client: Client, from: FdSource, flags = 'O_RDWR'): Promise<number> {
-  const backingId = await fuse.server.registerBacking(from);
+async function openOn(
+  guest: TestGuest,
+  client: Client,
+  { fuse, from, flags }: { fuse: FuseMount; from: FdSource; flags?: string },
+): Promise<number> {
+  const id = await fuse.server.registerBacking(from);
   await client.writeFile({ path: fuse.backing('f'), data: 'what the server has' });
-  await fuse.answerOpen('OPEN', { openFlags: PASSTHROUGH, backingId }, 1);
-  return client.open({ path: fuse.file('f'), flags });
+  return openWithId(guest, client, flags === undefined ? { fuse, id } : { fuse, id, flags });
 }
 
 guestTest('a memfd is a backing file like any other (B27)', async (t, guest) => {
-  needsIds(guest);
   await using fuse = await guest.mountFuse({ passthrough: 'off' });
   await using client = await guest.client();
   const memfd = await client.memfd_create({ name: 'backing', flags: '' });
   await client.write({ fd: memfd, data: 'in memory' });
-  const fd = await openWith(fuse, client, { pid: client.pid, fd: memfd });
+  const fd = await openOn(guest, client, { fuse, from: { pid: client.pid, fd: memfd } });
 
   t.is(text(await client.pread({ fd, count: 100, offset: 0 })), 'in memory');
   await client.pwrite({ fd, data: 'IN', offset: 0 });
@@ -37,18 +35,21 @@ guestTest('a memfd is a backing file like any other (B27)', async (t, guest) => 
 });
 
 /** A memfd that must not be written to any more, open through FUSE. */
-async function openSealed(fuse: FuseMount, client: Client): Promise<{ fd: number; memfd: number }> {
+async function openSealed(
+  guest: TestGuest,
+  fuse: FuseMount,
+  client: Client,
+): Promise<{ fd: number; memfd: number }> {
   const memfd = await client.memfd_create({ name: 'sealed', flags: 'MFD_ALLOW_SEALING' });
   await client.write({ fd: memfd, data: 'sealed' });
   await client.fcntl({ fd: memfd, cmd: 'F_ADD_SEALS', arg: 'F_SEAL_WRITE|F_SEAL_GROW|F_SEAL_SHRINK' });
-  return { fd: await openWith(fuse, client, { pid: client.pid, fd: memfd }), memfd };
+  return { fd: await openOn(guest, client, { fuse, from: { pid: client.pid, fd: memfd } }), memfd };
 }
 
 guestTest('a sealed memfd can be read and not written through FUSE (B27)', async (t, guest) => {
-  needsIds(guest);
   await using fuse = await guest.mountFuse({ passthrough: 'off' });
   await using client = await guest.client();
-  const { fd, memfd } = await openSealed(fuse, client);
+  const { fd, memfd } = await openSealed(guest, fuse, client);
   t.is(text(await client.pread({ fd, count: 100, offset: 0 })), 'sealed');
   t.is(await client.errno.pwrite({ fd: memfd, data: 'X', offset: 0 }), 'EPERM', 'itself');
   t.is(await client.errno.pwrite({ fd, data: 'X', offset: 0 }), 'EPERM', 'through FUSE');
@@ -57,17 +58,16 @@ guestTest('a sealed memfd can be read and not written through FUSE (B27)', async
 });
 
 guestTest('a sealed memfd cannot be mapped shared and writable through FUSE (B27)', async (t, guest) => {
-  needsIds(guest);
+  needsMappings(guest);
   await using fuse = await guest.mountFuse({ passthrough: 'off' });
   await using client = await guest.client();
-  const { fd, memfd } = await openSealed(fuse, client);
+  const { fd, memfd } = await openSealed(guest, fuse, client);
   const how = { length: 4096, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' };
   t.is(await client.errno.mmap({ fd: memfd, ...how }), 'EPERM', 'itself');
   t.is(await client.errno.mmap({ fd, ...how }), 'EPERM', 'through FUSE');
 });
 
 guestTest('files without a name, O_TMPFILE or unlinked, serve as backing files (B27)', async (t, guest) => {
-  needsIds(guest);
   await using fuse = await guest.mountFuse({ passthrough: 'off' });
   await using client = await guest.client();
   const path = fuse.backing('gone');
@@ -77,7 +77,7 @@ guestTest('files without a name, O_TMPFILE or unlinked, serve as backing files (
 
   for (const [what, nameless] of Object.entries({ tmpfile, unlinked })) {
     await client.pwrite({ fd: nameless, data: what, offset: 0 });
-    const fd = await openWith(fuse, client, { pid: client.pid, fd: nameless });
+    const fd = await openOn(guest, client, { fuse, from: { pid: client.pid, fd: nameless } });
     t.is(text(await client.pread({ fd, count: 100, offset: 0 })), what);
     await client.pwrite({ fd, data: 'written', offset: 0 });
     t.is(text(await client.pread({ fd: nameless, count: 7, offset: 0 })), 'written', what);
@@ -87,34 +87,34 @@ guestTest('files without a name, O_TMPFILE or unlinked, serve as backing files (
 });
 
 guestTest('a sysfs file is accepted and read, a procfs file is not (B11, B27)', async (t, guest) => {
-  needsIds(guest);
   await using fuse = await guest.mountFuse({ passthrough: 'off' });
   await using client = await guest.client();
   const path = '/sys/kernel/uevent_seqnum';
-  t.is(await fuse.server.registerErrno({ path: '/proc/version', flags: 'O_RDONLY' }), guest.expected.tooDeep);
-  const fd = await openWith(fuse, client, { path, flags: 'O_RDONLY' }, 'O_RDONLY');
+  t.is(
+    await fuse.server.registerErrno({ path: '/proc/version', flags: 'O_RDONLY' }),
+    guest.expected.procFile,
+  );
+  const fd = await openOn(guest, client, { fuse, from: { path, flags: 'O_RDONLY' }, flags: 'O_RDONLY' });
   t.regex(text(await client.pread({ fd, count: 100, offset: 0 })), /^\d+\n$/);
   await client.close({ fd });
   t.deepEqual(await fuse.dataRequests(), []);
 });
 
 guestTest('procfs is too deep at max_stack_depth 2 as well (B11)', async (t, guest) => {
-  needsIds(guest);
   await using fuse = await guest.mountFuse({ init: { maxStackDepth: 2 } });
   const file = { path: '/proc/version', flags: 'O_RDONLY' };
-  t.is(await fuse.server.registerErrno(file), guest.expected.tooDeep);
+  t.is(await fuse.server.registerErrno(file), guest.expected.procFile);
 });
 
 guestTest(
   'a file of another FUSE without passthrough is a backing file of depth 0 (B27, E12)',
   async (t, guest) => {
-    needsIds(guest);
-    const init = { dropFlags: ['PASSTHROUGH'] } as const;
+    const init = WITHOUT_PASSTHROUGH;
     await using lower = await guest.mountFuse({ passthrough: 'off', init });
     await using fuse = await guest.mountFuse({ passthrough: 'off' });
     await using client = await guest.client();
     await client.writeFile({ path: lower.backing('b'), data: 'from the other FUSE' });
-    const fd = await openWith(fuse, client, { path: lower.file('b'), flags: 'O_RDWR' });
+    const fd = await openOn(guest, client, { fuse, from: { path: lower.file('b'), flags: 'O_RDWR' } });
 
     t.is(text(await client.pread({ fd, count: 100, offset: 0 })), 'from the other FUSE');
     t.deepEqual(await fuse.dataRequests(), [], 'not to the upper server');
@@ -126,7 +126,7 @@ guestTest(
 guestTest(
   'a file of another FUSE with depth 1 is too deep for depth 1 and fine for depth 2 (B12, E10)',
   async (t, guest) => {
-    needsIds(guest);
+    needsMaxStackDepth(guest);
     await using lower = await guest.mountFuse({ init: { maxStackDepth: 1 } });
     await using shallow = await guest.mountFuse({ init: { maxStackDepth: 1 } });
     await using deep = await guest.mountFuse({ passthrough: 'off', init: { maxStackDepth: 2 } });
@@ -135,7 +135,7 @@ guestTest(
     const from = { path: lower.file('b'), flags: 'O_RDWR' };
 
     t.is(await shallow.server.registerErrno(from), guest.expected.tooDeep);
-    const fd = await openWith(deep, client, from);
+    const fd = await openOn(guest, client, { fuse: deep, from });
     t.is(text(await client.pread({ fd, count: 100, offset: 0 })), 'two levels down');
     t.deepEqual([...(await deep.dataRequests()), ...(await lower.dataRequests())], [], 'to no server');
     await client.close({ fd });
@@ -143,7 +143,6 @@ guestTest(
 );
 
 guestTest('a file of another FUSE with depth 2 is too deep for everybody (B11, E10)', async (t, guest) => {
-  needsIds(guest);
   await using lower = await guest.mountFuse({ init: { maxStackDepth: 2 } });
   await using fuse = await guest.mountFuse({ init: { maxStackDepth: 2 } });
   await using client = await guest.client();
@@ -153,7 +152,6 @@ guestTest('a file of another FUSE with depth 2 is too deep for everybody (B11, E
 });
 
 guestTest('a file of the same FUSE mount is too deep at depth 2 as well (B12)', async (t, guest) => {
-  needsIds(guest);
   await using fuse = await guest.mountFuse({ init: { maxStackDepth: 2 } });
   await using client = await guest.client();
   await client.writeFile({ path: fuse.backing('f'), data: 'x' });

@@ -1,3 +1,4 @@
+import { OpenFlag } from '#rootfs/protocol/fuse.ts';
 import type { PassthroughAbi } from '#rootfs/protocol/server-calls.ts';
 
 /** What a generation of the interface does, as data: tests name a member instead of a kernel version. */
@@ -9,6 +10,8 @@ export interface Expectations {
   readonly notNegotiated: string;
   readonly badPointer: string;
   readonly reservedField: string;
+  /** The eight bytes at the end of the argument, when they are not 0. The 2021 series never reads them. */
+  readonly padding: string;
   /** Known number, wrong size or direction. */
   readonly wrongSize: string;
   readonly foreignMagic: string;
@@ -16,6 +19,7 @@ export interface Expectations {
   readonly badFd: string;
   readonly pathOnlyFd: string;
   readonly directory: string;
+  readonly symbolicLink: string;
   readonly characterDevice: string;
   readonly pipe: string;
   readonly socket: string;
@@ -28,6 +32,8 @@ export interface Expectations {
   readonly hasMaxStackDepth: boolean;
   /** Each open(2) opens the backing file anew with the opener's flags; else all use the registered file as it is. */
   readonly reopensBackingFile: boolean;
+  /** `fuse_open_out.open_flags` of an answer with an id; the id alone is enough for the 2021 series. */
+  readonly passthroughFlag: number;
   /** open(2) when the answer names an id that does not exist. */
   readonly unknownIdAtOpen: string;
   /** One registration serves any number of opens until it is closed. */
@@ -38,8 +44,16 @@ export interface Expectations {
   readonly unprivileged: string;
   /** A cached open beside a passthrough open of the same inode. */
   readonly cachedBesidePassthrough: string;
+  /** The feature is refused together with FUSE_WRITEBACK_CACHE. */
+  readonly excludesWritebackCache: boolean;
+  /** A mapping of a passthrough file is one of the backing file. */
+  readonly mapsBackingFile: boolean;
+  /** Synchronous I/O heeds the O_DIRECT of the open, and not only that of the registered file. */
+  readonly heedsDirect: boolean;
   /** Whose path /proc/PID/maps shows for a mapping in passthrough mode. */
   readonly mappingPath: 'fuse' | 'backing';
+  /** After a write SEEK_END asks the server; else the size is the backing file's until attributes are asked for. */
+  readonly asksSizeAfterWrite: boolean;
   /** The next stat after a read asks the server for the access time. */
   readonly readMakesAtimeStale: boolean;
   /** A write looks for setuid bits and file capabilities as FUSE sees them, and has the server remove them. */
@@ -55,12 +69,14 @@ const BACKING_ID: Expectations = {
   notNegotiated: 'EPERM',
   badPointer: 'EFAULT',
   reservedField: 'EINVAL',
+  padding: 'EINVAL',
   wrongSize: 'ENOTTY',
   foreignMagic: 'ENOTTY',
   unknownNumber: 'ENOTTY',
   badFd: 'EBADF',
   pathOnlyFd: 'ok',
   directory: 'EISDIR',
+  symbolicLink: 'EINVAL',
   characterDevice: 'EINVAL',
   pipe: 'EINVAL',
   socket: 'EINVAL',
@@ -69,18 +85,23 @@ const BACKING_ID: Expectations = {
   procFile: 'ELOOP',
   hasMaxStackDepth: true,
   reopensBackingFile: true,
+  passthroughFlag: OpenFlag.PASSTHROUGH,
   unknownIdAtOpen: 'EIO',
   idsAreReusable: true,
   hasClose: true,
   unprivileged: 'EPERM',
   cachedBesidePassthrough: 'EIO',
+  excludesWritebackCache: true,
+  mapsBackingFile: true,
+  heedsDirect: true,
   mappingPath: 'fuse',
+  asksSizeAfterWrite: true,
   readMakesAtimeStale: true,
   removesPrivileges: true,
   hasIoModes: true,
 };
 
-/** The 2021 series: V12's answers; where V11 differs, `v11-6.1` below says so. */
+/** The 2021 series: V12's answers. */
 const SINGLE_USE: Expectations = {
   abi: 'fd',
   unattached: 'EINVAL',
@@ -88,12 +109,14 @@ const SINGLE_USE: Expectations = {
   notNegotiated: 'EPERM',
   badPointer: 'EFAULT',
   reservedField: 'EINVAL',
+  padding: 'ok',
   wrongSize: 'ok',
   foreignMagic: 'EINVAL',
   unknownNumber: 'ENOTTY',
   badFd: 'EBADF',
   pathOnlyFd: 'EBADF',
   directory: 'EBADF',
+  symbolicLink: 'EBADF',
   characterDevice: 'ok',
   pipe: 'ok',
   socket: 'ok',
@@ -102,24 +125,31 @@ const SINGLE_USE: Expectations = {
   procFile: 'EBADF',
   hasMaxStackDepth: false,
   reopensBackingFile: false,
+  passthroughFlag: 0,
   unknownIdAtOpen: 'ok',
   idsAreReusable: false,
   hasClose: false,
   unprivileged: 'ok',
   cachedBesidePassthrough: 'ok',
+  excludesWritebackCache: false,
+  mapsBackingFile: true,
+  heedsDirect: false,
   mappingPath: 'backing',
+  asksSizeAfterWrite: false,
   readMakesAtimeStale: false,
   removesPrivileges: false,
   hasIoModes: false,
 };
 
-/** Profiles that differ from the interface of today's kernels. V11 is expected to be judged by V12's rules. */
-const BY_PROFILE: Readonly<Record<string, Expectations>> = {
-  'v11-6.1': SINGLE_USE,
-  'v12-6.1': SINGLE_USE,
-};
+/** What the profile says of the kernel. */
+export interface KernelInterface {
+  readonly abi: PassthroughAbi;
+  /** `kernelFeatures` of the profile. */
+  readonly features: Readonly<Record<string, string | number | boolean>>;
+}
 
-/** A debug build of a profile is expected to do what the profile does. */
-export function expectationsFor(profile: string): Expectations {
-  return BY_PROFILE[profile.replace(/-debug$/, '')] ?? BACKING_ID;
+/** V11 is expected to be judged by V12's rules, and only excused from what it never claimed to have. */
+export function expectationsFor({ abi, features }: KernelInterface): Expectations {
+  const generation = abi === 'fd' ? SINGLE_USE : BACKING_ID;
+  return { ...generation, mapsBackingFile: features['mmapPassthrough'] !== false };
 }

@@ -39,7 +39,7 @@ export class TestGuest {
 
   constructor(lease: Lease) {
     this.lease = lease;
-    this.expected = expectationsFor(lease.terms.profile);
+    this.expected = expectationsFor(lease.terms);
   }
 
   /** A process that makes system calls. */

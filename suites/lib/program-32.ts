@@ -7,6 +7,7 @@ const HEADER_BYTES = 52 + 32;
 const CALL = [0xcd, 0x80];
 const SYS = { exit: 1, open: 5, ioctl: 54, pidfd_open: 434, pidfd_getfd: 438 } as const;
 const O_RDWR = 2;
+const PAGE = 4096;
 
 export interface Ioctl32 {
   /** Process that has the device, and its descriptor there. */
@@ -17,17 +18,19 @@ export interface Ioctl32 {
   readonly arg: Uint8Array;
   /** This file is opened, and its descriptor put into the first word of the argument. */
   readonly open?: string | undefined;
+  /** The argument ends where the program's memory does: a kernel that reads more of it gets EFAULT. */
+  readonly argAtPageEnd?: boolean | undefined;
 }
 
 /**
  * An i386 executable, to call the kernel as a 32-bit program does. It takes the device over from another process
  * and makes one ioctl(2); its exit status is the low byte of what that returned: -1 (EPERM) is 255.
  */
-export function ioctlProgram32({ pid, deviceFd, request, arg, open }: Ioctl32): Uint8Array {
-  const argAt = BASE + HEADER_BYTES;
-  const pathAt = argAt + 16;
-  const data = new Uint8Array(16);
-  data.set(arg);
+export function ioctlProgram32(how: Ioctl32): Uint8Array {
+  const { pid, deviceFd, request, arg, open, argAtPageEnd = false } = how;
+  const data = argAtPageEnd ? arg : Uint8Array.from({ length: 16 }, (_, at) => arg[at] ?? 0);
+  const argAt = argAtPageEnd ? BASE + PAGE - data.length : BASE + HEADER_BYTES;
+  const pathAt = BASE + HEADER_BYTES + (argAtPageEnd ? 0 : data.length);
   const path = new Uint8Array(Buffer.from(`${open ?? ''}\0`, 'utf8'));
   const code = [
     ...(open === undefined ? [] : [...eax(SYS.open), ...ebx(pathAt), ...ecx(O_RDWR), ...edx(0), ...CALL]),
@@ -38,8 +41,11 @@ export function ioctlProgram32({ pid, deviceFd, request, arg, open }: Ioctl32): 
     ...[...EBX_FROM_EAX, ...eax(SYS.ioctl), ...ecx(request), ...edx(argAt), ...CALL],
     ...[...EBX_FROM_EAX, ...eax(SYS.exit), ...CALL],
   ];
-  const body = concat(data, path, Uint8Array.from(code));
-  return concat(elfHeader(argAt + data.length + path.length, HEADER_BYTES + body.length), body);
+  const start = concat(...(argAtPageEnd ? [] : [data]), path);
+  const body = concat(start, Uint8Array.from(code));
+  const padding = new Uint8Array(argAtPageEnd ? PAGE - data.length - HEADER_BYTES - body.length : 0);
+  const file = concat(body, padding, ...(argAtPageEnd ? [data] : []));
+  return concat(elfHeader(BASE + HEADER_BYTES + start.length, HEADER_BYTES + file.length), file);
 }
 
 /** mov ebx, eax */

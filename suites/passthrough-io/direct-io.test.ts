@@ -58,10 +58,19 @@ for (const backing of ['ext4', 'tmpfs'] as const) {
       await client.writeFile({ path: fuse.backing(name), data: pattern(4 * PAGE) });
     }
 
-    t.deepEqual(await outcomes(client, fuse.file('f')), await outcomes(client, fuse.backing('native')));
+    const seen = await outcomes(client, fuse.file('f'));
+    t.deepEqual(await fuse.dataRequests(), []);
+    if (!guest.expected.heedsDirect) {
+      // The server has not opened its file with O_DIRECT, and that is what counts.
+      t.deepEqual(
+        seen.filter((line) => !line.endsWith('read ok, write ok')),
+        [],
+      );
+      return;
+    }
+    t.deepEqual(seen, await outcomes(client, fuse.backing('native')));
     const [through, native] = [fuse.backing('f'), fuse.backing('native')];
     const contents = await client.readFile({ path: through });
     t.is(firstDifference(contents, await client.readFile({ path: native })), undefined);
-    t.deepEqual(await fuse.dataRequests(), []);
   });
 }

@@ -1,10 +1,12 @@
 import { concat, bytes, firstDifference, pattern, text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { needsMappings } from '../lib/registration.ts';
 
 const PAGE = 4096;
 const SHARED = { prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' } as const;
 
 guestTest('a shared mapping reads the backing file and sends no READ (A13)', async (t, guest) => {
+  needsMappings(guest);
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();
   const data = pattern(3 * PAGE + 100);
@@ -29,6 +31,7 @@ guestTest('a shared mapping reads the backing file and sends no READ (A13)', asy
 });
 
 guestTest('a store in a shared mapping is in the backing file at once (A14)', async (t, guest) => {
+  needsMappings(guest);
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();
   const data = pattern(2 * PAGE);
@@ -56,6 +59,7 @@ guestTest('a store in a shared mapping is in the backing file at once (A14)', as
 guestTest(
   'a private mapping is copied on write and never reaches the backing file (A15)',
   async (t, guest) => {
+    needsMappings(guest);
     await using fuse = await guest.mountFuse();
     await using client = await guest.client();
     const data = pattern(2 * PAGE);
@@ -84,6 +88,7 @@ guestTest(
 guestTest(
   'mapping, another descriptor and the backing path agree, whoever writes (D20)',
   async (t, guest) => {
+    needsMappings(guest);
     await using fuse = await guest.mountFuse();
     await using client = await guest.client();
     await client.writeFile({ path: fuse.backing('f'), data: pattern(2 * PAGE) });
@@ -121,6 +126,7 @@ guestTest(
 );
 
 guestTest('a mapping shows what a later write adds to its last page (A13)', async (t, guest) => {
+  needsMappings(guest);
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();
   await client.writeFile({ path: fuse.backing('f'), data: 'begin' });
@@ -138,6 +144,7 @@ guestTest('a mapping shows what a later write adds to its last page (A13)', asyn
 });
 
 guestTest('a load beyond the end of the file ends the client with SIGBUS (A17)', async (t, guest) => {
+  needsMappings(guest);
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();
   await client.writeFile({ path: fuse.backing('f'), data: pattern(PAGE + 1) });
@@ -153,6 +160,7 @@ guestTest('a load beyond the end of the file ends the client with SIGBUS (A17)',
 });
 
 guestTest('truncating under a mapping takes its pages away (A17)', async (t, guest) => {
+  needsMappings(guest);
   await using fuse = await guest.mountFuse();
   await using mapper = await guest.client();
   await using client = await guest.client();
@@ -187,6 +195,7 @@ guestTest('mmap asks for no more than the descriptor may (A13)', async (t, guest
 guestTest(
   '/proc/PID/maps names the path of FUSE and the inode of the backing file (A19)',
   async (t, guest) => {
+    needsMappings(guest);
     await using fuse = await guest.mountFuse();
     await using client = await guest.client();
     await client.writeFile({ path: fuse.backing('f'), data: pattern(PAGE) });

@@ -56,16 +56,13 @@ guestTest('offsets beyond 4 GiB arrive whole (A36)', async (t, guest) => {
   t.is(firstDifference(await client.pread({ fd, count: 9000, offset }), data), undefined);
   const hole = await client.pread({ fd, count: PAGE, offset: offset - 4 * GIB });
   t.is(firstDifference(hole, new Uint8Array(PAGE)), undefined, 'nothing 4 GiB below');
-  const map = await client.mmap({
-    fd,
-    length: PAGE,
-    prot: 'PROT_READ',
-    flags: 'MAP_SHARED',
-    offset: 5 * GIB,
-  });
-  const mapped = await client.mread({ map, offset: 123, length: 1000 });
-  t.is(firstDifference(mapped, data.subarray(0, 1000)), undefined, 'a mapping from there');
-  await client.munmap({ map });
+  if (guest.expected.mapsBackingFile) {
+    const there = { length: PAGE, offset: 5 * GIB };
+    const map = await client.mmap({ fd, prot: 'PROT_READ', flags: 'MAP_SHARED', ...there });
+    const mapped = await client.mread({ map, offset: 123, length: 1000 });
+    t.is(firstDifference(mapped, data.subarray(0, 1000)), undefined, 'a mapping from there');
+    await client.munmap({ map });
+  }
   const native = await client.open({ path: fuse.backing('f'), flags: 'O_RDONLY' });
   t.is(firstDifference(await client.pread({ fd: native, count: 9000, offset }), data), undefined, 'backing');
   for (const each of [fd, native]) await client.close({ fd: each });

@@ -4,6 +4,7 @@ import { eventually } from '../lib/eventually.ts';
 import { OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { needsMappings } from '../lib/registration.ts';
 
 /** Opens `f` in passthrough mode and proves it. */
 async function openPassthrough(fuse: FuseMount, client: Client): Promise<number> {
@@ -51,6 +52,7 @@ guestTest(
 guestTest(
   'a mapping made before the server was killed still works, one made after it too (H2)',
   async (t, guest) => {
+    needsMappings(guest);
     await using fuse = await guest.mountFuse();
     await using client = await guest.client();
     const fd = await openPassthrough(fuse, client);

@@ -1,11 +1,13 @@
 import { bytes, text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { needsMappings } from '../lib/registration.ts';
 
 const SHARED = { length: 4096, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' };
 
 guestTest(
   'a mapping outlives close: RELEASE comes, the backing file stays until munmap (C6, C11)',
   async (t, guest) => {
+    needsMappings(guest);
     await using fuse = await guest.mountFuse();
     await using client = await guest.client();
     await client.writeFile({ path: fuse.backing('f'), data: 'backing' });
@@ -27,6 +29,7 @@ guestTest(
 );
 
 guestTest('a private mapping outlives close as well and changes nothing (A15, C6)', async (t, guest) => {
+  needsMappings(guest);
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();
   await client.writeFile({ path: fuse.backing('f'), data: 'backing' });
@@ -44,6 +47,7 @@ guestTest('a private mapping outlives close as well and changes nothing (A15, C6
 });
 
 guestTest('the mapping of a killed process lets the backing file go (C6, C18)', async (t, guest) => {
+  needsMappings(guest);
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();
   await using victim = await guest.client();
@@ -61,6 +65,7 @@ guestTest('the mapping of a killed process lets the backing file go (C6, C18)', 
 });
 
 guestTest('a mapping goes on after RELEASE, BACKING_CLOSE and unlink (C6, C8)', async (t, guest) => {
+  needsMappings(guest);
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();
   await client.writeFile({ path: fuse.backing('f'), data: 'backing' });
@@ -81,6 +86,7 @@ guestTest('a mapping goes on after RELEASE, BACKING_CLOSE and unlink (C6, C8)', 
 guestTest(
   'a mapping does not keep the inode in passthrough mode: a plain open is fine then (C7)',
   async (t, guest) => {
+    needsMappings(guest);
     await using fuse = await guest.mountFuse();
     await using client = await guest.client();
     await client.writeFile({ path: fuse.backing('f'), data: 'backing' });
@@ -110,6 +116,7 @@ guestTest(
 );
 
 guestTest('a mapping survives an aborted connection, page faults included (H3, H14)', async (t, guest) => {
+  needsMappings(guest);
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();
   const page = 4096;

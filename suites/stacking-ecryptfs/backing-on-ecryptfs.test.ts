@@ -73,15 +73,14 @@ guestTest(
     await client.close({ fd: append });
     t.is(firstDifference(await client.pread({ fd, count: 30_000, offset: 0 }), model), undefined, 'read(2)');
 
-    const map = await client.mmap({ fd, length: 20_005, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
-    t.is(
-      firstDifference(await client.mread({ map, offset: 0, length: 20_005 }), model),
-      undefined,
-      'mapping',
-    );
-    await client.mwrite({ map, offset: 8190, data: bytes('stored') });
-    model.set(bytes('stored'), 8190);
-    await client.munmap({ map });
+    if (guest.expected.mapsBackingFile) {
+      const whole = { offset: 0, length: model.length };
+      const map = await client.mmap({ fd, ...whole, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
+      t.is(firstDifference(await client.mread({ map, ...whole }), model), undefined, 'mapping');
+      await client.mwrite({ map, offset: 8190, data: bytes('stored') });
+      model.set(bytes('stored'), 8190);
+      await client.munmap({ map });
+    }
     await client.close({ fd });
     t.is(
       firstDifference(await client.readFile({ path: stack.ecryptfs.file('f') }), model),

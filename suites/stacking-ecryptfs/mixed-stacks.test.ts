@@ -1,4 +1,3 @@
-import { text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { depthInWords } from '../lib/stack-depth.ts';
 import { Stack, type Layer } from '../lib/stack.ts';
@@ -41,7 +40,8 @@ guestTest(
     ];
     for (const { name, lower } of mixes) {
       await using overlay = await guest.mountOverlay({ lower }, client);
-      t.is(text(await client.readFile({ path: overlay.file('f') })), 'encrypted', `lowerdir=${name} mounts`);
+      // Seen, not opened: up to 6.6 ecryptfs crashes on a file that overlayfs opens, with or without FUSE.
+      t.is(await client.errno.stat({ path: overlay.file('f') }), 'ok', `lowerdir=${name} mounts`);
       // The file itself is on ext4: it is the overlay's superblock that counts.
       const errno = await fuse.server.registerErrno({ path: overlay.file('clear'), flags: 'O_RDONLY' });
       const message = depthInWords(`backing file on overlayfs with lowerdir=${name}`, 2);

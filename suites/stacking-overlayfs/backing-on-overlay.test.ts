@@ -5,6 +5,7 @@ import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { upperOn } from '../lib/stack.ts';
 import type { StackedMount } from '../lib/stacked-mount.ts';
+import { needsMappings } from '../lib/registration.ts';
 
 /** FUSE over a writable overlay whose lower layer has the file `f`. */
 interface Served extends AsyncDisposable {
@@ -92,6 +93,7 @@ guestTest('O_APPEND through overlayfs adds at the end of what was copied up', as
 });
 
 guestTest('a shared mapping of a file on overlayfs stores into the upper layer', async (t, guest) => {
+  needsMappings(guest);
   await using client = await guest.client();
   const data = pattern(8192);
   await using stack = await serveOverlay(guest, client, data);

@@ -60,7 +60,9 @@ guestTest('with max_stack_depth 2 files of depth 0 and 1 can be registered', asy
     t.is(errno, expected, depthInWords(`backing file on ${name}`, depth));
   }
   t.is(await twice.unmount(), 'ok', 'a refused registration holds nothing of the upper overlay');
-  t.is(await overlay.unmount(), 'ok', 'a closed registration holds nothing of the lower overlay');
+  // Where there is no close, ids are freed with their connection.
+  if (!guest.expected.hasClose) await fuse[Symbol.asyncDispose]();
+  t.is(await overlay.unmount(), 'ok', 'a registration that is over holds nothing of the lower overlay');
 });
 
 guestTest('a file of procfs is too deep for any server', async (t, guest) => {

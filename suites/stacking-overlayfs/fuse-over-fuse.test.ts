@@ -1,6 +1,7 @@
 import { firstDifference, pattern } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { depthInWords, needsMaxStackDepth } from '../lib/stack-depth.ts';
+import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 
 guestTest('passthrough through two FUSE filesystems bypasses both servers (E10)', async (t, guest) => {
   needsMaxStackDepth(guest);
@@ -40,7 +41,7 @@ guestTest('a third FUSE filesystem cannot register a file of the second (E10)', 
 
 guestTest('FUSE without passthrough counts 0 as a backing filesystem (E12)', async (t, guest) => {
   await using client = await guest.client();
-  await using plain = await guest.mountFuse({ passthrough: 'off', init: { dropFlags: ['PASSTHROUGH'] } });
+  await using plain = await guest.mountFuse({ passthrough: 'off', init: WITHOUT_PASSTHROUGH });
   await using fuse = await guest.mountFuse({ root: plain.path, init: { maxStackDepth: 1 } });
   const data = pattern(6000);
   await client.writeFile({ path: plain.backing('f'), data });

@@ -4,19 +4,20 @@ import { guestTest } from '../lib/guest-test.ts';
 import { depthInWords, needsMaxStackDepth } from '../lib/stack-depth.ts';
 import { overlayRequest } from '../lib/stacked-mount.ts';
 import { upperOn } from '../lib/stack.ts';
+import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 
 type Init = FuseOptions['init'];
 
 const SHALLOW: Init = { maxStackDepth: 1 };
 
 /** FUSE filesystems that count 0: passthrough is off on them. */
-const WITHOUT_PASSTHROUGH: readonly { readonly name: string; readonly init: Init }[] = [
-  { name: 'without the flag', init: { dropFlags: ['PASSTHROUGH'] } },
+const OFF: readonly { readonly name: string; readonly init: Init }[] = [
+  { name: 'without the flag', init: WITHOUT_PASSTHROUGH },
   { name: 'with the flag and max_stack_depth 0', init: { maxStackDepth: 0 } },
   { name: 'with the flag and max_stack_depth 3, more than there is', init: { maxStackDepth: 3 } },
 ];
 
-for (const { name, init } of WITHOUT_PASSTHROUGH) {
+for (const { name, init } of OFF) {
   guestTest(`overlayfs mounts over FUSE ${name} (E12)`, async (t, guest) => {
     if (init?.maxStackDepth !== undefined) needsMaxStackDepth(guest);
     await using client = await guest.client();

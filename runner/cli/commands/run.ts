@@ -3,13 +3,13 @@ import type { Options } from '#runner/config/config.ts';
 import { run } from '#runner/run/run.ts';
 import { addRunOptions } from '../options.ts';
 import type { Ends } from '../main.ts';
-import { withRun } from '../with-run.ts';
+import { withRuns } from '../with-run.ts';
 
 /** The main job: kernel, image, machines, suites, report. */
 export function addRunCommand(program: Command, ends: Ends): void {
   addRunOptions(program.command('run').description('build, boot, run the suites, write the report')).action(
     async (options: Options) => {
-      ends(await withRun(options, run));
+      ends(await withRuns(options, run));
     },
   );
 }
