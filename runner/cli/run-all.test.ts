@@ -25,6 +25,7 @@ const CONFIG: Config = {
   out: join(dir, 'results'),
   latest: null,
   keep: false,
+  cold: false,
   tap: true,
 };
 
