@@ -8,6 +8,7 @@ import { addBootCommand } from './commands/boot.ts';
 import { addBuildCommand } from './commands/build.ts';
 import { addCleanCommand } from './commands/clean.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
+import { addGateCommand } from './commands/gate.ts';
 import { addReportCommand } from './commands/report.ts';
 import { addRunCommand } from './commands/run.ts';
 import { addShellCommand } from './commands/shell.ts';
@@ -63,6 +64,7 @@ function makeProgram(ends: Ends): Command {
   addBuildCommand(program, ends);
   addBootCommand(program, ends);
   addShellCommand(program, ends);
+  addGateCommand(program, ends);
   addReportCommand(program, ends);
   addDoctorCommand(program, ends);
   addCleanCommand(program, ends);

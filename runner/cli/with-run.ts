@@ -1,26 +1,27 @@
 import { pruneCache } from '#kernel/cache/prune.ts';
 import { loadProfile } from '#kernel/profile.ts';
 import { pruneRootfs } from '#rootfs/image/prune-rootfs.ts';
-import type { Options } from '#runner/config/config.ts';
+import type { Config, Options } from '#runner/config/config.ts';
 import { projectRoot } from '#runner/lib/paths.ts';
 import { guardRun, sweepDeadRuns } from '#runner/lib/reaper.ts';
 import type { RunOptions, RunResult } from '#runner/run/run.ts';
 import { listenForInterrupt } from './interrupt.ts';
 import { configOf } from './options.ts';
-import { openOutput } from './output.ts';
+import { openOutput, type Output } from './output.ts';
 import { realParts } from './real-parts.ts';
 
 /** What every command that does work has around it: config, signals, output, exit code. */
 export async function withRun(
   options: Options,
   work: (run: RunOptions) => Promise<RunResult>,
+  open: (config: Config) => Output = openOutput,
 ): Promise<number> {
   const config = configOf(options);
   const profile = await loadProfile(config.profile);
   await sweepDeadRuns((text) => process.stderr.write(`fusegate: ${text}\n`));
   await using _guard = await guardRun();
   using interrupt = listenForInterrupt((text) => process.stderr.write(text));
-  using output = openOutput(config);
+  using output = open(config);
   const { report, reportPath, exitCode } = await work({
     config,
     profile,

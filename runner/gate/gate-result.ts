@@ -1,0 +1,99 @@
+import type { Patch } from '#kernel/series/series.ts';
+import { stateFailure } from '#runner/report/builder.ts';
+import type { GatePatch, GateResult, GateVerdict } from './gate-schema.ts';
+import type { Verdict } from './judge.ts';
+import type { Observations } from './observations.ts';
+import type { PatchBuild } from './series-kernels.ts';
+import type { Stop } from './stops.ts';
+import { blamed } from './stops.ts';
+
+/** What was learnt about a patch beside its kernel. */
+export interface PatchCheck {
+  readonly warnings: readonly string[];
+  readonly lostSymbols: readonly string[];
+  readonly advice: GatePatch['advice'];
+}
+
+export interface GateFacts {
+  readonly series: GateResult['series'];
+  readonly base: string;
+  readonly patches: readonly Patch[];
+  readonly builds: readonly PatchBuild[];
+  readonly checks: ReadonlyMap<number, PatchCheck>;
+  readonly stops: readonly Stop[];
+  readonly seen: Observations;
+  readonly verdicts: readonly Verdict[];
+  readonly steps: GateResult['steps'];
+  readonly outOfTime: boolean;
+  readonly notes: readonly string[];
+}
+
+/** Joins builds, observations and verdicts into the report's `gate`. Pure. */
+export function gateResult(facts: GateFacts): GateResult {
+  const { series, base, steps, outOfTime, notes } = facts;
+  return {
+    series,
+    base,
+    patches: facts.patches.map((patch) => describePatch(patch, facts)),
+    verdicts: facts.verdicts.map((verdict) => describeVerdict(verdict, facts)),
+    steps,
+    outOfTime,
+    notes: [...notes],
+  };
+}
+
+function describePatch({ index, subject }: Patch, { builds, checks, stops }: GateFacts): GatePatch {
+  const build = builds.find((each) => each.index === index);
+  const failure = build !== undefined && 'failure' in build ? stateFailure(build.failure) : null;
+  const check = checks.get(index);
+  const own = stops.find((stop) => stop.patches.includes(index));
+  const sameAs = own === undefined || own.patches[0] === index ? null : (own.patches[0] ?? null);
+  return {
+    index,
+    subject,
+    state: build?.state ?? 'not-run',
+    sameAs,
+    message: failure?.message ?? null,
+    evidence: failure?.evidence ?? [],
+    warnings: [...(check?.warnings ?? [])],
+    lostSymbols: [...(check?.lostSymbols ?? [])],
+    advice: check?.advice ?? [],
+  };
+}
+
+function describeVerdict(verdict: Verdict, { stops, seen }: GateFacts): GateVerdict {
+  const { subject, kind, change, mendedAt, base, patched, odds, confirmed } = verdict;
+  const runs = stops.flatMap((stop, at) => {
+    const counts = seen.counts(at, subject);
+    return counts.runs === 0 ? [] : [{ patch: stop.patches[0] ?? 0, ...counts }];
+  });
+  const tells = witnessOf(verdict, stops, seen);
+  return {
+    id: subject.id,
+    test: subject.test,
+    kind,
+    patch: change === null ? null : blamed(stops, change),
+    mendedBy: mendedAt === null ? null : (stops[mendedAt]?.patches[0] ?? null),
+    base,
+    patched,
+    odds,
+    confirmed,
+    fault: subject.fault ?? tells?.faults[0] ?? null,
+    message: tells?.message ?? null,
+    evidence: [...(tells?.evidence ?? [])],
+    runs,
+  };
+}
+
+/** The sample that shows best why the verdict is what it is: the first failure after the change, or the last one. */
+function witnessOf({ subject, change, kind }: Verdict, stops: readonly Stop[], seen: Observations) {
+  if (kind === 'passed' || kind === 'fixed') return undefined;
+  const order = stops.map((_stop, at) => at);
+  const first = change === null ? order.toReversed() : [change.to, ...order.toReversed()];
+  const all = first.flatMap((at) => seen.of(at, subject.test));
+  return (
+    all.find(({ seen: what }) => what === 'fail') ??
+    all.find(({ seen: what, faults }) => faults.length > 0 || what !== 'pass') ??
+    undefined
+  );
+}

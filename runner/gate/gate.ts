@@ -1,0 +1,195 @@
+import { createHash } from 'node:crypto';
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Profile } from '#kernel/profile.ts';
+import type { Series } from '#kernel/series/series.ts';
+import type { Config } from '#runner/config/config.ts';
+import type { Emit } from '#runner/lib/events.ts';
+import type { KnownFailure } from '#runner/verdict/known-failures.ts';
+import type { RunParts } from '#runner/run/parts.ts';
+import type { Prepared } from '#runner/run/prepare.ts';
+import type { GateResult, GateStep } from './gate-schema.ts';
+import { gateResult, type PatchCheck } from './gate-result.ts';
+import { judge } from './judge.ts';
+import { Observations } from './observations.ts';
+import { nextStep, type Step } from './plan.ts';
+import { runStep, selectionOf } from './run-step.ts';
+import type { Sample, Visit } from './sample.ts';
+import { SampleCache, suitesContent } from './sample-cache.ts';
+import { buildSeries, type PatchBuild } from './series-kernels.ts';
+import { PROBE, smokeTests } from './smoke.ts';
+import { stopsOf, type Stop } from './stops.ts';
+import { transientPatches } from './transient.ts';
+
+export interface GateRequest {
+  readonly config: Config;
+  readonly profile: Profile;
+  readonly parts: RunParts;
+  readonly projectDir: string;
+  readonly series: Series;
+  /** What to say about the series itself: duplicates, order, trailers. */
+  readonly notes: readonly string[];
+  /** Commit of the tree to start from. */
+  readonly ref: string | undefined;
+  /** What the patches are put on, for people. */
+  readonly base: string;
+  readonly useCache: boolean;
+  readonly known: readonly KnownFailure[];
+  /** Monotonic time at which no new work is begun, milliseconds; `undefined`: never. */
+  readonly deadline: number | undefined;
+}
+
+export interface GateContext {
+  readonly emit: Emit;
+  readonly signal: AbortSignal;
+}
+
+export interface GateOutcome {
+  readonly gate: GateResult;
+  readonly builds: readonly PatchBuild[];
+  readonly stops: readonly Stop[];
+  readonly visits: readonly Visit[];
+  readonly prepared: Omit<Prepared, 'kernel'>;
+}
+
+/** From a series to a verdict on each of its patches. @throws Failure where there is nothing to judge. */
+export async function gate(request: GateRequest, context: GateContext): Promise<GateOutcome> {
+  const { config, profile, parts, series } = request;
+  const late = (): boolean => request.deadline !== undefined && performance.now() >= request.deadline;
+  const rootfs = await parts.buildRootfs({ ...context, log: join(config.out, 'image.log') });
+  const bundle = await parts.bundleDaemon(join(config.out, 'daemon'));
+  const builds = await buildSeries({
+    request: {
+      profile,
+      series: config.series ?? undefined,
+      tree: config.tree ?? undefined,
+      ref: request.ref,
+      fragments: config.fragments,
+      keep: config.keep,
+    },
+    ...{ patches: series.patches, parts, out: config.out, late },
+    ...context,
+  });
+  const stops = stopsOf(builds, new Map());
+  const bzImage = stops[0]?.kernel.bzImage;
+  const { accelerator } = await parts.probeAccelerator(config.accelerator, {
+    signal: context.signal,
+    bzImage,
+  });
+  const prepared = { rootfs, bundle, accelerator };
+  const found = await visitAll(request, { stops, prepared, late }, context);
+  const seen = new Observations(found.visits, PROBE);
+  const known = new Set(
+    request.known.filter(({ profiles }) => profiles.includes(profile.name)).map(({ id }) => id),
+  );
+  const result = gateResult({
+    series: { name: series.name, title: series.title, count: series.patches.length },
+    base: request.base,
+    patches: series.patches,
+    builds,
+    checks: new Map<number, PatchCheck>(),
+    stops,
+    seen,
+    verdicts: judge({ stops: stops.length, seen, known }),
+    steps: found.steps,
+    outOfTime: found.outOfTime,
+    notes: request.notes,
+  });
+  return { gate: result, builds, stops, visits: found.visits, prepared };
+}
+
+interface Tour {
+  readonly stops: readonly Stop[];
+  readonly prepared: Omit<Prepared, 'kernel'>;
+  readonly late: () => boolean;
+}
+
+/** Asks the plan for the next kernel until it knows enough. */
+async function visitAll(request: GateRequest, tour: Tour, context: GateContext) {
+  const { series } = request;
+  const { stops } = tour;
+  const visits: Visit[] = [];
+  const steps: GateStep[] = [];
+  const transient = transientPatches(series.patches)
+    .map((patch) => stops.findIndex((stop) => stop.patches.includes(patch)))
+    .filter((at) => at > 0);
+  const asked = new Map<string, number>();
+  for (;;) {
+    const seen = new Observations(visits, PROBE);
+    const step = nextStep({ stops: stops.length, transient, smoke: smokeTests(seen), seen });
+    if (step === undefined) return { visits, steps, outOfTime: false };
+    if (tour.late()) return { visits, steps, outOfTime: true };
+    const key = JSON.stringify([step.stop, step.wanted, step.times]);
+    const nth = asked.get(key) ?? 0;
+    asked.set(key, nth + 1);
+    const startedAt = performance.now();
+    const { samples, cached } = await visit(request, tour, step, {
+      ...context,
+      nth,
+      number: steps.length + 1,
+    });
+    visits.push({ stop: step.stop, wanted: step.wanted, samples });
+    const { times, why, wanted } = step;
+    steps.push({
+      patch: stops[step.stop]?.patches[0] ?? 0,
+      ...{ wanted: wanted === 'all' ? wanted : [...wanted], times, why, cached },
+      durationMs: Math.round(performance.now() - startedAt),
+    });
+  }
+}
+
+async function visit(
+  request: GateRequest,
+  { stops, prepared }: Tour,
+  { stop, wanted, times, why }: Step,
+  context: GateContext & { readonly nth: number; readonly number: number },
+): Promise<{ readonly samples: readonly Sample[]; readonly cached: boolean }> {
+  const { config, profile, projectDir, parts } = request;
+  const { kernel, content, patches } = stops[stop] ?? failStop(stop);
+  const files = wanted === 'all' ? config.selection.files : selectionOf(wanted).files;
+  const cache = new SampleCache(request.useCache);
+  const circumstances = {
+    kernel: content,
+    rootfs: prepared.rootfs.key,
+    daemon: await sha256Of(prepared.bundle.path),
+    accelerator: prepared.accelerator,
+    append: config.append,
+    profile: profile.name,
+    suites: `${await suitesContent(projectDir, files)} ${wanted === 'all' ? JSON.stringify(config.selection) : ''}`,
+    ...{ wanted, times, nth: context.nth },
+  };
+  const name = patches[0] === 0 ? 'the base' : `patch ${patches[0]}/${request.series.patches.length}`;
+  const what = wanted === 'all' ? 'all tests' : wanted.length === 0 ? 'boot' : `${wanted.length} tests`;
+  const found = await cache.find(circumstances);
+  const often = times === 1 ? '' : `, ${times} times`;
+  context.emit({
+    type: 'note',
+    text: `run: ${name}: ${what}${often} (${why})${found === undefined ? '' : ': known from an earlier gate'}`,
+  });
+  if (found !== undefined) return { samples: found, cached: true };
+  const out = join(
+    config.out,
+    'kernels',
+    patches[0] === 0 ? 'base' : `patch-${patches[0]}`,
+    `run-${context.number}`,
+  );
+  await mkdir(out, { recursive: true });
+  const samples = await runStep({
+    ...{ config, profile, projectDir, parts, wanted, times, out },
+    prepared: { ...prepared, kernel },
+    emit: context.emit,
+    signal: context.signal,
+  });
+  await cache.store(circumstances, samples);
+  return { samples, cached: false };
+}
+
+function failStop(stop: number): never {
+  throw new Error(`the plan asks for kernel ${stop}, which is not there`);
+}
+
+async function sha256Of(path: string): Promise<string> {
+  return createHash('sha256')
+    .update(await readFile(path))
+    .digest('hex');
+}
