@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { kernelContent } from '#kernel/kernel-content.ts';
 import type { Profile } from '#kernel/profile.ts';
 import type { Series } from '#kernel/series/series.ts';
 import type { Config } from '#runner/config/config.ts';
@@ -70,7 +71,7 @@ export async function gate(request: GateRequest, context: GateContext): Promise<
     ...{ patches: series.patches, parts, out: config.out, late },
     ...context,
   });
-  const stops = stopsOf(builds, new Map());
+  const stops = stopsOf(builds, await contentsOf(builds));
   const bzImage = stops[0]?.kernel.bzImage;
   const { accelerator } = await parts.probeAccelerator(config.accelerator, {
     signal: context.signal,
@@ -78,7 +79,7 @@ export async function gate(request: GateRequest, context: GateContext): Promise<
   });
   const prepared = { rootfs, bundle, accelerator };
   const found = await visitAll(request, { stops, prepared, late }, context);
-  const seen = new Observations(found.visits, PROBE);
+  const seen = new Observations(found.visits, probeOf(request));
   const known = new Set(
     request.known.filter(({ profiles }) => profiles.includes(profile.name)).map(({ id }) => id),
   );
@@ -98,6 +99,19 @@ export async function gate(request: GateRequest, context: GateContext): Promise<
   return { gate: result, builds, stops, visits: found.visits, prepared };
 }
 
+async function contentsOf(builds: readonly PatchBuild[]): Promise<ReadonlyMap<number, string>> {
+  const contents = new Map<number, string>();
+  for (const build of builds) {
+    if (build.state === 'built') contents.set(build.index, await kernelContent(build.kernel));
+  }
+  return contents;
+}
+
+/** Without its series the profile's kernel has no passthrough, and a series may be what brings it. */
+function probeOf({ profile }: GateRequest): string | undefined {
+  return profile.series === null ? undefined : PROBE;
+}
+
 interface Tour {
   readonly stops: readonly Stop[];
   readonly prepared: Omit<Prepared, 'kernel'>;
@@ -114,9 +128,10 @@ async function visitAll(request: GateRequest, tour: Tour, context: GateContext) 
     .map((patch) => stops.findIndex((stop) => stop.patches.includes(patch)))
     .filter((at) => at > 0);
   const asked = new Map<string, number>();
+  const probe = probeOf(request);
   for (;;) {
-    const seen = new Observations(visits, PROBE);
-    const step = nextStep({ stops: stops.length, transient, smoke: smokeTests(seen), seen });
+    const seen = new Observations(visits, probe);
+    const step = nextStep({ stops: stops.length, transient, smoke: smokeTests(seen), seen, probe });
     if (step === undefined) return { visits, steps, outOfTime: false };
     if (tour.late()) return { visits, steps, outOfTime: true };
     const key = JSON.stringify([step.stop, step.wanted, step.times]);

@@ -13,6 +13,8 @@ export interface PlanInput {
   /** A few quick tests that every kernel has to pass. */
   readonly smoke: readonly string[];
   readonly seen: Observations;
+  /** Told by Observations too: the test that fails where there is no passthrough; for series that bring it. */
+  readonly probe?: string | undefined;
 }
 
 /** What to do next, and why. */
@@ -40,11 +42,12 @@ const BOOTS: Subject = { id: BOOT, test: BOOT, fault: null };
 export function nextStep(input: PlanInput): Step | undefined {
   const { seen, stops } = input;
   const tip = stops - 1;
-  const base = wholeRun(0, seen, 'the base');
+  const base = wholeRun(0, seen, 'the base') ?? probeAt(0, input);
   if (base !== undefined) return base;
   if (!boots(0, seen)) return undefined;
   return (
     wholeRun(tip, seen, 'the tip of the series') ??
+    probeAt(tip, input) ??
     search(input) ??
     lastThatBoots(input) ??
     confirmation(input) ??
@@ -89,8 +92,14 @@ function wholeRun(stop: number, seen: Observations, what: string): Step | undefi
   return { stop, wanted: lost, times: 1, why: `on ${what} the machine was lost during these` };
 }
 
+/** Whether there is passthrough at all on a kernel; the tests that were selected may not tell. */
+function probeAt(stop: number, { probe, seen }: PlanInput): Step | undefined {
+  if (probe === undefined || !boots(stop, seen) || seen.of(stop, probe).length > 0) return undefined;
+  return { stop, wanted: [probe], times: 1, why: 'is there passthrough at all?' };
+}
+
 /** Changes with kernels between both sides that have not been asked yet. */
-function search({ seen, stops }: PlanInput): Step | undefined {
+function search({ seen, stops, probe }: PlanInput): Step | undefined {
   const votes = new Map<number, Set<string>>();
   for (const { subject, from, to } of allTransitions(seen, stops)) {
     for (const stop of probes(subject, from, to, seen)) {
@@ -102,6 +111,7 @@ function search({ seen, stops }: PlanInput): Step | undefined {
   const [best] = [...votes].toSorted((a, b) => b[1].size - a[1].size || a[0] - b[0]);
   if (best === undefined) return undefined;
   const [stop, tests] = best;
+  if (probe !== undefined && tests.size > 0 && seen.of(stop, probe).length === 0) tests.add(probe);
   return {
     stop,
     wanted: [...tests].filter((test) => test !== BOOT).toSorted(),

@@ -21,9 +21,9 @@ export function renderGate(text: GateText): string {
   const { gate, verdict, kernels, totalMs, counts } = text;
   const base = kernels[0];
   return [
-    ...wrap(`fusegate: ${VERDICT[verdict]}: ${shown(gate.series.title)}`, '', '  '),
+    ...wrap(`fusegate: ${headline(gate, verdict)}: ${shown(gate.series.title)}`, '', '  '),
     ...wrap(
-      `${gate.series.count} patches on ${shown(gate.base)}${base === undefined ? '' : ` (${base.release}, ${base.accelerator ?? 'not run'})`}`,
+      `${gate.series.count} ${gate.series.count === 1 ? 'patch' : 'patches'} on ${shown(gate.base)}${base === undefined ? '' : ` (${base.release}, ${base.accelerator ?? 'not run'})`}`,
       '',
       '  ',
     ),
@@ -75,7 +75,16 @@ export function renderGate(text: GateText): string {
   ].join('\n');
 }
 
-const VERDICT = { pass: 'no regression', fail: 'REGRESSION', inconclusive: 'no verdict' } as const;
+function headline({ patches, verdicts }: GateResult, verdict: GateText['verdict']): string {
+  if (verdict !== 'fail') return verdict === 'pass' ? 'no regression' : 'no verdict';
+  const has = (state: GatePatch['state']): boolean => patches.some((patch) => patch.state === state);
+  const parts = [
+    ...(has('not-applied') ? ['DOES NOT APPLY'] : []),
+    ...(has('not-built') ? ['DOES NOT BUILD'] : []),
+    ...(verdicts.some(isRed) ? ['REGRESSION'] : []),
+  ];
+  return parts.join(', ');
+}
 
 function renderPatch(patch: GatePatch, gate: GateResult): readonly string[] {
   const width = String(gate.series.count).length;

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { loadSeries } from '#kernel/series/load-series.ts';
 import type { KernelImage } from '#kernel/kernel-image.ts';
+import { seriesBase } from '#kernel/source/series-base.ts';
 import { EventBus } from '#runner/lib/events.ts';
 import { Failure, type ExitCode } from '#runner/lib/failure.ts';
 import { rerunCommand } from '#runner/report/rerun.ts';
@@ -62,13 +63,16 @@ async function prepareAndGate(
     });
   }
   const loaded = await loadSeries(config.series, config.tree ?? undefined, signal);
+  const { series } = loaded;
+  const tree = config.tree ?? undefined;
+  const treeLabel = tree ?? profile.source.debianPackage ?? profile.name;
+  const found = await seriesBase({ series, tree, treeLabel, wanted: base ?? loaded.base, signal });
   return gate(
     {
-      ...{ config, profile, parts, projectDir, useCache, deadline },
-      series: loaded.series,
-      notes: [],
-      ref: base ?? loaded.base,
-      base: config.tree ?? profile.source.debianPackage ?? profile.name,
+      ...{ config, profile, parts, projectDir, useCache, deadline, series },
+      notes: [...(series.notes ?? []), ...found.notes],
+      ref: found.ref,
+      base: found.ref === undefined ? treeLabel : `${treeLabel} at ${found.ref.slice(0, 40)}`,
       known: await loadKnownFailures(join(projectDir, 'suites', 'known-failures.json')),
     },
     context,
