@@ -4,8 +4,9 @@ import type { Emit } from '#runner/lib/events.ts';
 import { Failure, type Blame } from '#runner/lib/failure.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
 import { runStage } from '#runner/lib/stage.ts';
-import { buildTreePaths, openBuildTree, type BuildTree } from './build/build-tree.ts';
+import { buildTreePaths, dropObjects, openBuildTree, type BuildTree } from './build/build-tree.ts';
 import { buildKernel } from './build/build-kernel.ts';
+import { compileForWarnings, type CompilerWarning } from './build/extra-warnings.ts';
 import { findToolchain, requireBuildTools, type Toolchain } from './build/compiler.ts';
 import { makeVariables, type MakeOptions } from './build/make.ts';
 import { noticeFullDisk } from './cache/disk-full.ts';
@@ -42,6 +43,8 @@ export interface KernelRequest {
   readonly role: 'base' | 'patched';
   /** Keep the worktree with the patched files below `out`. */
   readonly keep?: boolean | undefined;
+  /** Build from nothing instead of from what an earlier build left. */
+  readonly fresh?: boolean | undefined;
 }
 
 export interface KernelContext {
@@ -129,6 +132,7 @@ async function build(plan: Plan, context: KernelContext): Promise<StoredImage> {
   const configLog = join(context.out, `config-${request.role}.log`);
   const tree = await runStage(emit, { stage: 'config', title: configTitle(plan), log: configLog }, () =>
     noticeFullDisk(cacheDir('build'), async () => {
+      if (request.fresh === true) await dropObjects(treeKey);
       const value = await openBuildTree(treeKey, plan.source, patched, signal);
       if (await value.isConfigured()) return { value, cached: true };
       const symbols = await value.building(() =>
@@ -158,6 +162,12 @@ function treeKeyOf({ source, wishes, toolchain }: Plan): string {
   });
 }
 
+/** Where a source lies that nobody has patched, for its own scripts. */
+export async function pristineSource(request: KernelRequest, context: KernelContext): Promise<string> {
+  const quiet: KernelContext = { ...context, emit: () => undefined };
+  return (await makePlan(request, quiet)).source.dir;
+}
+
 /** Where a request is built, for who wants to measure it. */
 export interface BuildPlace {
   /** The pristine source; never written to. */
@@ -180,6 +190,25 @@ export async function findBuildPlace(request: KernelRequest, context: KernelCont
     toolchain: plan.toolchain,
     lock: () => lockFor('build', treeKey, 'uses the same build tree', context),
   };
+}
+
+/**
+ * What the compiler says with W=1 about `files` as the request has them. Right after `prepareKernel` of the same
+ * request it costs their compilation; the objects of the build stay as they are.
+ */
+export async function kernelWarnings(
+  request: KernelRequest,
+  files: readonly string[],
+  context: KernelContext,
+): Promise<readonly CompilerWarning[]> {
+  const quiet: KernelContext = { ...context, emit: () => undefined };
+  const plan = await makePlan(request, quiet);
+  const treeKey = treeKeyOf(plan);
+  await using _lock = await lockFor('build', treeKey, 'uses the same build tree', context);
+  const patched = await applyStage(plan, quiet);
+  const tree = await openBuildTree(treeKey, plan.source, patched, context.signal);
+  if (patched !== undefined) await rm(patched.dir, { recursive: true, force: true });
+  return await compileForWarnings(files, tree, context.signal);
 }
 
 /** Until a tree has counted its own steps, the profile's figure stands in. */

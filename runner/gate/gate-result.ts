@@ -42,23 +42,29 @@ export function gateResult(facts: GateFacts): GateResult {
   };
 }
 
+const NOTHING: PatchCheck = { warnings: [], lostSymbols: [], advice: [] };
+
 function describePatch({ index, subject }: Patch, { builds, checks, stops }: GateFacts): GatePatch {
   const build = builds.find((each) => each.index === index);
   const failure = build !== undefined && 'failure' in build ? stateFailure(build.failure) : null;
-  const check = checks.get(index);
-  const own = stops.find((stop) => stop.patches.includes(index));
-  const sameAs = own === undefined || own.patches[0] === index ? null : (own.patches[0] ?? null);
+  const check = checks.get(index) ?? NOTHING;
   return {
     index,
     subject,
     state: build?.state ?? 'not-run',
-    sameAs,
+    sameAs: sameAs(index, stops),
     message: failure?.message ?? null,
     evidence: failure?.evidence ?? [],
-    warnings: [...(check?.warnings ?? [])],
-    lostSymbols: [...(check?.lostSymbols ?? [])],
-    advice: check?.advice ?? [],
+    warnings: [...check.warnings],
+    lostSymbols: [...check.lostSymbols],
+    advice: check.advice,
   };
+}
+
+/** The first patch with the same kernel, unless it is this one. */
+function sameAs(index: number, stops: readonly Stop[]): number | null {
+  const first = stops.find((stop) => stop.patches.includes(index))?.patches[0];
+  return first === undefined || first === index ? null : first;
 }
 
 function describeVerdict(verdict: Verdict, { stops, seen }: GateFacts): GateVerdict {

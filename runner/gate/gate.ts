@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { kernelContent } from '#kernel/kernel-content.ts';
+import type { CompilerWarning } from '#kernel/build/extra-warnings.ts';
+import type { KernelContext, KernelRequest } from '#kernel/prepare-kernel.ts';
 import type { Profile } from '#kernel/profile.ts';
 import type { Series } from '#kernel/series/series.ts';
 import type { Config } from '#runner/config/config.ts';
@@ -10,7 +12,9 @@ import type { KnownFailure } from '#runner/verdict/known-failures.ts';
 import type { RunParts } from '#runner/run/parts.ts';
 import type { Prepared } from '#runner/run/prepare.ts';
 import type { GateResult, GateStep } from './gate-schema.ts';
-import { gateResult, type PatchCheck } from './gate-result.ts';
+import { checkPatches, filesToCompare, rememberedWarnings } from './check-patches.ts';
+import { checkpatch } from './checkpatch.ts';
+import { gateResult } from './gate-result.ts';
 import { judge } from './judge.ts';
 import { Observations } from './observations.ts';
 import { nextStep, type Step } from './plan.ts';
@@ -26,6 +30,7 @@ export interface GateRequest {
   readonly config: Config;
   readonly profile: Profile;
   readonly parts: RunParts;
+  readonly tools: GateTools;
   readonly projectDir: string;
   readonly series: Series;
   /** What to say about the series itself: duplicates, order, trailers. */
@@ -38,6 +43,18 @@ export interface GateRequest {
   readonly known: readonly KnownFailure[];
   /** Monotonic time at which no new work is begun, milliseconds; `undefined`: never. */
   readonly deadline: number | undefined;
+}
+
+/** What the gate wants of kernels beside their images. */
+export interface GateTools {
+  /** The compiler's words with W=1 about these files, right after the kernel was built. */
+  kernelWarnings(
+    request: KernelRequest,
+    files: readonly string[],
+    context: KernelContext,
+  ): Promise<readonly CompilerWarning[]>;
+  /** Where the unpatched source lies. */
+  pristineSource(request: KernelRequest, context: KernelContext): Promise<string>;
 }
 
 export interface GateContext {
@@ -59,18 +76,31 @@ export async function gate(request: GateRequest, context: GateContext): Promise<
   const late = (): boolean => request.deadline !== undefined && performance.now() >= request.deadline;
   const rootfs = await parts.buildRootfs({ ...context, log: join(config.out, 'image.log') });
   const bundle = await parts.bundleDaemon(join(config.out, 'daemon'));
+  const kernels: Omit<KernelRequest, 'role' | 'patches'> = {
+    profile,
+    series: config.series ?? undefined,
+    tree: config.tree ?? undefined,
+    ref: request.ref,
+    fragments: config.fragments,
+    keep: config.keep,
+  };
+  const warnings = new Map<number, readonly CompilerWarning[]>();
   const builds = await buildSeries({
-    request: {
-      profile,
-      series: config.series ?? undefined,
-      tree: config.tree ?? undefined,
-      ref: request.ref,
-      fragments: config.fragments,
-      keep: config.keep,
-    },
-    ...{ patches: series.patches, parts, out: config.out, late },
+    ...{ request: kernels, patches: series.patches, parts, out: config.out, late },
     ...context,
+    inspect: async (index, kernel, wanted, out) => {
+      const files = filesToCompare(series.patches, index);
+      const compile = () => request.tools.kernelWarnings(wanted, files, { ...context, out });
+      warnings.set(index, await rememberedWarnings(kernel, files, compile));
+    },
   });
+  const source = await request.tools.pristineSource(
+    { ...kernels, role: 'base' },
+    { ...context, out: config.out },
+  );
+  const checks = await checkPatches(series.patches, builds, warnings, (patch) =>
+    checkpatch(patch, source, context.signal),
+  );
   const stops = stopsOf(builds, await contentsOf(builds));
   const bzImage = stops[0]?.kernel.bzImage;
   const { accelerator } = await parts.probeAccelerator(config.accelerator, {
@@ -88,7 +118,7 @@ export async function gate(request: GateRequest, context: GateContext): Promise<
     base: request.base,
     patches: series.patches,
     builds,
-    checks: new Map<number, PatchCheck>(),
+    checks,
     stops,
     seen,
     verdicts: judge({ stops: stops.length, seen, known }),

@@ -76,14 +76,14 @@ test('plan: a failure every other time is the patch that brought it, or goes uns
   let elsewhere = 0;
   for (let seed = 0; seed < 500; seed += 1) {
     const random = randomOf(seed * 104_729 + 3);
-    let met = false;
+    const met: number[] = [];
     const half: Behaviour = (stop) => {
       if (stop < 2 || random() < 0.5) return 'pass';
-      met = true;
+      met.push(stop);
       return 'fail';
     };
     const verdict = playGate({ stops: 5, tests: { a: good, b: half } }).verdicts.get('b');
-    if (met) seen += 1;
+    if (met.length > 0) seen += 1;
     if (verdict?.kind === 'regressed' && verdict.change?.to === 2) found += 1;
     else if (verdict?.kind === 'regressed' && verdict.confirmed) elsewhere += 1;
   }

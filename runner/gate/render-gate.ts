@@ -164,7 +164,9 @@ function describe(verdict: GateVerdict, gate: GateResult): readonly string[] {
   const chance = odds === null ? '' : `, odds of a false blame ${percent(odds)}`;
   const counts = `${base.passes} of ${base.runs} runs passed before, ${patched.passes} of ${patched.runs} after`;
   const why =
-    verdict.kind === 'fixed' || message === null ? [] : wrap(shown(message.split('\n')[0] ?? ''), '    | ');
+    verdict.kind === 'fixed' || message === null
+      ? []
+      : wrap(shown(message.split('\n').slice(0, 3).join(' ')), '    | ');
   return [...name(verdict), ...wrap(`${by}${counts}${chance}${mended}`, '    '), ...why.slice(0, 3)];
 }
 

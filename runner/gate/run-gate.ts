@@ -11,7 +11,7 @@ import type { RunOptions, RunResult } from '#runner/run/run.ts';
 import { exitCodeFor } from '#runner/verdict/classify.ts';
 import { loadKnownFailures } from '#runner/verdict/known-failures.ts';
 import { gateExitCode } from './decide.ts';
-import { gate, type GateContext, type GateOutcome } from './gate.ts';
+import { gate, type GateContext, type GateOutcome, type GateTools } from './gate.ts';
 import { gateReport } from './gate-report.ts';
 
 export interface GateWishes {
@@ -20,6 +20,7 @@ export interface GateWishes {
   /** Such as `30m`. */
   readonly deadline?: string | undefined;
   readonly useCache: boolean;
+  readonly tools: GateTools;
 }
 
 /** From a config to the gate's report, which is written however the gate ends. @throws what is a bug of ours. */
@@ -53,7 +54,7 @@ export async function runGate(options: RunOptions, wishes: GateWishes): Promise<
 
 async function prepareAndGate(
   { config, profile, parts, projectDir, signal }: RunOptions,
-  { base, useCache }: GateWishes,
+  { base, useCache, tools }: GateWishes,
   deadline: number | undefined,
   context: GateContext,
 ): Promise<GateOutcome> {
@@ -69,7 +70,7 @@ async function prepareAndGate(
   const found = await seriesBase({ series, tree, treeLabel, wanted: base ?? loaded.base, signal });
   return gate(
     {
-      ...{ config, profile, parts, projectDir, useCache, deadline, series },
+      ...{ config, profile, parts, projectDir, useCache, deadline, series, tools },
       notes: [...(series.notes ?? []), ...found.notes],
       ref: found.ref,
       base: found.ref === undefined ? treeLabel : `${treeLabel} at ${found.ref.slice(0, 40)}`,

@@ -24,6 +24,13 @@ export interface SeriesBuild {
   readonly signal: AbortSignal;
   /** Says that the time is over. */
   readonly late: () => boolean;
+  /** Called after each build, while the build tree still is as this kernel was built from. */
+  readonly inspect: (
+    index: number,
+    kernel: KernelImage,
+    request: KernelRequest,
+    out: string,
+  ) => Promise<void>;
 }
 
 /**
@@ -44,7 +51,7 @@ export async function buildSeries(build: SeriesBuild): Promise<readonly PatchBui
 }
 
 async function buildOne(build: SeriesBuild, index: number): Promise<PatchBuild> {
-  const { request, parts, emit, signal, patches } = build;
+  const { request, emit, patches } = build;
   const out = join(build.out, 'kernels', index === 0 ? 'base' : `patch-${index}`);
   await mkdir(out, { recursive: true });
   const subject = patches[index - 1]?.subject;
@@ -52,15 +59,32 @@ async function buildOne(build: SeriesBuild, index: number): Promise<PatchBuild> 
     type: 'note',
     text: index === 0 ? 'kernel: the base' : `kernel: patch ${index}/${patches.length}, ${subject ?? ''}`,
   });
+  const wanted: KernelRequest = { ...request, patches: index, role: index === 0 ? 'base' : 'patched' };
   try {
-    const kernel = await parts.prepareKernel(
-      { ...request, patches: index, role: index === 0 ? 'base' : 'patched' },
-      { emit, signal, out },
-    );
+    const kernel = await preparedOrFresh(wanted, build, index, out);
+    await build.inspect(index, kernel, wanted, out);
     return { state: 'built', index, kernel };
   } catch (error) {
     if (!(error instanceof Failure) || index === 0 || error.blame !== 'series') throw error;
     if (error.code === 'E_SERIES_CONFLICT') return { state: 'not-applied', index, failure: error };
     return { state: 'not-built', index, failure: error };
+  }
+}
+
+/** A build that fails anywhere but in what the series touches may have stumbled over old objects: once from nothing. */
+async function preparedOrFresh(
+  request: KernelRequest,
+  { parts, emit, signal, patches }: SeriesBuild,
+  index: number,
+  out: string,
+): Promise<KernelImage> {
+  try {
+    return await parts.prepareKernel(request, { emit, signal, out });
+  } catch (error) {
+    if (!(error instanceof Failure) || error.code !== 'E_BUILD_FAILED' || index === 0) throw error;
+    const own = patches.slice(0, index).flatMap(({ files }) => files);
+    if (own.some((file) => error.message.includes(file))) throw error;
+    emit({ type: 'note', text: `${error.message}; building once more from nothing, to be sure` });
+    return await parts.prepareKernel({ ...request, fresh: true }, { emit, signal, out });
   }
 }

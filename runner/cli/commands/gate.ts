@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
+import { kernelWarnings, pristineSource } from '#kernel/prepare-kernel.ts';
 import type { Options } from '#runner/config/config.ts';
 import { gateFormats, type GateFormat } from '#runner/gate/formats.ts';
 import { runGate } from '#runner/gate/run-gate.ts';
@@ -32,7 +33,7 @@ export function addGateCommand(program: Command, ends: Ends): void {
       new Option('--format <format>', 'what standard output gets').choices(gateFormats).default('text'),
     )
     .action(async ({ format, base, explain, deadline, cache, ...options }: GateArguments) => {
-      const wishes = { base, deadline, useCache: cache };
+      const wishes = { base, deadline, useCache: cache, tools: { kernelWarnings, pristineSource } };
       ends(
         await withRun(
           options,
