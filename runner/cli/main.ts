@@ -10,6 +10,8 @@ import { addCleanCommand } from './commands/clean.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
 import { addGateCommand } from './commands/gate.ts';
 import { addReportCommand } from './commands/report.ts';
+import { addGateSelfTestCommand } from './commands/gate-selftest.ts';
+import { addReproduceCommand } from './commands/reproduce.ts';
 import { addRunCommand } from './commands/run.ts';
 import { addShellCommand } from './commands/shell.ts';
 import { tellError } from './tell-error.ts';
@@ -65,6 +67,8 @@ function makeProgram(ends: Ends): Command {
   addBootCommand(program, ends);
   addShellCommand(program, ends);
   addGateCommand(program, ends);
+  addGateSelfTestCommand(program, ends);
+  addReproduceCommand(program, ends);
   addReportCommand(program, ends);
   addDoctorCommand(program, ends);
   addCleanCommand(program, ends);

@@ -19,6 +19,8 @@ export interface FakeSeries {
 }
 
 export interface FakeGate {
+  readonly seen: Observations;
+  readonly all: readonly Verdict[];
   readonly verdicts: ReadonlyMap<string, Verdict>;
   readonly steps: readonly Step[];
 }
@@ -36,7 +38,8 @@ export function playGate(series: FakeSeries): FakeGate {
     seen = new Observations(visits, probe);
   }
   const verdicts = judge({ stops, seen, known: new Set(known) });
-  return { verdicts: new Map(verdicts.map((verdict) => [verdict.subject.id, verdict])), steps };
+  const byId = new Map(verdicts.map((verdict) => [verdict.subject.id, verdict]));
+  return { verdicts: byId, all: verdicts, seen, steps };
 
   function ask(): Step | undefined {
     return nextStep({ stops, transient, smoke: smokeTests(seen), seen, probe });

@@ -47,7 +47,7 @@ function endVerdict(failure: Report['failure']): Report['verdict'] {
 
 /** Regressions are what failed here; what was broken before is no news. */
 export function countVerdicts(verdicts: readonly GateVerdict[]): Report['counts'] {
-  const tests = verdicts.filter(({ test, fault }) => test !== BOOT || fault !== null);
+  const tests = verdicts.filter(({ id }) => id !== BOOT);
   const count = (...kinds: readonly GateVerdict['kind'][]): number =>
     tests.filter(({ kind }) => kinds.includes(kind)).length;
   return {

@@ -17,6 +17,7 @@ export interface PatchCheck {
 export interface GateFacts {
   readonly series: GateResult['series'];
   readonly base: string;
+  readonly ref: string | null;
   readonly patches: readonly Patch[];
   readonly builds: readonly PatchBuild[];
   readonly checks: ReadonlyMap<number, PatchCheck>;
@@ -30,10 +31,11 @@ export interface GateFacts {
 
 /** Joins builds, observations and verdicts into the report's `gate`. Pure. */
 export function gateResult(facts: GateFacts): GateResult {
-  const { series, base, steps, outOfTime, notes } = facts;
+  const { series, base, ref, steps, outOfTime, notes } = facts;
   return {
     series,
     base,
+    ref,
     patches: facts.patches.map((patch) => describePatch(patch, facts)),
     verdicts: facts.verdicts.map((verdict) => describeVerdict(verdict, facts)),
     steps,

@@ -66,8 +66,10 @@ const step = z.object({
 
 export const gateSchema = z.object({
   series: z.object({ name: z.string(), title: z.string(), count: z.int() }),
-  /** What the patches were put on. */
+  /** What the patches were put on, for people. */
   base: z.string(),
+  /** Commit of the tree that they were put on; `null`: the source as it was. */
+  ref: z.string().nullable(),
   patches: z.array(patch),
   verdicts: z.array(verdict),
   steps: z.array(step),

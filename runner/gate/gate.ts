@@ -116,6 +116,7 @@ export async function gate(request: GateRequest, context: GateContext): Promise<
   const result = gateResult({
     series: { name: series.name, title: series.title, count: series.patches.length },
     base: request.base,
+    ref: request.ref ?? null,
     patches: series.patches,
     builds,
     checks,

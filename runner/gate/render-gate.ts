@@ -119,7 +119,7 @@ function testState({ index, sameAs }: GatePatch, { verdicts }: GateResult): stri
   const here = sameAs ?? index;
   const same = sameAs === null ? '' : `same kernel as ${sameAs === 0 ? 'the base' : `patch ${sameAs}`}: `;
   const broken = verdicts.filter((verdict) => isRed(verdict) && isAt(verdict, here));
-  const boot = broken.find(({ test, fault }) => test === BOOT && fault === null);
+  const boot = broken.find(({ id }) => id === BOOT);
   if (boot !== undefined && boot.patch?.last === here)
     return `${same}DOES NOT BOOT: ${shown(boot.message ?? '')}`;
   const began = broken.filter(({ patch }) => patch?.last === here);
