@@ -120,9 +120,9 @@ function testState({ index, sameAs }: GatePatch, { verdicts }: GateResult): stri
   const same = sameAs === null ? '' : `same kernel as ${sameAs === 0 ? 'the base' : `patch ${sameAs}`}: `;
   const broken = verdicts.filter((verdict) => isRed(verdict) && isAt(verdict, here));
   const boot = broken.find(({ id }) => id === BOOT);
-  if (boot !== undefined && boot.patch?.last === here)
+  if (sameAs === null && boot?.patch?.last === here)
     return `${same}DOES NOT BOOT: ${shown(boot.message ?? '')}`;
-  const began = broken.filter(({ patch }) => patch?.last === here);
+  const began = sameAs === null ? broken.filter(({ patch }) => patch?.last === here) : [];
   if (began.length > 0) return `${same}BREAKS ${tests(began.length)}`;
   if (boot !== undefined) return `${same}does not boot, see patch ${boot.patch?.last ?? '?'}`;
   if (broken.length > 0) return `${same}${tests(broken.length)} still broken`;
