@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import test from 'ava';
@@ -166,22 +166,24 @@ test.serial(
   'inputs: a Message-ID without b4, and with one that cannot fetch it, is one clear sentence',
   async (t) => {
     const before = process.env['PATH'] ?? '';
-    const bin = join(dir, 'bin');
-    await mkdir(bin);
     t.teardown(() => {
       process.env['PATH'] = before;
     });
-    process.env['PATH'] = before
-      .split(delimiter)
-      .filter((part) => !part.includes('b4'))
-      .join(delimiter);
+    const bin = join(dir, 'bin');
+    await mkdir(bin);
+    // Only sh, and nothing else.
+    await symlink('/bin/sh', join(bin, 'sh'));
+    process.env['PATH'] = bin;
+    const missing = await t.throwsAsync(fetchThread('a@b.org', signal), { instanceOf: Failure });
+    t.like(missing, { code: 'E_B4_MISSING', blame: 'infra' });
+
+    process.env['PATH'] = `${bin}${delimiter}${before}`;
     const fake = join(bin, 'b4');
     await writeFile(
       fake,
       '#!/bin/sh\necho "Looking up" >&2\necho "Server returned an error: 404" >&2\nexit 1\n',
     );
     await chmod(fake, 0o755);
-    process.env['PATH'] = `${bin}${delimiter}${before}`;
     const error = await t.throwsAsync(fetchThread('a@b.org', signal), { instanceOf: Failure });
     t.like(error, { code: 'E_B4_FAILED', blame: 'infra' });
     t.regex(error.message, /^b4 could not fetch a@b\.org: .*404/);

@@ -143,8 +143,12 @@ function probes(subject: Subject, from: number, to: number, seen: Observations):
 /** Runs that make a suspicion a certainty, on both sides of the suspected patch. */
 function confirmation({ seen, stops }: PlanInput): Step | undefined {
   const wishes = new Map<string, { stop: number; times: number; tests: string[] }>();
-  for (const transition of witnesses(allTransitions(seen, stops))) {
-    const { subject, from, to } = transition;
+  const all = allTransitions(seen, stops);
+  const broken = new Set(all.flatMap(({ subject, kind }) => (kind === 'regression' ? [subject.id] : [])));
+  for (const transition of witnesses(all)) {
+    const { subject, from, to, kind } = transition;
+    // That a later patch mends it again is said, and changes nothing about who broke it.
+    if (kind === 'fix' && broken.has(subject.id)) continue;
     const found = confirm(transition, seen);
     if (found.state !== 'open') continue;
     const [stop, times] = found.before > 0 ? [from, found.before] : [to, found.after];
