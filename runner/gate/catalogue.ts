@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { projectRoot } from '#runner/lib/paths.ts';
 import { isRed } from './decide.ts';
-import type { GateResult } from './gate-schema.ts';
+import type { GateResult, GateVerdict } from './gate-schema.ts';
+import { BELIEVED } from './odds.ts';
 
 /** Series with known right answers: the gate has to give them. */
 
@@ -41,21 +42,25 @@ export function mismatches(expected: CatalogueEntry, gate: GateResult, exitCode:
   if (expected.luck && red.length === 0 && exitCode !== expected.exitCode) return [];
   const found: string[] = [];
   if (exitCode !== expected.exitCode) found.push(`exit code ${exitCode}, not ${expected.exitCode}`);
-  for (const { patch, test, mendedBy } of expected.regressed) {
-    const blamed = red.filter((verdict) => verdict.test.startsWith(test));
-    if (blamed.length === 0) found.push(`${test}: not found`);
-    for (const verdict of blamed) {
-      const by = verdict.patch?.first === verdict.patch?.last ? verdict.patch?.last : undefined;
-      if (by !== patch) found.push(`${verdict.id}: blamed on ${JSON.stringify(verdict.patch)}, not ${patch}`);
-      if (verdict.mendedBy !== (mendedBy ?? null))
-        found.push(`${verdict.id}: mended by ${verdict.mendedBy ?? 'none'}`);
-      if (verdict.odds === null || verdict.odds >= 0.01)
-        found.push(`${verdict.id}: odds ${verdict.odds ?? 'none'}`);
-    }
-  }
+  for (const right of expected.regressed) found.push(...regressionMismatches(right, red));
   const wrongly = red.filter(({ test }) => !expected.regressed.some((right) => test.startsWith(right.test)));
   found.push(...wrongly.map(({ id }) => `${id}: wrongly blamed`));
   return [...found, ...patchMismatches(expected, gate)];
+}
+
+function regressionMismatches(
+  right: CatalogueEntry['regressed'][number],
+  red: readonly GateVerdict[],
+): readonly string[] {
+  const blamed = red.filter((verdict) => verdict.test.startsWith(right.test));
+  if (blamed.length === 0) return [`${right.test}: not found`];
+  return blamed.flatMap(({ id, patch, mendedBy, odds }) => [
+    ...(patch?.first === right.patch && patch.last === right.patch
+      ? []
+      : [`${id}: blamed on ${JSON.stringify(patch)}, not ${right.patch}`]),
+    ...(mendedBy === (right.mendedBy ?? null) ? [] : [`${id}: mended by ${mendedBy ?? 'none'}`]),
+    ...(odds !== null && odds < BELIEVED ? [] : [`${id}: odds ${odds ?? 'none'}`]),
+  ]);
 }
 
 function patchMismatches({ states, sameAs, warnings }: CatalogueEntry, gate: GateResult): readonly string[] {

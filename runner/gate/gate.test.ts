@@ -250,20 +250,17 @@ test.serial('gate: a patch that does not apply leaves the ones before it their v
   t.deepEqual(bench.booted, [0, 2, 1]);
 });
 
-test.serial(
-  'gate: a patch that does not build does not hide what the next one does, and both may be to blame',
-  async (t) => {
-    await using bench = await setUp();
-    const broken = new Failure('E_BUILD_FAILED', 'series', 'fs/fuse/file.c:5: no');
-    const { report, exitCode } = await bench.gate(secondBreaks, { breaks: { 2: broken } });
-    t.is(exitCode, 4);
-    t.deepEqual(
-      report.gate?.patches.map(({ state }) => state),
-      ['built', 'not-built', 'built'],
-    );
-    t.deepEqual(verdictOn(report.gate?.verdicts, 'second')?.patch, { first: 2, last: 3 });
-  },
-);
+test.serial('gate: a patch that does not build does not hide what the next one does', async (t) => {
+  await using bench = await setUp();
+  const broken = new Failure('E_BUILD_FAILED', 'series', 'fs/fuse/file.c:5: no');
+  const { report, exitCode } = await bench.gate(right, { breaks: { 2: broken } });
+  t.is(exitCode, 4);
+  t.deepEqual(
+    report.gate?.patches.map(({ state }) => state),
+    ['built', 'not-built', 'built'],
+  );
+  t.deepEqual(bench.booted, [0, 3, 1]);
+});
 
 test.serial('gate: a base that does not build is no verdict on the series', async (t) => {
   await using bench = await setUp();

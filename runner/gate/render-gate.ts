@@ -119,17 +119,27 @@ function testState({ index, sameAs }: GatePatch, { verdicts }: GateResult): stri
   const here = sameAs ?? index;
   const same = sameAs === null ? '' : `same kernel as ${sameAs === 0 ? 'the base' : `patch ${sameAs}`}: `;
   const broken = verdicts.filter((verdict) => isRed(verdict) && isAt(verdict, here));
+  const state = broken.length > 0 ? brokenState(broken, here, sameAs === null) : wellState(verdicts, here);
+  return `${same}${state}`;
+}
+
+/** `own`: the patch has a kernel of its own, and so can be where something began. */
+function brokenState(broken: readonly GateVerdict[], here: number, own: boolean): string {
   const boot = broken.find(({ id }) => id === BOOT);
-  if (sameAs === null && boot?.patch?.last === here)
-    return `${same}DOES NOT BOOT: ${shown(boot.message ?? '')}`;
-  const began = sameAs === null ? broken.filter(({ patch }) => patch?.last === here) : [];
-  if (began.length > 0) return `${same}BREAKS ${tests(began.length)}`;
-  if (boot !== undefined) return `${same}does not boot, see patch ${boot.patch?.last ?? '?'}`;
-  if (broken.length > 0) return `${same}${tests(broken.length)} still broken`;
-  const ran = verdicts.filter(({ test, runs }) => test !== BOOT && runs.some(({ patch }) => patch === here));
-  const booted = verdicts.some(({ test, runs }) => test === BOOT && runs.some(({ patch }) => patch === here));
-  if (!booted) return `${same}builds; not booted`;
-  return `${same}ok (${ran.length === 0 ? 'boots' : `${tests(ran.length)} run`})`;
+  const began = own ? broken.filter(({ patch }) => patch?.last === here) : [];
+  if (boot !== undefined) {
+    return began.includes(boot)
+      ? `DOES NOT BOOT: ${shown(boot.message ?? '')}`
+      : `does not boot, see patch ${boot.patch?.last ?? '?'}`;
+  }
+  return began.length > 0 ? `BREAKS ${tests(began.length)}` : `${tests(broken.length)} still broken`;
+}
+
+function wellState(verdicts: readonly GateVerdict[], here: number): string {
+  const ran = verdicts.filter(({ runs }) => runs.some(({ patch }) => patch === here));
+  if (ran.length === 0) return 'builds; not booted';
+  const count = ran.filter(({ id }) => id !== BOOT).length;
+  return `ok (${count === 0 ? 'boots' : `${tests(count)} run`})`;
 }
 
 /** The regression is there after this patch. */

@@ -40,6 +40,7 @@ export async function selfTest(
         { ...options.run, profile, config: { ...config, out } },
         { useCache, tools },
       );
+      options.run.signal.throwIfAborted();
       const wrong =
         report.gate === null
           ? [report.failure?.message ?? 'no verdict']

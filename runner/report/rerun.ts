@@ -45,12 +45,13 @@ export function rerunOptions(rerun: string): Readonly<Record<string, string | re
     word.replaceAll(/'([^']*)'|\\'/g, (_whole, inner: string | undefined) => inner ?? "'"),
   );
   const options: Record<string, string | readonly string[]> = {};
+  const fragments: string[] = [];
   for (const [at, word] of words.entries()) {
     const value = words[at + 1];
     if (!word.startsWith('--') || value === undefined) continue;
     const name = word.slice(2);
-    const before = options[name];
-    options[name] = name === 'config' ? [...(Array.isArray(before) ? before : []), value] : value;
+    if (name === 'config') fragments.push(value);
+    options[name] = name === 'config' ? fragments : value;
   }
   return options;
 }
