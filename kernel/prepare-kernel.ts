@@ -29,6 +29,8 @@ export interface KernelRequest {
   readonly profile: Profile;
   /** Path, or with `tree` a git range; instead of the profile's own series. */
   readonly series?: string | undefined;
+  /** The series itself, read before, for who builds several kernels of it; `ref` then says where it starts. */
+  readonly loaded?: Series | undefined;
   /** Apply only the first so many patches of the series. */
   readonly patches?: number | undefined;
   /** A kernel tree of the user's own; never written to. */
@@ -52,6 +54,8 @@ export interface KernelContext {
   readonly signal: AbortSignal;
   /** Directory of the run, for logs and evidence. */
   readonly out: string;
+  /** Sources found before, by what was asked for: several kernels of one tree shall start from the same files. */
+  readonly sources?: Map<string, SourceTree> | undefined;
 }
 
 /** All that decides what the image will be, before anything is built. */
@@ -96,7 +100,10 @@ async function makePlan(request: KernelRequest, context: KernelContext): Promise
   const { series, ref } = await requestedSeries(request, context.signal);
   const toolchain = await findToolchain(context.signal);
   const source = await runStage(context.emit, { stage: 'source', title: sourceTitle(request) }, async () => {
-    const value = await resolveSource({ profile, tree: request.tree, ref }, context);
+    const name = JSON.stringify([profile.name, request.tree, ref]);
+    const value =
+      context.sources?.get(name) ?? (await resolveSource({ profile, tree: request.tree, ref }, context));
+    context.sources?.set(name, value);
     return { value, cached: value.cached, detail: value.label };
   });
   const key = sha256OfParts({

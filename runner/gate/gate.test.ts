@@ -3,10 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import type { KernelImage } from '#kernel/kernel-image.ts';
-import { fakePatch } from '#kernel/testdata/fake-kernel.ts';
+import { prepareKernel } from '#kernel/prepare-kernel.ts';
+import { fakePatch, makeFakeKernel } from '#kernel/testdata/fake-kernel.ts';
 import { fakeProject } from '#runner/ava/fake-project.ts';
 import { resolveConfig } from '#runner/config/config.ts';
 import { FakeGuest } from '#runner/lease/fake-guest.ts';
+import { execOrFail } from '#runner/lib/exec.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { projectRoot } from '#runner/lib/paths.ts';
 import { loadReport } from '#runner/report/load-report.ts';
@@ -39,12 +41,15 @@ const SUITE = `
 type Kernel = (patches: number, question: string) => 'right' | 'wrong' | 'panic' | 'kill';
 
 interface Bench extends AsyncDisposable {
+  readonly dir: string;
   readonly booted: number[];
   gate(
     kernel: Kernel,
     options?: Partial<GateWishes> & {
       readonly breaks?: Readonly<Record<number, Failure>>;
       readonly images?: Readonly<Record<number, string>>;
+      readonly range?: Readonly<Record<string, string>>;
+      readonly real?: Partial<RunParts>;
     },
   ): ReturnType<typeof runGate>;
 }
@@ -62,11 +67,12 @@ async function setUp(patches = 3): Promise<Bench> {
   const booted: number[] = [];
   let nth = 0;
   return {
+    dir,
     booted,
-    gate: (kernel, { breaks = {}, images = {}, ...wishes } = {}) => {
+    gate: (kernel, { breaks = {}, images = {}, range = {}, real = {}, ...wishes } = {}) => {
       nth += 1;
       const config = resolveConfig(
-        { out: join(dir, `out-${nth}`), profile: 'mainline-6.12', series: join(dir, 'v13.mbox') },
+        { out: join(dir, `out-${nth}`), profile: 'mainline-6.12', series: join(dir, 'v13.mbox'), ...range },
         {
           env: {},
           cwd: project.dir,
@@ -79,7 +85,7 @@ async function setUp(patches = 3): Promise<Bench> {
       const options: RunOptions = {
         config,
         profile: PROFILE,
-        parts: fakeParts(dir, kernel, { breaks, images }, booted),
+        parts: { ...fakeParts(dir, kernel, { breaks, images }, booted), ...real },
         projectDir: project.dir,
         sinks: [],
         signal: new AbortController().signal,
@@ -310,3 +316,42 @@ test.serial('gate: a deadline that is none is a mistake of the user', async (t) 
   const result = await bench.gate(right, { deadline: 'soon' }).catch((error: unknown) => error);
   t.like(result, { code: 'E_USAGE', blame: 'user' });
 });
+
+test.serial(
+  'gate: a range of a tree of the user is built for real, and a renamed symbol needs no run',
+  async (t) => {
+    await using bench = await setUp();
+    const tree = await makeFakeKernel(join(bench.dir, 'linux'));
+    const git = (...args: readonly string[]) =>
+      execOrFail('git', ['-c', 'user.name=a', '-c', 'user.email=a@example.org', ...args], { cwd: tree });
+    await git('init', '--quiet');
+    await git('add', '.');
+    await git('commit', '--quiet', '--message', 'base');
+    await git('tag', 'base');
+    for (const [at, line] of ['int renamed;', 'int line_10 = 5;'].entries()) {
+      await writeFile(join(bench.dir, 'p.patch'), fakePatch(5 * (at + 1), line));
+      await git('am', '--quiet', join(bench.dir, 'p.patch'));
+    }
+    const range = { series: 'base..HEAD', tree };
+    const kernels: number[] = [];
+    const real: Partial<RunParts> = {
+      prepareKernel: async (request, context) => {
+        kernels.push(request.patches ?? -1);
+        return prepareKernel({ ...request, profile: { ...request.profile, fragments: [] } }, context);
+      },
+    };
+    const { report, exitCode } = await bench.gate(right, { range, real });
+    t.is(report.failure, null);
+    t.is(exitCode, 0);
+    t.deepEqual(kernels, [0, 1, 2]);
+    t.deepEqual(bench.booted, [0, 2]);
+    t.deepEqual(
+      report.gate?.patches.map(({ state, sameAs }) => [state, sameAs]),
+      [
+        ['built', 0],
+        ['built', null],
+      ],
+    );
+    t.is((await git('status', '--porcelain')).stdout, '');
+  },
+);

@@ -6,6 +6,7 @@ import type { CompilerWarning } from '#kernel/build/extra-warnings.ts';
 import type { KernelContext, KernelRequest } from '#kernel/prepare-kernel.ts';
 import type { Profile } from '#kernel/profile.ts';
 import type { Series } from '#kernel/series/series.ts';
+import type { SourceTree } from '#kernel/source/source-tree.ts';
 import type { Config } from '#runner/config/config.ts';
 import type { Emit } from '#runner/lib/events.ts';
 import type { KnownFailure } from '#runner/verdict/known-failures.ts';
@@ -79,24 +80,27 @@ export async function gate(request: GateRequest, context: GateContext): Promise<
   const kernels: Omit<KernelRequest, 'role' | 'patches'> = {
     profile,
     series: config.series ?? undefined,
+    loaded: series,
     tree: config.tree ?? undefined,
     ref: request.ref,
     fragments: config.fragments,
     keep: config.keep,
   };
+  // Found once: a tree that changes meanwhile must not change between two patches.
+  const sources = new Map<string, SourceTree>();
   const warnings = new Map<number, readonly CompilerWarning[]>();
   const builds = await buildSeries({
-    ...{ request: kernels, patches: series.patches, parts, out: config.out, late },
+    ...{ request: kernels, patches: series.patches, parts, out: config.out, late, sources },
     ...context,
     inspect: async (index, kernel, wanted, out) => {
       const files = filesToCompare(series.patches, index);
-      const compile = () => request.tools.kernelWarnings(wanted, files, { ...context, out });
+      const compile = () => request.tools.kernelWarnings(wanted, files, { ...context, out, sources });
       warnings.set(index, await rememberedWarnings(kernel, files, compile));
     },
   });
   const source = await request.tools.pristineSource(
     { ...kernels, role: 'base' },
-    { ...context, out: config.out },
+    { ...context, out: config.out, sources },
   );
   const checks = await checkPatches(series.patches, builds, warnings, (patch) =>
     checkpatch(patch, source, context.signal),

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { loadSeries } from '#kernel/series/load-series.ts';
 import type { KernelImage } from '#kernel/kernel-image.ts';
 import { seriesBase } from '#kernel/source/series-base.ts';
+import type { Config } from '#runner/config/config.ts';
 import { EventBus } from '#runner/lib/events.ts';
 import { Failure, type ExitCode } from '#runner/lib/failure.ts';
 import { rerunCommand } from '#runner/report/rerun.ts';
@@ -26,6 +27,7 @@ export interface GateWishes {
 /** From a config to the gate's report, which is written however the gate ends. @throws what is a bug of ours. */
 export async function runGate(options: RunOptions, wishes: GateWishes): Promise<RunResult> {
   const { config, sinks, signal } = options;
+  const spec = seriesOf(config);
   const startedAt = new Date();
   const clock = performance.now();
   const deadline = wishes.deadline === undefined ? undefined : clock + parseTime(wishes.deadline);
@@ -37,7 +39,7 @@ export async function runGate(options: RunOptions, wishes: GateWishes): Promise<
   let outcome: GateOutcome | undefined;
   let failure: Failure | null = null;
   try {
-    outcome = await prepareAndGate(options, wishes, deadline, { emit: bus.emit, signal });
+    outcome = await prepareAndGate(options, spec, { ...wishes, deadline }, { emit: bus.emit, signal });
   } catch (error) {
     failure = await asFailure(error, signal);
     if (failure.code === 'E_BUG') throw error;
@@ -54,16 +56,16 @@ export async function runGate(options: RunOptions, wishes: GateWishes): Promise<
 
 async function prepareAndGate(
   { config, profile, parts, projectDir, signal }: RunOptions,
-  { base, useCache, tools }: GateWishes,
-  deadline: number | undefined,
+  spec: string,
+  {
+    base,
+    useCache,
+    tools,
+    deadline,
+  }: Omit<GateWishes, 'deadline'> & { readonly deadline: number | undefined },
   context: GateContext,
 ): Promise<GateOutcome> {
-  if (config.series === null) {
-    throw new Failure('E_USAGE', 'user', 'a gate needs a series', {
-      hint: 'npx fusegate gate --series PATH; an mbox, a patch file, a directory, or with --tree a git range A..B',
-    });
-  }
-  const loaded = await loadSeries(config.series, config.tree ?? undefined, signal);
+  const loaded = await loadSeries(spec, config.tree ?? undefined, signal);
   const { series } = loaded;
   const tree = config.tree ?? undefined;
   const treeLabel = tree ?? profile.source.debianPackage ?? profile.name;
@@ -78,6 +80,14 @@ async function prepareAndGate(
     },
     context,
   );
+}
+
+/** @throws Failure E_USAGE (user) */
+function seriesOf({ series }: Config): string {
+  if (series !== null) return series;
+  throw new Failure('E_USAGE', 'user', 'a gate needs a series', {
+    hint: 'npx fusegate gate --series PATH; an mbox, a patch file, a directory, or with --tree a git range A..B',
+  });
 }
 
 function tipOf(outcome: GateOutcome | undefined): KernelImage | undefined {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { KernelImage } from '#kernel/kernel-image.ts';
 import type { KernelRequest } from '#kernel/prepare-kernel.ts';
 import type { Patch } from '#kernel/series/series.ts';
+import type { SourceTree } from '#kernel/source/source-tree.ts';
 import type { Emit } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import type { RunParts } from '#runner/run/parts.ts';
@@ -20,6 +21,8 @@ export interface SeriesBuild {
   readonly patches: readonly Patch[];
   readonly parts: Pick<RunParts, 'prepareKernel'>;
   readonly out: string;
+  /** See KernelContext. */
+  readonly sources: Map<string, SourceTree>;
   readonly emit: Emit;
   readonly signal: AbortSignal;
   /** Says that the time is over. */
@@ -74,17 +77,17 @@ async function buildOne(build: SeriesBuild, index: number): Promise<PatchBuild> 
 /** A build that fails anywhere but in what the series touches may have stumbled over old objects: once from nothing. */
 async function preparedOrFresh(
   request: KernelRequest,
-  { parts, emit, signal, patches }: SeriesBuild,
+  { parts, emit, signal, patches, sources }: SeriesBuild,
   index: number,
   out: string,
 ): Promise<KernelImage> {
   try {
-    return await parts.prepareKernel(request, { emit, signal, out });
+    return await parts.prepareKernel(request, { emit, signal, out, sources });
   } catch (error) {
     if (!(error instanceof Failure) || error.code !== 'E_BUILD_FAILED' || index === 0) throw error;
     const own = patches.slice(0, index).flatMap(({ files }) => files);
     if (own.some((file) => error.message.includes(file))) throw error;
     emit({ type: 'note', text: `${error.message}; building once more from nothing, to be sure` });
-    return await parts.prepareKernel({ ...request, fresh: true }, { emit, signal, out });
+    return await parts.prepareKernel({ ...request, fresh: true }, { emit, signal, out, sources });
   }
 }
