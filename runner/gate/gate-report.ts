@@ -1,4 +1,5 @@
 import type { KernelImage } from '#kernel/kernel-image.ts';
+import type { Stage } from '#runner/lib/events.ts';
 import type { Failure } from '#runner/lib/failure.ts';
 import { kernelId, stateFailure } from '#runner/report/builder.ts';
 import type { Report, ReportFault, ReportTest } from '#runner/report/report.ts';
@@ -14,6 +15,8 @@ export interface GateReportInput {
   readonly startedAt: Date;
   readonly totalMs: number;
   readonly notes: readonly string[];
+  /** Milliseconds that each stage took, over all kernels. */
+  readonly stages: ReadonlyMap<Stage, number>;
   /** `undefined`: the gate did not come so far. */
   readonly outcome: GateOutcome | undefined;
   readonly failure: Failure | null;
@@ -23,14 +26,13 @@ export interface GateReportInput {
 export function gateReport(input: GateReportInput): Report {
   const { outcome, profile, rerun, startedAt, totalMs, notes } = input;
   const failure = input.failure === null ? null : stateFailure(input.failure);
-  const stages = { sourceMs: null, applyMs: null, configMs: null, buildMs: null, imageMs: null };
   return {
     schema: 1,
     verdict: outcome === undefined ? endVerdict(failure) : decideGate(outcome.gate),
     kernels: outcome === undefined ? [] : kernelsOf(outcome),
     tests: outcome === undefined ? [] : testsOf(outcome),
     faults: outcome === undefined ? [] : faultsOf(outcome),
-    timings: { ...stages, bootMs: null, deployMs: null, suitesMs: null, totalMs: Math.round(totalMs) },
+    timings: timingsOf(input.stages, totalMs),
     counts: countVerdicts(outcome?.gate.verdicts ?? []),
     gate: outcome?.gate ?? null,
     failure,
@@ -38,6 +40,15 @@ export function gateReport(input: GateReportInput): Report {
     profile,
     rerun,
     notes: [...notes],
+  };
+}
+
+function timingsOf(stages: ReadonlyMap<Stage, number>, totalMs: number): Report['timings'] {
+  const of = (stage: Stage): number | null => stages.get(stage) ?? null;
+  return {
+    ...{ sourceMs: of('source'), applyMs: of('apply'), configMs: of('config'), buildMs: of('build') },
+    ...{ imageMs: of('image'), bootMs: of('boot'), deployMs: of('deploy'), suitesMs: of('suites') },
+    totalMs: Math.round(totalMs),
   };
 }
 

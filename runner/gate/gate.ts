@@ -209,7 +209,12 @@ async function visit(
     ...{ wanted, times, nth: context.nth },
   };
   const name = patches[0] === 0 ? 'the base' : `patch ${patches[0]}/${request.series.patches.length}`;
-  const what = wanted === 'all' ? 'all tests' : wanted.length === 0 ? 'boot' : `${wanted.length} tests`;
+  const what =
+    wanted === 'all'
+      ? 'all tests'
+      : wanted.length === 0
+        ? 'boot'
+        : `${wanted.length} ${wanted.length === 1 ? 'test' : 'tests'}`;
   const found = await cache.find(circumstances);
   const often = times === 1 ? '' : `, ${times} times`;
   context.emit({

@@ -3,7 +3,7 @@ import { loadSeries } from '#kernel/series/load-series.ts';
 import type { KernelImage } from '#kernel/kernel-image.ts';
 import { seriesBase } from '#kernel/source/series-base.ts';
 import type { Config } from '#runner/config/config.ts';
-import { EventBus } from '#runner/lib/events.ts';
+import { EventBus, type Stage } from '#runner/lib/events.ts';
 import { Failure, type ExitCode } from '#runner/lib/failure.ts';
 import { rerunCommand } from '#runner/report/rerun.ts';
 import { asFailure } from '#runner/run/as-failure.ts';
@@ -33,6 +33,12 @@ export async function runGate(options: RunOptions, wishes: GateWishes): Promise<
   const deadline = wishes.deadline === undefined ? undefined : clock + parseTime(wishes.deadline);
   const bus = new EventBus();
   const notes: string[] = [];
+  const stages = new Map<Stage, number>();
+  bus.subscribe((event) => {
+    if (event.type === 'note') notes.push(event.text);
+    if (event.type !== 'stage-finished' && event.type !== 'stage-failed') return;
+    stages.set(event.stage, (stages.get(event.stage) ?? 0) + event.durationMs);
+  });
   for (const sink of sinks) bus.subscribe(sink);
   await openRunDirectory(config.out, config.latest);
   bus.emit({ type: 'run-started', profile: config.profile, series: config.series, out: config.out });
@@ -45,7 +51,7 @@ export async function runGate(options: RunOptions, wishes: GateWishes): Promise<
     if (failure.code === 'E_BUG') throw error;
   }
   const report = gateReport({
-    ...{ profile: config.profile, rerun: rerunCommand(config), startedAt, notes, outcome, failure },
+    ...{ profile: config.profile, rerun: rerunCommand(config), startedAt, notes, stages, outcome, failure },
     totalMs: performance.now() - clock,
   });
   const reportPath = await writeReport(config.out, report);

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
-import { glob } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { glob, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { cacheDir } from '#runner/lib/paths.ts';
@@ -38,7 +38,10 @@ export interface Circumstances {
   readonly nth: number;
 }
 
-/** Run-time results by everything that decides them; what was lost is not among them. */
+/**
+ * Run-time results by everything that decides them; what was lost is not among them. Evidence stays where the run
+ * put it, and is named as long as it is there.
+ */
 export class SampleCache {
   readonly #use: boolean;
 
@@ -49,7 +52,11 @@ export class SampleCache {
   async find(circumstances: Circumstances): Promise<readonly Sample[] | undefined> {
     if (!this.#use) return undefined;
     try {
-      return entry.parse(JSON.parse(await readFile(pathOf(circumstances), 'utf8'))).samples;
+      const { samples } = entry.parse(JSON.parse(await readFile(pathOf(circumstances), 'utf8')));
+      return samples.map((found) => ({
+        ...found,
+        evidence: found.evidence.filter(({ path }) => existsSync(path)),
+      }));
     } catch {
       // Not there, or of another format: it is made anew.
       return undefined;
