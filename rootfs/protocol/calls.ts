@@ -59,6 +59,12 @@ export interface ChildOptions {
   readonly env?: Readonly<Record<string, string>> | undefined;
 }
 
+/** What servers and clients alike are asked. */
+export interface CommonCalls {
+  /** Back to how the process started: no descriptors but its own, no mappings, no session. `clean`: it worked. */
+  renew: { params: Record<string, never>; result: { clean: boolean } };
+}
+
 /** Requests to the agent. Errors: `unknown-method`, `bad-params`, `no-such-child`, `child-gone`, `deadline`, or an errno. */
 export interface AgentCalls {
   hello: {
@@ -73,6 +79,8 @@ export interface AgentCalls {
       devFuse: boolean;
     };
   };
+  /** The machine is a copy that has just been restored: its clock and its random numbers are renewed. */
+  restored: { params: { epochMs: number; entropy: Uint8Array }; result: null };
   run: {
     params: {
       argv: readonly string[];
@@ -89,12 +97,15 @@ export interface AgentCalls {
     params: { server: ChildId; method: keyof ServerCalls; params: unknown; timeoutMs?: number | undefined };
     result: unknown;
   };
+  /** The test needs it no longer: kept for the next one when it is as good as new, else killed. */
+  'server.dispose': { params: { server: ChildId }; result: { kept: boolean } };
   'server.kill': { params: { server: ChildId; signal?: string | undefined }; result: ExitRecord | null };
   'client.start': { params: ChildOptions; result: { client: ChildId; pid: number } };
   'client.call': {
     params: { client: ChildId; call: SyscallName; args: unknown; timeoutMs?: number | undefined };
     result: CallResult<unknown>;
   };
+  'client.dispose': { params: { client: ChildId }; result: { kept: boolean } };
   'client.kill': { params: { client: ChildId; signal?: string | undefined }; result: ExitRecord | null };
   /** Waits for a child, server or client, to end by itself. */
   'client.wait': { params: { client: ChildId; timeoutMs?: number | undefined }; result: ExitRecord };

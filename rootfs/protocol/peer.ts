@@ -33,6 +33,11 @@ export class RpcPeer {
     }
   }
 
+  /** Calls without an answer yet. */
+  get pending(): number {
+    return this.#waiting.size;
+  }
+
   /** @throws RpcRefusal as the other side refused, or the reason of `close`. */
   call(method: string, params: unknown): Promise<unknown> {
     if (this.#closed !== undefined) return Promise.reject(this.#closed);

@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline';
 import { Duplex, Readable } from 'node:stream';
 import { join } from 'node:path';
 import { Failure } from '#runner/lib/failure.ts';
+import { cacheDir } from '#runner/lib/paths.ts';
 import type { AvaEvent } from './ava-event.ts';
 import { AVA_EVENTS_FD_ENV, avaEventSchema } from './ava-event.ts';
 
@@ -91,7 +92,14 @@ function start(options: RunAvaOptions): ChildProcess {
       cwd: options.projectDir,
       detached: true,
       stdio: ['ignore', log, log, 'pipe'],
-      env: { ...process.env, ...options.env, [AVA_EVENTS_FD_ENV]: '3', FORCE_COLOR: '0' },
+      env: {
+        ...process.env,
+        // Each test file is a process of its own, and they load the same modules.
+        NODE_COMPILE_CACHE: cacheDir('compiled'),
+        ...options.env,
+        [AVA_EVENTS_FD_ENV]: '3',
+        FORCE_COLOR: '0',
+      },
     });
   } finally {
     closeSync(log);

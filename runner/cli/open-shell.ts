@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Failure } from '#runner/lib/failure.ts';
-import type { Machine } from '#runner/machine/machine.ts';
+import type { BootedMachine } from '#runner/machine/machine.ts';
 
 /**
  * The system's ssh on this terminal, with this run's key and nothing of the user's configuration.
@@ -12,7 +12,7 @@ import type { Machine } from '#runner/machine/machine.ts';
  * @throws Failure E_TOOL_MISSING (infra), or that of the machine when it is lost.
  */
 export async function openShell(
-  machine: Machine,
+  machine: BootedMachine,
   command: readonly string[],
   signal: AbortSignal,
 ): Promise<number> {
@@ -31,7 +31,7 @@ export async function openShell(
 
 async function sshArguments(
   dir: string,
-  { ssh }: Machine,
+  { ssh }: BootedMachine,
   command: readonly string[],
 ): Promise<readonly string[]> {
   const key = join(dir, 'key');

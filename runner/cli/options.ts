@@ -36,6 +36,7 @@ export function addRunOptions(command: Command): Command {
     .option('--suite <area>', 'area (folder of suites/) or test file; may be repeated', collect)
     .option('--match <title>', 'test title, * for anything, or an id of a report; may be repeated', collect)
     .option('--jobs <n>', 'machines at the same time (default: from CPUs and free memory)')
+    .option('--cold', 'boot every machine instead of restoring a saved one')
     .option('--tap', 'TAP on standard output');
 }
 

@@ -3,8 +3,9 @@ import { buildRootfs } from '#rootfs/image/build-rootfs.ts';
 import { bundleDaemon } from '#runner/guest/bundle.ts';
 import { deployDaemon } from '#runner/guest/deploy.ts';
 import { probeAccelerator } from '#runner/machine/accelerator.ts';
-import { bootMachine } from '#runner/machine/boot-machine.ts';
+import { bootMachine, kernelWords } from '#runner/machine/boot-machine.ts';
 import { findVirtme } from '#runner/machine/virtme.ts';
+import { machineStates } from '#runner/state/machine-states.ts';
 import type { RunParts } from '#runner/run/parts.ts';
 
 /** What a run is really put together from. */
@@ -23,9 +24,10 @@ export const realParts: RunParts = {
       rootfs,
       accelerator,
       runDir: out,
-      append: append.split(/\s+/).filter((word) => word !== ''),
+      append: kernelWords(append),
       ...context,
     }),
   bundleDaemon,
   deployDaemon,
+  states: machineStates,
 };

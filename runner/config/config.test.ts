@@ -28,6 +28,7 @@ test('config: defaults', (t) => {
     out: join(dir, 'out', '20260203-040506-default-1'),
     latest: join(dir, 'out', 'latest'),
     keep: false,
+    cold: false,
     tap: false,
   });
 });

@@ -27,6 +27,8 @@ export interface Config {
   readonly latest: string | null;
   /** Keep what a run otherwise removes: the patched worktree, evidence of tests that passed, the machine of `boot`. */
   readonly keep: boolean;
+  /** Every machine boots; none is restored from a saved state. */
+  readonly cold: boolean;
   /** TAP on standard output instead of text. */
   readonly tap: boolean;
 }
@@ -64,6 +66,7 @@ const schema = z.object({
     .optional(),
   out: text.optional(),
   keep: z.stringbool().or(z.boolean()).default(false),
+  cold: z.stringbool().or(z.boolean()).default(false),
   tap: z.stringbool().or(z.boolean()).default(false),
 });
 

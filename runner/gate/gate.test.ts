@@ -63,7 +63,6 @@ async function setUp(patches = 3): Promise<Bench> {
     fakePatch(5 * (at + 1), `int p${at};`, `[PATCH ${at + 1}/${patches}] fuse: p${at + 1}`),
   );
   await writeFile(join(dir, 'v13.mbox'), mbox.join(''));
-  await writeFile(join(dir, 'daemon.js'), 'daemon');
   const booted: number[] = [];
   let nth = 0;
   return {
@@ -150,7 +149,7 @@ function fakeParts(
     },
     buildRootfs: () => Promise.resolve({ key: 'r', rootDisk: '', initramfs: '', scratchDisk: '' }),
     probeAccelerator: () => Promise.resolve({ accelerator: 'tcg', reason: 'fake' }),
-    bundleDaemon: () => Promise.resolve({ path: join(dir, 'daemon.js') }),
+    bundleDaemon: () => Promise.resolve({ path: join(dir, 'daemon.js'), sha256: 'd' }),
     bootMachine: ({ name, kernel: image }) => {
       const patches = image.patch?.index ?? 0;
       booted.push(patches);

@@ -1,5 +1,4 @@
-import { createHash } from 'node:crypto';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { kernelContent } from '#kernel/kernel-content.ts';
 import type { CompilerWarning } from '#kernel/build/extra-warnings.ts';
@@ -201,7 +200,7 @@ async function visit(
   const circumstances = {
     kernel: content,
     rootfs: prepared.rootfs.key,
-    daemon: await sha256Of(prepared.bundle.path),
+    daemon: prepared.bundle.sha256,
     accelerator: prepared.accelerator,
     append: config.append,
     profile: profile.name,
@@ -241,10 +240,4 @@ async function visit(
 
 function failStop(stop: number): never {
   throw new Error(`the plan asks for kernel ${stop}, which is not there`);
-}
-
-async function sha256Of(path: string): Promise<string> {
-  return createHash('sha256')
-    .update(await readFile(path))
-    .digest('hex');
 }

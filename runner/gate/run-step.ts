@@ -37,7 +37,7 @@ export async function runStep(step: StepRun): Promise<readonly Sample[]> {
 async function bootTimes(step: StepRun): Promise<readonly Sample[]> {
   const samples: Sample[] = [];
   for (let boot = 1; boot <= step.times; boot += 1) {
-    const config = { ...step.config, jobs: 1, out: join(step.out, `boot-${boot}`) };
+    const config = { ...step.config, cold: true, jobs: 1, out: join(step.out, `boot-${boot}`) };
     samples.push(
       ...(await collected(step, step.signal, (context) =>
         runSuites({ ...step, config, known: [], passes: 0, context }),

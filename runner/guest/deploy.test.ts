@@ -10,10 +10,10 @@ import { encodeFrame, FrameDecoder } from '#rootfs/protocol/frame.ts';
 import type { RpcRequest } from '#rootfs/protocol/rpc.ts';
 import type { RunEvent } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
-import type { Machine, SshEndpoint } from '#runner/machine/machine.ts';
+import type { BootedMachine, SshEndpoint } from '#runner/machine/machine.ts';
 import { makeMachineKeys } from '#runner/machine/ssh-keys.ts';
 import { deployDaemon, type DeployTimeouts } from './deploy.ts';
-import type { Guest } from './guest.ts';
+import type { DeployedGuest } from './guest.ts';
 import { RpcFailure } from './rpc-failure.ts';
 import { loopbackSshd, type Loopback } from './testdata/loopback-sshd.ts';
 
@@ -56,7 +56,7 @@ function playAgent(agent: Agent, uploads: string[]) {
 }
 
 interface Played {
-  readonly machine: Machine;
+  readonly machine: BootedMachine;
   readonly loopback: Loopback;
   readonly uploads: readonly string[];
   readonly lose: (failure: Failure) => void;
@@ -81,7 +81,7 @@ async function play(t: ExecutionContext, agent: Agent = honest): Promise<Played>
   return { machine: machineAt(loopback.endpoint, lost.promise), loopback, uploads, lose: lost.resolve };
 }
 
-function machineAt(ssh: SshEndpoint, lost: Promise<Failure>): Machine {
+function machineAt(ssh: SshEndpoint, lost: Promise<Failure>): BootedMachine {
   return {
     id: 'm1',
     kernel: {} as KernelImage,
@@ -100,10 +100,10 @@ const TIMEOUTS: DeployTimeouts = { connectMs: 20_000, helloMs: 20_000, silenceMs
 
 async function deploy(
   t: ExecutionContext,
-  machine: Machine,
+  machine: BootedMachine,
   timeouts: Partial<DeployTimeouts> = {},
   events: RunEvent[] = [],
-): Promise<Guest> {
+): Promise<DeployedGuest> {
   const guest = await deployDaemon(machine, bundle, {
     emit: (event) => events.push(event),
     signal: new AbortController().signal,

@@ -1,10 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { z } from 'zod';
 import type { Emit } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
-import type { Machine } from '#runner/machine/machine.ts';
-import type { CallOptions, Guest } from './guest.ts';
+import type { BootedMachine } from '#runner/machine/machine.ts';
+import type { CallOptions, DeployedGuest } from './guest.ts';
+import { explainLoss } from './explain-loss.ts';
+import { greetAgent } from './hello.ts';
 import { RpcClient } from './rpc-client.ts';
 import { shellQuote, SshConnection, type ClientChannel, type CommandResult } from './ssh.ts';
 
@@ -30,17 +31,7 @@ export interface DeployTimeouts {
 const TIMEOUTS: DeployTimeouts = { connectMs: 5_000, helloMs: 5_000, silenceMs: 10_000, newsMs: 1_500 };
 
 /** Where the daemon lies in the guest, a tmpfs. */
-const REMOTE = '/run/fusegate/daemon.js';
-
-/** The agent's calibration loop under Node 24 on a guest with KVM. Milliseconds. */
-const REFERENCE_MS = 4;
-
-const Hello = z.looseObject({
-  protocol: z.literal(1),
-  kernelRelease: z.string(),
-  node: z.string(),
-  calibrationMs: z.number().nonnegative(),
-});
+export const REMOTE_DAEMON = '/run/fusegate/daemon.js';
 
 /**
  * Brings the daemon into a booted machine and waits until its agent answers `hello`. Says `machine-ready`.
@@ -50,10 +41,10 @@ const Hello = z.looseObject({
  *   E_SSH_HOST_KEY, E_SSH_REFUSED, E_UPLOAD, E_AGENT_GONE, E_PROTOCOL, E_CALL_TIMEOUT (infra).
  */
 export async function deployDaemon(
-  machine: Machine,
+  machine: BootedMachine,
   bundle: { readonly path: string },
   context: DeployContext,
-): Promise<Guest> {
+): Promise<DeployedGuest> {
   const startedAt = performance.now();
   const factor = Math.max(1, context.slowdown ?? (machine.accelerator === 'tcg' ? 6 : 1));
   const limits = scale(context.timeouts ?? TIMEOUTS, factor);
@@ -79,12 +70,7 @@ export async function deployDaemon(
   );
   stack.defer(() => rpc.close(new Failure('E_AGENT_GONE', 'infra', 'the guest has been given back')));
   const options = { signal: context.signal, timeoutMs: limits.helloMs };
-  const hello = Hello.safeParse(await orLost(rpc.call('hello', {}, options)));
-  if (!hello.success) {
-    throw new Failure('E_PROTOCOL', 'infra', 'the agent in the guest is of another version', {
-      cause: hello.error,
-    });
-  }
+  const slowdown = await orLost(greetAgent(rpc, options));
 
   const deployMs = Math.round(performance.now() - startedAt);
   context.emit({ type: 'machine-ready', machine: machine.id, bootMs: machine.bootMs, deployMs });
@@ -92,7 +78,7 @@ export async function deployDaemon(
   return {
     machine,
     deployMs,
-    slowdown: Math.max(1, hello.data.calibrationMs / REFERENCE_MS),
+    slowdown,
     call: async (method, params, callOptions) => orLost(rpc.call(method, params, callOptions)),
     ssh: async (command, callOptions) => orLost(runCommand(ssh, command, callOptions ?? {})),
     [Symbol.asyncDispose]: async () => held.disposeAsync(),
@@ -113,11 +99,11 @@ async function startAgent(
   command: (path: string) => string,
 ): Promise<RpcClient> {
   const content = await readFile(bundle);
-  const path = shellQuote(REMOTE);
+  const path = shellQuote(REMOTE_DAEMON);
   const script = [
-    `mkdir -p ${shellQuote(dirname(REMOTE))}`,
+    `mkdir -p ${shellQuote(dirname(REMOTE_DAEMON))}`,
     `head -c ${content.byteLength} >${path}`,
-    `exec ${command(REMOTE)}`,
+    `exec ${command(REMOTE_DAEMON)}`,
   ].join(' && ');
   return ssh.start(script, (channel) => {
     const rpc = new RpcClient(channel, watchAgent(channel));
@@ -151,43 +137,6 @@ function agentGone(how: string, said: string): Failure {
       hint: 'if the guest ran out of memory, the console says so',
     },
   );
-}
-
-/**
- * Work on the guest, until it is done or the machine lost. A connection usually breaks a moment before the
- * reason is known, so a failure waits for the machine's own for a while.
- */
-async function explainLoss<T>(machine: Machine, work: Promise<T>, newsMs: number): Promise<T> {
-  const lost = machine.lost.then((failure) => Promise.reject(failure));
-  lost.catch(() => undefined);
-  try {
-    return await Promise.race([work, lost]);
-  } catch (error) {
-    if (!(error instanceof Failure) || !BROKEN.has(error.code)) throw error;
-    const late = Promise.withResolvers<undefined>();
-    const timer = setTimeout(() => late.resolve(undefined), newsMs);
-    const reason = await Promise.race([machine.lost, late.promise]);
-    clearTimeout(timer);
-    throw reason ?? withConsole(error, machine);
-  }
-}
-
-/** What a lost machine looks like from this end of its connection. */
-const BROKEN: ReadonlySet<string> = new Set([
-  'E_SSH_CLOSED',
-  'E_SSH_REFUSED',
-  'E_SSH_CHANNEL',
-  'E_NO_NETWORK',
-  'E_MACHINE_HUNG',
-  'E_AGENT_GONE',
-]);
-
-function withConsole(failure: Failure, machine: Machine): Failure {
-  return new Failure(failure.code, failure.blame, failure.message, {
-    hint: failure.hint,
-    evidence: [...failure.evidence, { label: 'console', path: machine.consolePath }],
-    cause: failure,
-  });
 }
 
 async function runCommand(

@@ -1,4 +1,4 @@
-import type { Machine } from '#runner/machine/machine.ts';
+import type { BootedMachine, Machine } from '#runner/machine/machine.ts';
 
 export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
@@ -18,6 +18,11 @@ export interface Guest extends AsyncDisposable {
    * @throws RpcFailure when the agent refuses, Failure when the machine or the channel is lost meanwhile.
    */
   call(method: string, params: unknown, options?: CallOptions): Promise<unknown>;
+}
+
+/** A guest whose daemon was deployed over SSH, and which still has that connection. */
+export interface DeployedGuest extends Guest {
+  readonly machine: BootedMachine;
   /** A program on the guest over SSH, independent of the agent: for `fusegate shell` and forensics. */
   ssh(
     command: string,

@@ -48,6 +48,8 @@ export class SshConnection implements AsyncDisposable {
     const connection = new SshConnection(new ssh2.Client());
     const ready = new Promise<undefined>((resolve) => {
       connection.#client.once('ready', () => resolve(undefined));
+      // A request is written in pieces: Nagle's algorithm would keep the last back until the first is acknowledged.
+      connection.#client.once('connect', () => connection.#client.setNoDelay(true));
     });
     const abort = (): void => connection.#fail(interruption(options.signal));
     options.signal?.addEventListener('abort', abort, { once: true });

@@ -56,6 +56,21 @@ test('broker: requests run side by side and answers find their way', async (t) =
   t.is(await slow, 'slow');
 });
 
+test('broker: where machines are cheap each file has one of its own, and keeps it', async (t) => {
+  await using bench = await setUp({ onePerFile: true });
+  const machineOf = async (id: string): Promise<unknown> => {
+    await using process = await FakeTestProcess.connect(bench.broker.socketPath);
+    const { machine } = (await process.call('lease.acquire', { test: id })) as { machine: string };
+    await process.call('lease.finish', { passed: true });
+    return machine;
+  };
+  t.is(await machineOf('a/first: one'), 'machine-1');
+  t.is(await machineOf('a/first: two'), 'machine-1');
+  t.is(await machineOf('a/second: one'), 'machine-2');
+  t.true(bench.guests[0]?.disposed);
+  t.false(bench.guests[1]?.disposed);
+});
+
 test('broker: bad input gets an answer or the door, and costs nobody else', async (t) => {
   await using bench = await setUp();
   await using process = await FakeTestProcess.connect(bench.broker.socketPath);
@@ -249,9 +264,10 @@ test('broker: the end of the run gives guests up instead of cleaning them', asyn
 interface SetUpOptions {
   readonly resetDeadlineMs?: number;
   readonly start?: () => Promise<never>;
+  readonly onePerFile?: boolean;
 }
 
-async function setUp({ resetDeadlineMs, start }: SetUpOptions = {}) {
+async function setUp({ resetDeadlineMs, start, onePerFile = false }: SetUpOptions = {}) {
   const out = await mkdtemp(join(tmpdir(), 'fusegate-broker-test-'));
   const guests = [1, 2, 3].map((nth) => new FakeGuest(`machine-${nth}`));
   const granted: string[] = [];
@@ -266,6 +282,7 @@ async function setUp({ resetDeadlineMs, start }: SetUpOptions = {}) {
     size: 1,
     emit,
     signal: new AbortController().signal,
+    onePerFile: () => onePerFile,
     start: (nth) => {
       started += 1;
       return start?.() ?? Promise.resolve((guests[nth - 1] ?? new FakeGuest()).pooled);

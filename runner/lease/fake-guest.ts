@@ -1,6 +1,6 @@
-import type { CallOptions, Guest } from '#runner/guest/guest.ts';
+import type { CallOptions, DeployedGuest } from '#runner/guest/guest.ts';
 import type { Failure } from '#runner/lib/failure.ts';
-import type { Machine } from '#runner/machine/machine.ts';
+import type { BootedMachine } from '#runner/machine/machine.ts';
 import type { PooledGuest } from './pool.ts';
 
 type Handler = (params: unknown, options: CallOptions) => unknown;
@@ -12,7 +12,7 @@ export class FakeGuest {
   readonly console: string[] = [];
   disposed = false;
   readonly #lost = Promise.withResolvers<Failure>();
-  readonly guest: Guest;
+  readonly guest: DeployedGuest;
   readonly pooled: PooledGuest;
 
   constructor(id = 'machine-1', slowdown = 1) {
@@ -36,7 +36,7 @@ export class FakeGuest {
     };
   }
 
-  get machine(): Machine {
+  get machine(): BootedMachine {
     return this.guest.machine;
   }
 
@@ -53,7 +53,7 @@ export class FakeGuest {
     return await handler(params, options);
   }
 
-  #machine(id: string): Machine {
+  #machine(id: string): BootedMachine {
     return {
       id,
       kernel: {

@@ -50,7 +50,7 @@ export class Leases {
 
   /** Waits for a machine. `signal`: the test process went away. */
   async grant(test: string, signal: AbortSignal): Promise<Lease> {
-    const pooled = await this.#options.pool.acquire(signal);
+    const pooled = await this.#options.pool.acquire(signal, fileOf(test));
     const { guest } = pooled;
     const { machine } = guest;
     await guest.call('kernel.mark', { text: `fusegate: ${cleanLine(test, 200)}` }).catch(() => undefined);
@@ -130,4 +130,10 @@ async function callGuest(
 
 function machineLost(failure: Failure): Error {
   return Object.assign(new Error(failure.message, { cause: failure }), { code: 'machine-lost' });
+}
+
+/** The part of a test's id before its title: `area/file`. */
+function fileOf(test: string): string {
+  const end = test.indexOf(': ');
+  return end < 0 ? test : test.slice(0, end);
 }

@@ -178,3 +178,82 @@ daemonTest('the end of the connection ends the lease', async (t, { broker }) => 
   t.deepEqual(findings, []);
   end();
 });
+
+daemonTest(
+  'a client that was disposed of serves again with nothing open, mapped or running',
+  async (t, setting) => {
+    const path = `${setting.root}/f`;
+    await setting.system('writeFile', { path, data: new Uint8Array(4096) });
+    const { value: fd } = await setting.system('open', { path, flags: 'O_RDONLY' });
+    await setting.system('mmap', { fd, length: 4096, prot: 'PROT_READ', flags: 'MAP_SHARED' });
+    t.deepEqual(await setting.call('client.dispose', { client: setting.client }), { kept: true });
+
+    const { client, pid } = await setting.call('client.start', {});
+    t.is(pid, setting.clientPid);
+    const ask = (call: string, args: object): Promise<Record<string, unknown>> =>
+      setting.call('client.call', { client, call, args, timeoutMs: 5000 });
+    t.deepEqual(await ask('fstat', { fd }), { errno: 'EBADF' });
+    t.deepEqual(await ask('mread', { map: 1, offset: 0, length: 1 }), { errno: 'EINVAL' });
+    const { value: maps } = await ask('readFile', { path: '/proc/self/maps' });
+    t.false(
+      Buffer.from(maps as Uint8Array)
+        .toString()
+        .includes(path),
+    );
+  },
+);
+
+daemonTest('a client that is not as it was, or not done, is not used again', async (t, setting) => {
+  const disposed = async (client: unknown): Promise<unknown> =>
+    (await setting.call('client.dispose', { client }))['kept'];
+  const started = async (options: object = {}): Promise<unknown> =>
+    (await setting.call('client.start', options))['client'];
+  const done = async (client: unknown, call: string, args: object): Promise<void> => {
+    await setting.call('client.call', { client, call, args, timeoutMs: 5000 });
+  };
+
+  const elsewhere = await started();
+  await done(elsewhere, 'chdir', { path: '/' });
+  t.false(await disposed(elsewhere));
+  const launched = await started({ launcher: ['env'] });
+  await done(launched, 'getpid', {});
+  t.false(await disposed(launched));
+  const stopped = await started();
+  await setting.call('client.kill', { client: stopped, signal: 'SIGSTOP' });
+  t.false(await disposed(stopped));
+  const busy = await started();
+  const { value } = (await setting.call('client.call', { client: busy, call: 'pipe', args: {} })) as {
+    value: number[];
+  };
+  const reading = setting.call('client.call', {
+    client: busy,
+    call: 'read',
+    args: { fd: value[0], count: 1 },
+  });
+  t.false(await disposed(busy));
+  await t.throwsAsync(reading, { code: 'child-gone' });
+});
+
+daemonTest(
+  'a server that was unmounted serves the next mount, one that still serves does not',
+  async (t, setting) => {
+    await mounted(setting);
+    await setting.call('mounts.umount', { mountPoint: setting.mountPoint });
+    t.deepEqual(await setting.call('server.dispose', { server: setting.server }), { kept: true });
+
+    const { server } = await setting.call('server.start', {});
+    const serve = (method: string, params: object): Promise<Record<string, unknown>> =>
+      setting.call('server.call', { server, method, params, timeoutMs: 5000 });
+    t.deepEqual(await serve('log.get', {}), { records: [], lastSeq: 0 });
+    const { root, mountPoint } = setting;
+    await serve('server.mount', { mountPoint, serve: { root, passthrough: 'off' } });
+    t.like(await serve('server.state', {}), { handles: [], held: [], ended: null });
+    t.deepEqual(await setting.call('server.dispose', { server }), { kept: false });
+    await setting.call('mounts.umount', { mountPoint: setting.mountPoint });
+    const report = await setting.reset();
+    t.deepEqual(
+      report.requestLogs.map(({ records }) => records.some(({ opcode }) => opcode === 'INIT')),
+      [true, true],
+    );
+  },
+);

@@ -13,8 +13,10 @@ export interface PooledGuest extends AsyncDisposable {
 export interface PoolOptions {
   /** Machines at most at the same time. */
   readonly size: number;
-  /** Boots a machine, deploys the daemon and proves that it answers. `nth` counts from 1. */
+  /** A machine with a daemon that answers, booted or restored. `nth` counts from 1. */
   readonly start: (nth: number, signal: AbortSignal) => Promise<PooledGuest>;
+  /** Whether a new machine is cheap enough for each test file to have one of its own. Default: no. */
+  readonly onePerFile?: (() => boolean) | undefined;
   readonly emit: Emit;
   /** Ends every wait and every boot. */
   readonly signal: AbortSignal;
@@ -28,6 +30,10 @@ export class GuestPool implements AsyncDisposable {
   readonly #options: PoolOptions;
   readonly #broken = Promise.withResolvers<Failure>();
   readonly #idle: PooledGuest[] = [];
+  /** Test file that each machine has served; none: it is as it was started. */
+  readonly #servedBy = new Map<PooledGuest, string>();
+  /** Machines that are being stopped while tests go on. */
+  readonly #ending = new Set<Promise<void>>();
   readonly #living = new Set<PooledGuest>();
   /** Callers that wait for a machine, in their order. */
   readonly #waiting: (() => void)[] = [];
@@ -45,12 +51,17 @@ export class GuestPool implements AsyncDisposable {
     return this.#broken.promise;
   }
 
-  /** @throws Failure of the boot when the pool is broken; the reason of `signal` when that fires. */
-  async acquire(signal: AbortSignal): Promise<PooledGuest> {
+  /**
+   * @param file the test file that the machine is for; none: nothing will be done to it.
+   * @throws Failure of the boot when the pool is broken; the reason of `signal` when that fires.
+   */
+  async acquire(signal: AbortSignal, file?: string): Promise<PooledGuest> {
     const either = AbortSignal.any([signal, this.#options.signal]);
     await this.#slot(either);
     try {
-      return this.#idle.pop() ?? (await this.#startTwice(either));
+      const pooled = this.#takeIdle(file) ?? (await this.#startTwice(either));
+      if (file !== undefined) this.#servedBy.set(pooled, file);
+      return pooled;
     } catch (error) {
       this.#free();
       throw error;
@@ -65,7 +76,7 @@ export class GuestPool implements AsyncDisposable {
 
   /** Ends a guest that must not be used again. */
   async discard(pooled: PooledGuest): Promise<void> {
-    this.#living.delete(pooled);
+    this.#forget(pooled);
     try {
       await pooled[Symbol.asyncDispose]();
     } finally {
@@ -77,7 +88,39 @@ export class GuestPool implements AsyncDisposable {
     const all = [...this.#living];
     this.#living.clear();
     this.#idle.length = 0;
-    await Promise.all(all.map((pooled) => pooled[Symbol.asyncDispose]()));
+    await Promise.all([...all.map((pooled) => pooled[Symbol.asyncDispose]()), ...this.#ending]);
+  }
+
+  /** One that this file has had already, else one that none has had, else any: unless a new one is better. */
+  #takeIdle(file: string | undefined): PooledGuest | undefined {
+    const served = (pooled: PooledGuest): string | undefined => this.#servedBy.get(pooled);
+    const found =
+      this.#idle.find((pooled) => served(pooled) === file) ??
+      this.#idle.find((pooled) => served(pooled) === undefined) ??
+      this.#idle.at(-1);
+    if (found === undefined) return undefined;
+    this.#idle.splice(this.#idle.indexOf(found), 1);
+    const by = served(found);
+    if (by === undefined || by === file || this.#options.onePerFile?.() !== true) return found;
+    this.#retire(found);
+    return undefined;
+  }
+
+  /** Stops a machine that nobody has, while the caller goes on. */
+  #retire(pooled: PooledGuest): void {
+    this.#forget(pooled);
+    const end = this.#stop(pooled).finally(() => this.#ending.delete(end));
+    this.#ending.add(end);
+  }
+
+  async #stop(pooled: PooledGuest): Promise<void> {
+    await pooled[Symbol.asyncDispose]();
+    this.#options.emit({ type: 'machine-stopped', machine: pooled.guest.machine.id });
+  }
+
+  #forget(pooled: PooledGuest): void {
+    this.#living.delete(pooled);
+    this.#servedBy.delete(pooled);
   }
 
   async #slot(signal: AbortSignal): Promise<void> {
@@ -141,7 +184,7 @@ export class GuestPool implements AsyncDisposable {
     const at = this.#idle.indexOf(pooled);
     if (at < 0) return;
     this.#idle.splice(at, 1);
-    this.#living.delete(pooled);
+    this.#forget(pooled);
     const machine = pooled.guest.machine.id;
     const title = cleanLine(failure.message);
     const { emit } = this.#options;

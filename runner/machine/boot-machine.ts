@@ -1,24 +1,21 @@
-import { constants, copyFile, mkdir, mkdtemp, rm, statfs, symlink } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { statfs } from 'node:fs/promises';
 import { diskFull } from '#kernel/cache/disk-full.ts';
 import type { KernelImage } from '#kernel/kernel-image.ts';
 import { writeMachineInitramfs } from '#rootfs/image/initramfs.ts';
 import type { RootfsImage } from '#rootfs/image/rootfs-image.ts';
 import type { Emit } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
-import { plainTemporaryDirectory } from '#runner/lib/reaper.ts';
 import { checkBootable } from './bootable.ts';
-import { ConsoleLog, readConsole } from './console-log.ts';
 import { freePort } from './free-port.ts';
+import { launchMachine, machineOf, type LaunchedMachine } from './launch-machine.ts';
+import { machineDirectory } from './machine-directory.ts';
 import { bootTimeout, noFuse } from './machine-failure.ts';
-import { MachineProcess } from './machine-process.ts';
-import { MachineWatch } from './machine-watch.ts';
-import type { Accelerator, Machine } from './machine.ts';
+import type { MachineWatch } from './machine-watch.ts';
+import type { Accelerator, BootedMachine, SshEndpoint } from './machine.ts';
 import { qemuVersion } from './qemu.ts';
-import { QmpChannel } from './qmp.ts';
 import { makeMachineKeys, type MachineKeys } from './ssh-keys.ts';
 import { machineTimeouts, type Timeouts } from './timeouts.ts';
-import { virtmeArguments, type MachineFiles, type MachinePlan } from './virtme-command.ts';
+import type { MachinePlan } from './virtme-command.ts';
 import { findVirtme, type Virtme } from './virtme.ts';
 
 export interface BootOptions {
@@ -35,8 +32,18 @@ export interface BootOptions {
   /** Further kernel arguments. */
   readonly append?: readonly string[] | undefined;
   readonly timeouts?: Timeouts | undefined;
+  /** A scratch disk of this machine's own, which keeps what is written to it. Default: the image's, unchanged. */
+  readonly scratchDisk?: string | undefined;
   readonly emit: Emit;
   readonly signal: AbortSignal;
+}
+
+/** With the lines to QEMU, for whoever saves its state. */
+export type OwnedMachine = BootedMachine & { readonly launched: LaunchedMachine };
+
+/** The words of `--append`. */
+export function kernelWords(append: string): readonly string[] {
+  return append.split(/\s+/).filter((word) => word !== '');
 }
 
 /** How often a boot is tried when somebody else takes the port between our look and QEMU's. */
@@ -50,7 +57,7 @@ const PORT_ATTEMPTS = 3;
  *   E_NO_SSHD, E_NO_FUSE; of blame infra: E_QEMU_DIED, E_QEMU_MISSING, E_VNG_MISSING, E_KVM_PERMISSION, E_KVM_UNUSABLE,
  *   E_EMULATION_SUSPECT, E_PORT_TAKEN, E_DISK_FULL, E_MEMORY; E_NOT_A_KERNEL (user); or the signal's reason.
  */
-export async function bootMachine(options: BootOptions): Promise<Machine> {
+export async function bootMachine(options: BootOptions): Promise<OwnedMachine> {
   if (!/^[A-Za-z0-9][A-Za-z0-9.-]*$/.test(options.id)) throw new TypeError(`bad machine id: ${options.id}`);
   options.signal.throwIfAborted();
   const [virtme] = await Promise.all([
@@ -69,88 +76,32 @@ export async function bootMachine(options: BootOptions): Promise<Machine> {
   }
 }
 
-async function bootOnce(options: BootOptions, virtme: Virtme): Promise<Machine> {
+async function bootOnce(options: BootOptions, virtme: Virtme): Promise<OwnedMachine> {
   await using stack = new AsyncDisposableStack();
   const timeouts = options.timeouts ?? machineTimeouts(options.accelerator);
-  const logs = resolve(options.runDir, options.id);
-  await mkdir(logs, { recursive: true });
-  const consolePath = join(logs, 'console.log');
-  const errorPath = join(logs, 'qemu.log');
   const keys = makeMachineKeys();
   const plan = await prepare(options, keys, stack);
-  const watch = new MachineWatch({
-    accelerator: options.accelerator,
-    lastWordsMs: timeouts.lastWordsMs,
-    evidence: [
-      { label: 'console', path: consolePath },
-      { label: 'QEMU log', path: errorPath },
-    ],
-  });
-  const qmp = stack.use(await QmpChannel.listen(plan.files.qmp));
-
-  options.emit({
-    type: 'machine-booting',
-    machine: options.id,
-    accelerator: options.accelerator,
-    console: consolePath,
-  });
   const startedAt = performance.now();
-  const process = await MachineProcess.launch({
-    program: virtme.program,
-    args: virtmeArguments(plan),
-    cwd: plan.files.dir,
-    env: {
-      ...virtme.env,
-      HOME: plan.files.home,
-      TMPDIR: plan.files.dir,
-      // Tells whose it is when somebody finds it.
-      FUSEGATE_MACHINE: options.id,
-    },
-    consolePath,
-    errorPath,
-  });
-  const console = stack.use(await ConsoleLog.follow(consolePath, watch.onLine));
-  stack.defer(async () => {
-    watch.close(stopped(options.id));
-    await process.stop(qmp, timeouts.stopMs);
-  });
-  watch.observe(process, qmp, async () => console.drain());
+  const launched = stack.use(await launchMachine({ ...options, timeouts, plan, virtme }));
+  const { watch, consolePath } = launched;
   await noticeLostConsole(consolePath, () => waitForSshd(watch, timeouts, options.signal));
   // The init looks before it starts sshd.
   if (watch.withoutFuse) throw noFuse(watch.witness());
 
   const bootMs = Math.round(performance.now() - startedAt);
   const held = stack.move();
-  return {
-    ...describeMachine(options, plan, keys),
-    consolePath,
-    bootMs,
-    lost: watch.lost,
-    consoleOffset: async () => {
-      await console.drain();
-      return console.offset;
-    },
-    consoleSince: async (offset) => readConsole(consolePath, offset),
-    [Symbol.asyncDispose]: async () => held.disposeAsync(),
+  const ssh: SshEndpoint = {
+    host: '127.0.0.1',
+    port: plan.sshPort ?? 0,
+    username: 'root',
+    privateKey: keys.clientPrivateKey,
+    hostKey: keys.hostKey,
   };
-}
-
-function describeMachine(
-  { id, kernel, accelerator }: BootOptions,
-  { sshPort }: MachinePlan,
-  keys: MachineKeys,
-): Pick<Machine, 'id' | 'kernel' | 'accelerator' | 'ssh'> {
   return {
-    id,
-    kernel,
-    accelerator,
-    ssh: {
-      host: '127.0.0.1',
-      port: sshPort,
-      username: 'root',
-      privateKey: keys.clientPrivateKey,
-      hostKey: keys.hostKey,
-    },
+    ...machineOf(options, launched, bootMs),
+    ssh,
+    launched,
+    [Symbol.asyncDispose]: async () => held.disposeAsync(),
   };
 }
 
@@ -160,34 +111,20 @@ async function prepare(
   keys: MachineKeys,
   stack: AsyncDisposableStack,
 ): Promise<MachinePlan> {
-  const dir = await mkdtemp(join(plainTemporaryDirectory(), 'fusegate-'));
-  stack.defer(async () => rm(dir, { recursive: true, force: true }));
-  const file = (name: string): string => join(dir, name);
-  const files: MachineFiles = {
-    dir,
-    kernel: file('kernel'),
-    initramfs: file('initramfs'),
-    rootDisk: file('root.ext4'),
-    scratchDisk: file('scratch.ext4'),
-    qmp: file('qmp'),
-    emptyRoot: file('empty'),
-    home: file('home'),
-  };
-  await Promise.all([
-    // A copy: virtme-ng looks for the release in the file itself, and a link has none.
-    copyFile(kernel.bzImage, files.kernel, constants.COPYFILE_FICLONE),
-    symlink(resolve(rootfs.rootDisk), files.rootDisk),
-    symlink(resolve(rootfs.scratchDisk), files.scratchDisk),
-    mkdir(files.emptyRoot),
-    mkdir(files.home),
-    writeMachineInitramfs(rootfs.initramfs, keys, files.initramfs),
-  ]);
+  const files = await machineDirectory(stack, {
+    kernel,
+    rootDisk: rootfs.rootDisk,
+    scratchDisk: options.scratchDisk ?? rootfs.scratchDisk,
+  });
+  await writeMachineInitramfs(rootfs.initramfs, keys, files.initramfs);
   return {
     id,
     accelerator,
     memoryMib: options.memoryMib ?? 1024,
     cpus: options.cpus ?? (accelerator === 'kvm' ? 2 : 1),
     sshPort: await freePort(),
+    scratch: options.scratchDisk === undefined ? 'throwaway' : 'kept',
+    incoming: false,
     append: options.append ?? [],
     files,
   };
@@ -233,10 +170,6 @@ async function waitForSshd(watch: MachineWatch, timeouts: Timeouts, signal: Abor
   } finally {
     signal.removeEventListener('abort', abort);
   }
-}
-
-function stopped(id: string): Failure {
-  return new Failure('E_MACHINE_STOPPED', 'infra', `the machine ${id} has been stopped`);
 }
 
 function interruption(signal: AbortSignal): Failure {

@@ -11,6 +11,8 @@ export interface WatchOptions {
   readonly evidence: readonly Evidence[];
   /** How long the console may go on after a fault before the machine is given up. */
   readonly lastWordsMs: number;
+  /** The machine goes on from a saved state: it does not boot. */
+  readonly restored: boolean;
 }
 
 /** How much of the console a failure shows by itself. Lines. */
@@ -112,8 +114,8 @@ export class MachineWatch {
     const gaveUp = this.#seen.get('gave-up');
     return {
       ...this.#options,
-      initStarted: this.#seen.has('init-started'),
-      booted: this.#seen.has('sshd-up'),
+      initStarted: this.#options.restored || this.#seen.has('init-started'),
+      booted: this.#options.restored || this.#seen.has('sshd-up'),
       oops: title('oops'),
       panic: title('panic'),
       hang: title('hang'),

@@ -23,7 +23,6 @@ export interface Machine extends AsyncDisposable {
   readonly id: string;
   readonly kernel: KernelImage;
   readonly accelerator: Accelerator;
-  readonly ssh: SshEndpoint;
   /** Complete kernel console (serial port), written by QEMU itself. */
   readonly consolePath: string;
   /** Milliseconds from the start of vng until sshd answered. */
@@ -34,4 +33,9 @@ export interface Machine extends AsyncDisposable {
   consoleOffset(): Promise<number>;
   /** Console text since that offset, control characters removed, as lines. */
   consoleSince(offset: number): Promise<readonly string[]>;
+}
+
+/** A machine that was booted, not restored: it has a door for SSH. */
+export interface BootedMachine extends Machine {
+  readonly ssh: SshEndpoint;
 }

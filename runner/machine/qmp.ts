@@ -1,10 +1,14 @@
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { z } from 'zod';
+import { Failure } from '#runner/lib/failure.ts';
 
 const Message = z.union([
   z.object({ QMP: z.unknown() }),
-  z.object({ event: z.string(), data: z.looseObject({ reason: z.string().optional() }).optional() }),
+  z.object({
+    event: z.string(),
+    data: z.looseObject({ reason: z.string().optional(), status: z.string().optional() }).optional(),
+  }),
   z.object({ return: z.unknown(), id: z.int().optional() }),
   z.object({ error: z.object({ class: z.string(), desc: z.string() }), id: z.int().optional() }),
 ]);
@@ -16,7 +20,11 @@ const Message = z.union([
 export class QmpChannel implements AsyncDisposable {
   readonly #server: Server;
   #socket: Socket | undefined;
+  readonly #connected = Promise.withResolvers<undefined>();
+  readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>();
+  readonly #migration = new EventEmitter<{ status: [string] }>();
   #rest = '';
+  #nextId = 1;
   #shutdown: string | undefined;
 
   private constructor(server: Server) {
@@ -42,6 +50,44 @@ export class QmpChannel implements AsyncDisposable {
     return this.#send({ execute: 'quit' });
   }
 
+  /**
+   * One command and its answer, as soon as QEMU has connected.
+   * @throws Failure E_QMP (infra) when QEMU refuses or goes away.
+   */
+  async execute(command: string, args: Readonly<Record<string, unknown>> = {}): Promise<unknown> {
+    await this.#connected.promise;
+    const id = this.#nextId++;
+    const answer = Promise.withResolvers<unknown>();
+    this.#waiting.set(id, answer);
+    if (!this.#send({ execute: command, arguments: args, id })) {
+      this.#waiting.delete(id);
+      throw new Failure('E_QMP', 'infra', `QEMU went away before ${command}`);
+    }
+    return answer.promise;
+  }
+
+  /**
+   * Saves or loads the machine's state and waits until that is done.
+   * @throws Failure E_QMP (infra) when it fails or QEMU goes away.
+   */
+  async migrate(command: 'migrate' | 'migrate-incoming', uri: string): Promise<void> {
+    const done = Promise.withResolvers<string>();
+    const look = (status: string): void => {
+      if (status === 'completed' || status === 'failed' || status === 'gone') done.resolve(status);
+    };
+    this.#migration.on('status', look);
+    try {
+      await this.execute('migrate-set-capabilities', {
+        capabilities: [{ capability: 'events', state: true }],
+      });
+      await this.execute(command, { uri });
+      const status = await done.promise;
+      if (status !== 'completed') throw new Failure('E_QMP', 'infra', `${command}: ${status}`);
+    } finally {
+      this.#migration.off('status', look);
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#socket?.destroy();
     if (!this.#server.listening) return;
@@ -55,7 +101,9 @@ export class QmpChannel implements AsyncDisposable {
     socket.setEncoding('utf8');
     socket.on('error', () => undefined);
     socket.on('data', (text: string) => this.#receive(text));
+    socket.on('close', () => this.#gone());
     this.#send({ execute: 'qmp_capabilities' });
+    this.#connected.resolve(undefined);
   }
 
   #receive(text: string): void {
@@ -63,10 +111,27 @@ export class QmpChannel implements AsyncDisposable {
     this.#rest = lines.pop() ?? '';
     for (const line of lines) {
       const message = Message.safeParse(parseJson(line));
-      if (message.success && 'event' in message.data && message.data.event === 'SHUTDOWN') {
-        this.#shutdown = message.data.data?.reason ?? 'unknown';
-      }
+      if (message.success) this.#take(message.data);
     }
+  }
+
+  #take(message: z.infer<typeof Message>): void {
+    if ('event' in message) {
+      if (message.event === 'SHUTDOWN') this.#shutdown = message.data?.reason ?? 'unknown';
+      if (message.event === 'MIGRATION') this.#migration.emit('status', message.data?.status ?? '');
+      return;
+    }
+    if ('QMP' in message || message.id === undefined) return;
+    const waiting = this.#waiting.get(message.id);
+    this.#waiting.delete(message.id);
+    if ('error' in message) waiting?.reject(new Failure('E_QMP', 'infra', `QEMU: ${message.error.desc}`));
+    else waiting?.resolve(message.return);
+  }
+
+  #gone(): void {
+    this.#migration.emit('status', 'gone');
+    for (const { reject } of this.#waiting.values()) reject(new Failure('E_QMP', 'infra', 'QEMU went away'));
+    this.#waiting.clear();
   }
 
   #send(command: Readonly<Record<string, unknown>>): boolean {

@@ -7,6 +7,8 @@ const plan: MachinePlan = {
   memoryMib: 1024,
   cpus: 1,
   sshPort: 40000,
+  scratch: 'throwaway',
+  incoming: false,
   append: ['fuse.max=1'],
   files: {
     dir: '/tmp/f',
@@ -15,6 +17,7 @@ const plan: MachinePlan = {
     rootDisk: '/tmp/f/root.ext4',
     scratchDisk: '/tmp/f/scratch.ext4',
     qmp: '/tmp/f/qmp',
+    agent: '/tmp/f/agent',
     emptyRoot: '/tmp/f/empty',
     home: '/tmp/f/home',
   },

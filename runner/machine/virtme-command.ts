@@ -11,6 +11,8 @@ export interface MachineFiles {
   readonly scratchDisk: string;
   /** Unix socket on which we wait for QEMU to connect its control channel. */
   readonly qmp: string;
+  /** Unix socket on which we wait for QEMU to connect the agent's port. */
+  readonly agent: string;
   /** Empty directory: what virtme-ng exports instead of this machine's root. Nobody mounts it. */
   readonly emptyRoot: string;
   /** HOME of virtme-ng, so that machines share neither settings nor keys. */
@@ -22,7 +24,12 @@ export interface MachinePlan {
   readonly accelerator: Accelerator;
   readonly memoryMib: number;
   readonly cpus: number;
-  readonly sshPort: number;
+  /** Port of this host that leads to the guest's sshd; null: none does. */
+  readonly sshPort: number | null;
+  /** What is written to the scratch disk is lost with the machine, or stays in its file. */
+  readonly scratch: 'throwaway' | 'kept';
+  /** The guest does not start: its state is going to be loaded. */
+  readonly incoming: boolean;
   /** The user's own kernel arguments, after ours. */
   readonly append: readonly string[];
   readonly files: MachineFiles;
@@ -69,7 +76,11 @@ export function kernelArguments(plan: Pick<MachinePlan, 'accelerator' | 'append'
   ];
 }
 
-function qemuArguments({ files, sshPort }: MachinePlan): readonly string[] {
+/** Name of the agent's virtio-serial port, by which the guest finds it. */
+export const AGENT_PORT = 'org.fusegate.agent';
+
+function qemuArguments({ files, sshPort, scratch, incoming }: MachinePlan): readonly string[] {
+  const forward = sshPort === null ? '' : `,hostfwd=tcp:127.0.0.1:${sshPort}-:22`;
   return [
     ...['-initrd', files.initramfs],
     '-no-reboot',
@@ -77,11 +88,18 @@ function qemuArguments({ files, sshPort }: MachinePlan): readonly string[] {
     ...['-mon', 'chardev=control,mode=control'],
     ...['-drive', `if=none,id=root,file=${files.rootDisk},format=raw,readonly=on`],
     ...['-device', 'virtio-blk-pci,drive=root'],
-    ...['-drive', `if=none,id=scratch,file=${files.scratchDisk},format=raw,snapshot=on`],
+    ...[
+      '-drive',
+      `if=none,id=scratch,file=${files.scratchDisk},format=raw,snapshot=${scratch === 'throwaway' ? 'on' : 'off'}`,
+    ],
     ...['-device', 'virtio-blk-pci,drive=scratch'],
     // The guest reaches nothing: neither this machine nor any network.
-    ...['-netdev', `user,id=net,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:${sshPort}-:22`],
+    ...['-netdev', `user,id=net,restrict=on,ipv6=off${forward}`],
     ...['-device', 'virtio-net-pci,netdev=net,romfile='],
     ...['-device', 'virtio-rng-pci'],
+    ...['-chardev', `socket,id=agent,path=${files.agent}`],
+    ...['-device', 'virtio-serial-pci,id=ports'],
+    ...['-device', `virtserialport,bus=ports.0,chardev=agent,name=${AGENT_PORT}`],
+    ...(incoming ? ['-incoming', 'defer'] : []),
   ];
 }

@@ -1,4 +1,4 @@
-import type { Guest } from '#runner/guest/guest.ts';
+import type { DeployedGuest } from '#runner/guest/guest.ts';
 import type { Machine } from '#runner/machine/machine.ts';
 import { prepareAll } from './prepare.ts';
 import type { RunOptions, RunResult } from './run.ts';
@@ -21,7 +21,7 @@ export function bootOnly(
 /** One guest with the daemon, for as long as `use` takes. */
 export function guestOnly(
   options: RunOptions,
-  use: (guest: Guest, signal: AbortSignal) => Promise<void>,
+  use: (guest: DeployedGuest, signal: AbortSignal) => Promise<void>,
 ): Promise<RunResult> {
   return onMachine(options, async (start, context) => {
     await using stack = new AsyncDisposableStack();

@@ -1,9 +1,11 @@
 import type { KernelImage } from '#kernel/kernel-image.ts';
 import type { KernelContext, KernelRequest } from '#kernel/prepare-kernel.ts';
+import type { Profile } from '#kernel/profile.ts';
 import type { RootfsImage } from '#rootfs/image/rootfs-image.ts';
-import type { Guest } from '#runner/guest/guest.ts';
+import type { DeployedGuest, Guest } from '#runner/guest/guest.ts';
 import type { Emit } from '#runner/lib/events.ts';
-import type { Accelerator, Machine } from '#runner/machine/machine.ts';
+import type { Accelerator, BootedMachine } from '#runner/machine/machine.ts';
+import type { SavedMachine } from '#runner/machine/saved-machine.ts';
 
 export interface PartContext {
   readonly emit: Emit;
@@ -13,6 +15,8 @@ export interface PartContext {
 /** The daemon as one file on this machine. */
 export interface DaemonBundle {
   readonly path: string;
+  /** Lower-case hex. */
+  readonly sha256: string;
 }
 
 export interface BootRequest {
@@ -25,6 +29,31 @@ export interface BootRequest {
   readonly append: string;
   /** Directory of the run, for the console and QEMU's own words. */
   readonly out: string;
+}
+
+export interface SaveRequest extends Omit<BootRequest, 'name'> {
+  readonly bundle: DaemonBundle;
+  readonly abi: Profile['abi'];
+}
+
+/** Where machines that need not boot come from. */
+export interface MachineStates {
+  /**
+   * The saved machine for this request, made if there is none.
+   * @throws Failure as a boot; of blame infra when there can be none here.
+   */
+  save(
+    request: SaveRequest,
+    context: PartContext,
+  ): Promise<{ readonly saved: SavedMachine; readonly cached: boolean }>;
+  /** A copy of it, with its agent. Says `machine-ready`. @throws Failure E_RESTORE (infra) */
+  restore(
+    saved: SavedMachine,
+    request: Pick<BootRequest, 'name' | 'out'>,
+    context: PartContext,
+  ): Promise<Guest>;
+  /** A saved machine that cannot be restored is of no use to anybody. */
+  discard(saved: SavedMachine): Promise<void>;
 }
 
 /** What a run is put together from. The command line hands over the real ones, the engine's tests small ones. */
@@ -40,8 +69,10 @@ export interface RunParts {
     wanted: 'auto' | Accelerator,
     context: { readonly signal: AbortSignal; readonly bzImage?: string | undefined },
   ): Promise<{ readonly accelerator: Accelerator; readonly reason: string }>;
-  bootMachine(request: BootRequest, context: PartContext): Promise<Machine>;
+  bootMachine(request: BootRequest, context: PartContext): Promise<BootedMachine>;
   bundleDaemon(outDir: string): Promise<DaemonBundle>;
+  /** None: every machine boots. */
+  readonly states?: MachineStates | undefined;
   /** Says `machine-ready`. */
-  deployDaemon(machine: Machine, bundle: DaemonBundle, context: PartContext): Promise<Guest>;
+  deployDaemon(machine: BootedMachine, bundle: DaemonBundle, context: PartContext): Promise<DeployedGuest>;
 }

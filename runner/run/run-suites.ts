@@ -9,9 +9,9 @@ import { Failure } from '#runner/lib/failure.ts';
 import { runStage } from '#runner/lib/stage.ts';
 import type { KnownFailure } from '#runner/verdict/known-failures.ts';
 import { loadKnownFailures } from '#runner/verdict/known-failures.ts';
+import { GuestSource } from './guest-source.ts';
 import type { PartContext, RunParts } from './parts.ts';
 import type { Prepared } from './prepare.ts';
-import { startGuest } from './start-guest.ts';
 import { runSelectedTests } from './suites.ts';
 import { TestLedger } from './test-ledger.ts';
 
@@ -71,13 +71,15 @@ async function onePass(run: SuitesRun, pool: GuestPool): Promise<void> {
   );
 }
 
-function poolOf({ config, prepared, parts, context }: SuitesRun): GuestPool {
-  const options = { prepared, parts, append: config.append, out: config.out };
+function poolOf({ config, profile, prepared, parts, context }: SuitesRun): GuestPool {
+  const { append, out, cold } = config;
+  const source = new GuestSource({ prepared, parts, append, out, cold, abi: profile.abi });
   return new GuestPool({
     size: config.jobs,
     emit: context.emit,
     signal: context.signal,
-    start: (nth, signal) => startGuest(options, `machine-${nth}`, { ...context, signal }),
+    start: (nth, signal) => source.start(`machine-${nth}`, { ...context, signal }),
+    onePerFile: () => source.restores,
   });
 }
 

@@ -375,7 +375,7 @@ function fakeParts(guests: FakeGuest[]): RunParts {
     buildRootfs: () => Promise.resolve({ key: '', rootDisk: '', initramfs: '', scratchDisk: '' }),
     probeAccelerator: () => Promise.resolve({ accelerator: 'tcg', reason: 'fake' }),
     bootMachine: ({ name }) => Promise.resolve(newGuest(name).machine),
-    bundleDaemon: () => Promise.resolve({ path: '/nowhere/daemon.js' }),
+    bundleDaemon: () => Promise.resolve({ path: '/nowhere/daemon.js', sha256: '' }),
     deployDaemon: (machine) => {
       const guest = guests.find((each) => each.machine === machine);
       return guest === undefined

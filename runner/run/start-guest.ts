@@ -1,8 +1,8 @@
 import { Failure } from '#runner/lib/failure.ts';
 import { cleanLine } from '#runner/lib/clean-text.ts';
 import { runStage } from '#runner/lib/stage.ts';
-import type { Guest } from '#runner/guest/guest.ts';
-import type { Machine } from '#runner/machine/machine.ts';
+import type { DeployedGuest, Guest } from '#runner/guest/guest.ts';
+import type { BootedMachine } from '#runner/machine/machine.ts';
 import type { PooledGuest } from '#runner/lease/pool.ts';
 import { kernelLogLines } from '#runner/lease/reset-report.ts';
 import { resetGuest } from '#runner/lease/settle.ts';
@@ -28,6 +28,15 @@ export async function startGuest(
 ): Promise<PooledGuest> {
   await using stack = new AsyncDisposableStack();
   const guest = await bootAndDeploy(options, name, context, stack);
+  const pooled = await provedGuest(guest, context);
+  const owned = stack.move();
+  return { ...pooled, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/** A guest whose slate is clean; it is ended when it cannot be cleaned. What its kernel said so far is told. */
+export async function provedGuest(guest: Guest, context: PartContext): Promise<PooledGuest> {
+  await using stack = new AsyncDisposableStack();
+  stack.use(guest);
   const reset = await resetGuest(guest, FIRST_RESET_MS, context.signal);
   if (reset instanceof Failure) throw reset;
   const { id, consolePath } = guest.machine;
@@ -53,7 +62,7 @@ export async function bootAndDeploy(
   name: string,
   context: PartContext,
   stack: AsyncDisposableStack,
-): Promise<Guest> {
+): Promise<DeployedGuest> {
   const machine = stack.use(await bootMachine(options, name, context));
   const { bundle } = options.prepared;
   const guest = await runStage(context.emit, { stage: 'deploy', title: 'daemon' }, async () => {
@@ -67,7 +76,7 @@ export function bootMachine(
   { prepared, parts, append, out }: StartOptions,
   name: string,
   context: PartContext,
-): Promise<Machine> {
+): Promise<BootedMachine> {
   const { kernel, rootfs, accelerator } = prepared;
   const stage = { stage: 'boot', title: `${kernel.release} (${accelerator})` } as const;
   return runStage(context.emit, stage, async () => {

@@ -39,7 +39,7 @@ interface ClientBase extends AsyncDisposable {
 
 /**
  * A process in the guest that does what it is told. Calls run side by side on its threads; one that blocks is
- * an unsettled promise. Disposing kills it.
+ * an unsettled promise. Disposing ends it as far as a test can tell: everything it had open or mapped is gone.
  */
 export type Client = ClientBase & Calls;
 
@@ -67,7 +67,7 @@ export async function startClient(lease: Lease, options: ClientOptions): Promise
     kill: (signal) => lease.call('client.kill', { client, signal }),
     exited: () => lease.call('client.wait', { client, timeoutMs }),
     [Symbol.asyncDispose]: async () => {
-      await lease.call('client.kill', { client });
+      await lease.call('client.dispose', { client });
     },
   };
   const calls = eachCall(async (call, args) => {

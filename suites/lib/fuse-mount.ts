@@ -33,7 +33,7 @@ export interface Hold {
   stop(): Promise<void>;
 }
 
-/** A mounted FUSE filesystem and the server behind it. Disposing unmounts it and kills the server. */
+/** A mounted FUSE filesystem and the server behind it. Disposing unmounts it and ends the server. */
 export class FuseMount implements AsyncDisposable {
   /** Mount point. */
   readonly path: string;

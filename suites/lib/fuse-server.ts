@@ -7,7 +7,7 @@ export interface ServerOptions {
   readonly launcher?: readonly string[] | undefined;
 }
 
-/** A FUSE server process in the guest: its devices and registrations. Disposing kills it. */
+/** A FUSE server process in the guest: its devices and registrations. Disposing ends all of it. */
 export class FuseServer implements AsyncDisposable {
   readonly pid: number;
   readonly #lease: Lease;
@@ -111,7 +111,7 @@ export class FuseServer implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.kill('SIGKILL');
+    await this.#lease.call('server.dispose', { server: this.#id });
   }
 }
 

@@ -7,7 +7,8 @@ import {
   type ExitRecord,
 } from '../../protocol/calls.ts';
 import { RpcRefusal } from '../../protocol/peer.ts';
-import { serveStdio } from '../rpc/server.ts';
+import type { SyscallName } from '../../protocol/syscalls.ts';
+import { servePort, serveStdio } from '../rpc/server.ts';
 import { flagBits } from '../sys/constants.ts';
 import { cString } from '../sys/memory.ts';
 import { listMounts } from '../sys/mount.ts';
@@ -19,11 +20,21 @@ import { abortConnection, mountFusectl, waitingRequests } from './connections.ts
 import { describeProcess } from './forensics.ts';
 import { KernelLog, kernelTaint, markKernelLog } from './kernel-log.ts';
 import { makeDirectory, TEST_AREA } from './places.ts';
+import { renewMachine } from './restored.ts';
 import { collectLogs, reset, type TestState } from './reset.ts';
 import { runProgram } from './run.ts';
 
 const CALL_TIMEOUT_MS = 30_000;
 const KILL_DEADLINE_MS = 5_000;
+
+/** Calls whose effect is neither a descriptor nor a mapping: they stay until the process ends. */
+const CHANGES_THE_PROCESS: ReadonlySet<SyscallName> = new Set<SyscallName>([
+  'setCredentials',
+  'setrlimit',
+  'signal',
+  'chdir',
+  'umask',
+]);
 
 type Handlers = {
   readonly [M in AgentMethod]: (
@@ -34,8 +45,10 @@ type Handlers = {
 /**
  * The first process of the daemon: answers the host, starts servers and clients. It never touches a FUSE
  * mount itself, so that it can always answer; what has to, happens in a client that may be killed.
+ *
+ * @param port virtio-serial port on which the host speaks; standard input and output when it is not given.
  */
-export function runAgent(): void {
+export function runAgent(port?: string): void {
   mkdirSync(TEST_AREA, { recursive: true });
   mountFusectl();
   learnBackings();
@@ -46,8 +59,12 @@ export function runAgent(): void {
     requestLogs: new Map(),
     taint: kernelTaint(),
   };
-  const end = (): void => void state.children.clear(1000).finally(() => process.exit(0));
-  serveStdio(handlersOf(state), end);
+  const end = (): void =>
+    void Promise.all([state.children.clear(1000), state.children.clearIdle(1000)]).finally(() =>
+      process.exit(0),
+    );
+  if (port === undefined) serveStdio(handlersOf(state), end);
+  else servePort(port, handlersOf(state), end);
 }
 
 function handlersOf(state: TestState): Handlers {
@@ -59,7 +76,15 @@ type Part<M extends AgentMethod> = Pick<Handlers, M>;
 function generalHandlers(
   state: TestState,
 ): Part<
-  'hello' | 'run' | 'dir.make' | 'process.where' | 'kernel.log' | 'kernel.mark' | 'kernel.taint' | 'reset'
+  | 'hello'
+  | 'restored'
+  | 'run'
+  | 'dir.make'
+  | 'process.where'
+  | 'kernel.log'
+  | 'kernel.mark'
+  | 'kernel.taint'
+  | 'reset'
 > {
   return {
     hello: () => {
@@ -73,6 +98,10 @@ function generalHandlers(
         calibrationMs: calibrate(),
         devFuse: existsSync('/dev/fuse'),
       };
+    },
+    restored: ({ epochMs, entropy }) => {
+      renewMachine(epochMs, entropy);
+      return null;
     },
     run: runProgram,
     'dir.make': ({ in: place, name }) => ({ path: makeDirectory(place, name) }),
@@ -105,6 +134,10 @@ function childHandlers(state: TestState): Part<ChildMethod> {
       if (method === 'server.mount') connections.add((result as { connection: number }).connection);
       return result;
     },
+    'server.dispose': async ({ server }) => {
+      await collectLogs(state, server);
+      return children.dispose(server, KILL_DEADLINE_MS);
+    },
     'server.kill': async ({ server, signal }) => {
       await collectLogs(state, server);
       return children.kill(server, signalOf(signal), KILL_DEADLINE_MS);
@@ -114,9 +147,12 @@ function childHandlers(state: TestState): Part<ChildMethod> {
       return { client: id, pid };
     },
     'client.call': async ({ client, call, args, timeoutMs }) => {
-      const result = await children.get(client).call(call, args, timeoutMs ?? CALL_TIMEOUT_MS);
+      const child = children.get(client);
+      if (CHANGES_THE_PROCESS.has(call)) child.spoil();
+      const result = await child.call(call, args, timeoutMs ?? CALL_TIMEOUT_MS);
       return result as AgentCalls['client.call']['result'];
     },
+    'client.dispose': ({ client }) => children.dispose(client, KILL_DEADLINE_MS),
     'client.kill': ({ client, signal }) => children.kill(client, signalOf(signal), KILL_DEADLINE_MS),
     'client.wait': ({ client, timeoutMs }) =>
       ended(children.get(client).exited, timeoutMs ?? CALL_TIMEOUT_MS),

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
-import type { ChildOptions, ExitRecord } from '../../protocol/calls.ts';
+import type { ChildOptions, CommonCalls, ExitRecord } from '../../protocol/calls.ts';
 import { RpcPeer, RpcRefusal } from '../../protocol/peer.ts';
 import { describeProcess } from './forensics.ts';
 
@@ -15,12 +15,16 @@ export class Child {
   readonly pid: number;
   readonly exited: Promise<ExitRecord>;
   #alive = true;
+  #used = false;
+  /** Something has been done to it that only its end undoes. */
+  #spoilt: boolean;
   readonly #process: ChildProcessByStdio<Writable, Readable, Readable>;
   readonly #peer: RpcPeer;
   #complaint = '';
 
   constructor(role: Role, { launcher, env }: ChildOptions) {
     this.role = role;
+    this.#spoilt = launcher !== undefined || env !== undefined;
     const daemon = [process.execPath, process.argv[1] ?? '', role];
     const [program = process.execPath, ...args] = [...(launcher ?? []), ...daemon];
     this.#process = spawn(program, args, {
@@ -47,11 +51,29 @@ export class Child {
     return this.#alive;
   }
 
+  spoil(): void {
+    this.#spoilt = true;
+  }
+
+  /** Has the process brought back to how it started. @returns whether it can serve again. */
+  async renew(deadlineMs: number): Promise<boolean> {
+    if (!this.#alive || this.#spoilt || this.#peer.pending > 0) return false;
+    if (!this.#used) return true;
+    try {
+      const { clean } = (await this.call('renew', {}, deadlineMs)) as CommonCalls['renew']['result'];
+      return clean;
+    } catch (error) {
+      if (error instanceof RpcRefusal) return false;
+      throw error;
+    }
+  }
+
   /**
    * @throws RpcRefusal as the child refused; `child-gone` when it ended; `deadline`, with where the process
    *   stands in the kernel, when the answer took too long. The answer may still come: nobody waits for it then.
    */
   async call(method: string, params: unknown, timeoutMs: number): Promise<unknown> {
+    this.#used = true;
     const late = Promise.withResolvers<never>();
     const timer = setTimeout(() => {
       const where = describeProcess(this.pid);
@@ -71,6 +93,7 @@ export class Child {
 
   kill(signal: NodeJS.Signals): void {
     if (!this.#alive || this.pid <= 0) return;
+    this.#spoilt = true;
     try {
       process.kill(-this.pid, signal);
     } catch {

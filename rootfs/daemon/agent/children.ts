@@ -4,22 +4,50 @@ import { Child, type Role } from './child.ts';
 import { isStopped } from './forensics.ts';
 import { until } from './until.ts';
 
+/** How long a process may take to become as new before it is killed instead. Milliseconds. */
+const RENEW_DEADLINE_MS = 500;
+/** Idle processes of a role that are worth their memory, some 45 MB each. */
+const MAX_IDLE: Readonly<Record<Role, number>> = { server: 2, client: 3 };
+
 /**
- * All servers and clients that the test has asked for. One of each is kept started in advance: node takes
- * longer to start than most tests take to run.
+ * All servers and clients that the test has asked for. Node takes longer to start than most tests take to
+ * run: a process that can be brought back to how it started serves the next test too, and one of each role is
+ * kept started in advance.
  */
 export class Children {
   readonly #children = new Map<ChildId, Child>();
-  readonly #spare = new Map<Role, Child>();
+  readonly #idle: Readonly<Record<Role, Child[]>> = { server: [], client: [] };
   #nextId = 1;
 
+  /** Between tests: starting node takes all of a small machine. */
   prepare(): void {
     for (const role of ['server', 'client'] as const) this.#prepare(role);
   }
 
+  /** Ends the processes that wait for the next test. */
+  async clearIdle(deadlineMs: number): Promise<void> {
+    const idle = [...this.#idle.server.splice(0), ...this.#idle.client.splice(0)];
+    for (const child of idle) child.kill('SIGKILL');
+    await Promise.all(idle.map((child) => within(child.exited, deadlineMs)));
+  }
+
+  /** The test is done with it: kept for the next when it is as good as new, else killed. */
+  async dispose(id: ChildId, deadlineMs: number): Promise<{ kept: boolean }> {
+    const child = this.get(id);
+    const idle = this.#idle[child.role];
+    if (idle.length < MAX_IDLE[child.role] && (await child.renew(RENEW_DEADLINE_MS))) {
+      this.#children.delete(id);
+      idle.push(child);
+      return { kept: true };
+    }
+    child.kill('SIGKILL');
+    await within(child.exited, deadlineMs);
+    return { kept: false };
+  }
+
   start(role: Role, options: ChildOptions): { id: ChildId; pid: number } {
     const special = options.launcher !== undefined || options.env !== undefined;
-    const child = special ? new Child(role, options) : this.#takeSpare(role);
+    const child = special ? new Child(role, options) : this.#takeIdle(role);
     const id = this.#nextId++;
     this.#children.set(id, child);
     return { id, pid: child.pid };
@@ -57,17 +85,16 @@ export class Children {
     return children.filter((_child, index) => ends[index] === null);
   }
 
-  #takeSpare(role: Role): Child {
-    const spare = this.#spare.get(role);
-    const child = spare?.alive === true ? spare : new Child(role, {});
-    this.#spare.delete(role);
-    // Not before the test has had its turn: starting node takes all of a small machine.
-    setTimeout(() => this.#prepare(role), 50);
-    return child;
+  #takeIdle(role: Role): Child {
+    const idle = this.#idle[role];
+    let child = idle.pop();
+    while (child?.alive === false) child = idle.pop();
+    return child ?? new Child(role, {});
   }
 
   #prepare(role: Role): void {
-    if (this.#spare.get(role)?.alive !== true) this.#spare.set(role, new Child(role, {}));
+    const idle = this.#idle[role];
+    if (!idle.some((child) => child.alive)) idle.push(new Child(role, {}));
   }
 }
 

@@ -1,8 +1,10 @@
-import { warmUp } from '../sys/ffi.ts';
+import type { CommonCalls } from '../../protocol/calls.ts';
 import { serveStdio } from '../rpc/server.ts';
+import { Descriptors } from '../sys/descriptors.ts';
+import { warmUp } from '../sys/ffi.ts';
 import type { CallTable } from './call-table.ts';
 import { fileCalls } from './file-calls.ts';
-import { mappingCalls } from './mapping-calls.ts';
+import { mappingCalls, unmapAll } from './mapping-calls.ts';
 import { processCalls } from './process-calls.ts';
 import { transferCalls } from './transfer-calls.ts';
 import { treeCalls } from './tree-calls.ts';
@@ -10,10 +12,14 @@ import { treeCalls } from './tree-calls.ts';
 const calls: CallTable = { ...fileCalls, ...treeCalls, ...mappingCalls, ...transferCalls, ...processCalls };
 
 /**
- * A disposable process that makes system calls and says what they gave. Each runs on a thread of the pool, so
- * that one that blocks, blocks nothing else; whoever started the process may kill it at any moment.
+ * A process that makes system calls and says what they gave. Each runs on a thread of the pool, so that one
+ * that blocks, blocks nothing else; whoever started the process may kill it at any moment.
  */
 export function runClient(): void {
-  setImmediate(warmUp);
-  serveStdio(calls, () => process.exit(0));
+  warmUp();
+  const descriptors = new Descriptors();
+  const renew = async (): Promise<CommonCalls['renew']['result']> => {
+    return { clean: (await unmapAll()) && (await descriptors.restore()) };
+  };
+  serveStdio({ ...calls, renew }, () => process.exit(0));
 }

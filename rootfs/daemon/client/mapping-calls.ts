@@ -52,6 +52,14 @@ export const mappingCalls = {
   },
 } satisfies Partial<CallTable>;
 
+/** @returns false when one of them would not go. */
+export async function unmapAll(): Promise<boolean> {
+  for (const map of [...mappings.keys()]) {
+    if ('errno' in (await mappingCalls.munmap({ map }))) return false;
+  }
+  return true;
+}
+
 /** A range of a mapping; outside of one there is nothing that may be touched. */
 function within<T>(
   map: number,

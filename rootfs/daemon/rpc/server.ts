@@ -1,4 +1,4 @@
-import { writeSync } from 'node:fs';
+import { openSync, read, writeSync } from 'node:fs';
 import { encodeFrame, FrameDecoder } from '../../protocol/frame.ts';
 import { RpcRefusal } from '../../protocol/peer.ts';
 import type { RpcError, RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
@@ -18,6 +18,38 @@ export function serveStdio(handlers: RpcHandlers, onEnd: () => void): void {
   });
   process.stdin.on('end', onEnd);
   process.stdin.on('error', onEnd);
+}
+
+const PORT_BUFFER_BYTES = 64 * 1024;
+
+/**
+ * The same on a virtio-serial port, for as long as the machine runs: the port is read by a thread of the pool
+ * that waits in read(2). Only one process can have it open.
+ */
+export function servePort(path: string, handlers: RpcHandlers, onEnd: () => void): void {
+  const fd = openSync(path, 'r+');
+  const decoder = new FrameDecoder();
+  const buffer = Buffer.alloc(PORT_BUFFER_BYTES);
+  const reply = (response: RpcResponse): void => writeWhole(fd, encodeFrame(response));
+  const next = (): void => {
+    read(fd, buffer, 0, buffer.length, null, (error, length) => {
+      // Nothing read: the host has closed its end.
+      if (error !== null || length === 0) {
+        onEnd();
+        return;
+      }
+      // The frames outlive this buffer.
+      const chunk = Uint8Array.from(buffer.subarray(0, length));
+      for (const message of decoder.push(chunk)) void answer(handlers, message as RpcRequest).then(reply);
+      next();
+    });
+  };
+  next();
+}
+
+/** The port takes at most 32 KiB at a time. */
+function writeWhole(fd: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
 }
 
 /** Node queues what a full pipe does not take. */

@@ -1,4 +1,5 @@
 import { mkdirSync } from 'node:fs';
+import type { CommonCalls } from '../../protocol/calls.ts';
 import { backingMap, NotifyCode } from '../../protocol/fuse.ts';
 import type { Notification } from '../../protocol/requests.ts';
 import type { MountOptions, ServerCalls } from '../../protocol/server-calls.ts';
@@ -6,6 +7,7 @@ import type { CallResult } from '../../protocol/syscalls.ts';
 import { joinBytes, notification, struct } from '../fuse/reply.ts';
 import { RpcRefusal } from '../../protocol/peer.ts';
 import { serveStdio } from '../rpc/server.ts';
+import { Descriptors } from '../sys/descriptors.ts';
 import { FuseDevice } from '../sys/device.ts';
 import { warmUp } from '../sys/ffi.ts';
 import { connectionOf, mountFuse } from '../sys/mount.ts';
@@ -20,16 +22,19 @@ type Handlers = {
   ) => ServerCalls[M]['result'] | Promise<ServerCalls[M]['result']>;
 };
 
-/** The FUSE server process: at most one mount, any number of /dev/fuse descriptors, told what to do over stdin. */
+/** The FUSE server process: one mount at a time, any number of /dev/fuse descriptors, told what to do over stdin. */
 export function runServer(): void {
-  setImmediate(warmUp);
-  serveStdio(new Server().handlers, () => process.exit(0));
+  warmUp();
+  const server = new Server();
+  const renew = async (): Promise<CommonCalls['renew']['result']> => ({ clean: await server.renew() });
+  serveStdio({ ...server.handlers, renew }, () => process.exit(0));
 }
 
 class Server {
   readonly #devices = new Map<number, FuseDevice>();
   #nextDevice = 0;
   #session: Session | undefined;
+  readonly #descriptors = new Descriptors();
 
   readonly handlers: Handlers = {
     'server.info': () => ({ pid: process.pid, deviceFd: this.#devices.get(0)?.fd ?? null }),
@@ -85,6 +90,16 @@ class Server {
     },
     'server.state': () => this.#state(),
   };
+
+  /** Forgets what it served; waits until the connection has ended. @returns whether all of it is gone. */
+  async renew(): Promise<boolean> {
+    if (this.#session !== undefined) await this.#session.over();
+    for (const device of this.#devices.values()) device.close();
+    this.#devices.clear();
+    this.#nextDevice = 0;
+    this.#session = undefined;
+    return this.#descriptors.restore();
+  }
 
   #served(): Session {
     if (this.#session === undefined)

@@ -33,6 +33,9 @@ export class Session {
   /** Told when passthrough has been agreed on, before INIT is answered. */
   onNegotiated: (record: InitRecord) => void = () => undefined;
   ended: string | null = null;
+  readonly #end = Promise.withResolvers<undefined>();
+  /** Requests being worked on, held ones apart. */
+  readonly #working = new Set<Promise<void>>();
   readonly #locks = new LockTable();
   readonly #startedAt = performance.now();
 
@@ -44,8 +47,17 @@ export class Session {
     device.startReading(
       READ_BUFFER_BYTES,
       (bytes) => this.#receive(bytes, device),
-      (errno) => (this.ended = errno),
+      (errno) => {
+        this.ended = errno;
+        this.#end.resolve(undefined);
+      },
     );
+  }
+
+  /** Resolves when the connection has ended and no request of it is worked on any more. */
+  async over(): Promise<void> {
+    await this.#end.promise;
+    await Promise.allSettled(this.#working);
   }
 
   wait(query: LogQuery, state: LogState): Promise<RequestRecord> {
@@ -70,9 +82,12 @@ export class Session {
     const base = { opcode, unique, nodeid, path: subject.path, uid, gid, pid, args, arrivedMs };
     const seq = this.log.add(base, subject.childPath);
     const action = this.rules.decide(subject) ?? { do: 'normal' };
-    this.#act({ seq, request, device }, action).catch((error: unknown) => {
-      complain(`request ${seq} ${opcode}: ${error instanceof Error ? (error.stack ?? '') : String(error)}`);
-    });
+    const work = this.#act({ seq, request, device }, action)
+      .catch((error: unknown) => {
+        complain(`request ${seq} ${opcode}: ${error instanceof Error ? (error.stack ?? '') : String(error)}`);
+      })
+      .finally(() => this.#working.delete(work));
+    this.#working.add(work);
   }
 
   #matchable(request: Request): Matchable {

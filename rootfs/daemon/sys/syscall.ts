@@ -70,6 +70,7 @@ const NUMBERS = {
   socketpair: [53, 199],
   pidfd_open: [434, 434],
   pidfd_getfd: [438, 438],
+  clock_settime: [227, 112],
   prlimit64: [302, 261],
   getdents64: [217, 61],
 } as const satisfies Record<string, readonly [number, number]>;

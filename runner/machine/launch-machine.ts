@@ -1,0 +1,112 @@
+import { mkdir } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import type { KernelImage } from '#kernel/kernel-image.ts';
+import type { Emit } from '#runner/lib/events.ts';
+import { Failure } from '#runner/lib/failure.ts';
+import { AgentPort } from './agent-port.ts';
+import { ConsoleLog, readConsole } from './console-log.ts';
+import { MachineProcess } from './machine-process.ts';
+import { MachineWatch } from './machine-watch.ts';
+import type { Accelerator, Machine } from './machine.ts';
+import { QmpChannel } from './qmp.ts';
+import type { Timeouts } from './timeouts.ts';
+import { virtmeArguments, type MachinePlan } from './virtme-command.ts';
+import type { Virtme } from './virtme.ts';
+
+export interface LaunchRequest {
+  readonly id: string;
+  readonly accelerator: Accelerator;
+  /** The logs go to `<runDir>/<id>/` and stay. */
+  readonly runDir: string;
+  readonly plan: MachinePlan;
+  readonly virtme: Virtme;
+  readonly timeouts: Timeouts;
+  readonly emit: Emit;
+}
+
+/** vng and QEMU running, with every line to them. Disposing stops them. */
+export interface LaunchedMachine extends AsyncDisposable {
+  readonly plan: MachinePlan;
+  readonly watch: MachineWatch;
+  readonly qmp: QmpChannel;
+  readonly port: AgentPort;
+  readonly console: ConsoleLog;
+  readonly consolePath: string;
+}
+
+/** Starts vng; what the guest then does is the caller's to wait for. Says `machine-booting`. */
+export async function launchMachine(request: LaunchRequest): Promise<LaunchedMachine> {
+  await using stack = new AsyncDisposableStack();
+  const { id, accelerator, plan, virtme, timeouts } = request;
+  const logs = resolve(request.runDir, id);
+  await mkdir(logs, { recursive: true });
+  const consolePath = join(logs, 'console.log');
+  const errorPath = join(logs, 'qemu.log');
+  const watch = new MachineWatch({
+    accelerator,
+    lastWordsMs: timeouts.lastWordsMs,
+    restored: plan.incoming,
+    evidence: [
+      { label: 'console', path: consolePath },
+      { label: 'QEMU log', path: errorPath },
+    ],
+  });
+  const qmp = stack.use(await QmpChannel.listen(plan.files.qmp));
+  const port = stack.use(await AgentPort.listen(plan.files.agent));
+  request.emit({ type: 'machine-booting', machine: id, accelerator, console: consolePath });
+  const process = await MachineProcess.launch({
+    program: virtme.program,
+    args: virtmeArguments(plan),
+    cwd: plan.files.dir,
+    env: {
+      ...virtme.env,
+      HOME: plan.files.home,
+      TMPDIR: plan.files.dir,
+      // Tells whose it is when somebody finds it.
+      FUSEGATE_MACHINE: id,
+    },
+    consolePath,
+    errorPath,
+  });
+  const console = stack.use(await ConsoleLog.follow(consolePath, watch.onLine));
+  stack.defer(async () => {
+    watch.close(new Failure('E_MACHINE_STOPPED', 'infra', `the machine ${id} has been stopped`));
+    await process.stop(qmp, timeouts.stopMs);
+  });
+  watch.observe(process, qmp, async () => console.drain());
+  const held = stack.move();
+  return {
+    plan,
+    watch,
+    qmp,
+    port,
+    console,
+    consolePath,
+    [Symbol.asyncDispose]: async () => held.disposeAsync(),
+  };
+}
+
+/** What every running machine can be asked, however it was started. */
+export function machineOf(
+  {
+    id,
+    kernel,
+    accelerator,
+  }: { readonly id: string; readonly kernel: KernelImage; readonly accelerator: Accelerator },
+  { watch, console, consolePath }: LaunchedMachine,
+  bootMs: number,
+): Omit<Machine, typeof Symbol.asyncDispose> {
+  return {
+    id,
+    kernel,
+    accelerator,
+    consolePath,
+    bootMs,
+    lost: watch.lost,
+    consoleOffset: async () => {
+      await console.drain();
+      return console.offset;
+    },
+    consoleSince: async (offset) => readConsole(consolePath, offset),
+  };
+}

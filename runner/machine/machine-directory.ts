@@ -1,0 +1,41 @@
+import { constants, copyFile, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import type { KernelImage } from '#kernel/kernel-image.ts';
+import { plainTemporaryDirectory } from '#runner/lib/reaper.ts';
+import type { MachineFiles } from './virtme-command.ts';
+
+export interface DirectoryContent {
+  readonly kernel: KernelImage;
+  readonly rootDisk: string;
+  readonly scratchDisk: string;
+}
+
+/** A directory of our own with short names for one machine, given to `stack`. The initramfs is not there yet. */
+export async function machineDirectory(
+  stack: AsyncDisposableStack,
+  content: DirectoryContent,
+): Promise<MachineFiles> {
+  const dir = await mkdtemp(join(plainTemporaryDirectory(), 'fusegate-'));
+  stack.defer(async () => rm(dir, { recursive: true, force: true }));
+  const file = (name: string): string => join(dir, name);
+  const files: MachineFiles = {
+    dir,
+    kernel: file('kernel'),
+    initramfs: file('initramfs'),
+    rootDisk: file('root.ext4'),
+    scratchDisk: file('scratch.ext4'),
+    qmp: file('qmp'),
+    agent: file('agent'),
+    emptyRoot: file('empty'),
+    home: file('home'),
+  };
+  await Promise.all([
+    // A copy: virtme-ng looks for the release in the file itself, and a link has none.
+    copyFile(content.kernel.bzImage, files.kernel, constants.COPYFILE_FICLONE),
+    symlink(resolve(content.rootDisk), files.rootDisk),
+    symlink(resolve(content.scratchDisk), files.scratchDisk),
+    mkdir(files.emptyRoot),
+    mkdir(files.home),
+  ]);
+  return files;
+}

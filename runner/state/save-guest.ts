@@ -1,0 +1,100 @@
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { diskFull } from '#kernel/cache/disk-full.ts';
+import { attachAgent } from '#runner/guest/attach.ts';
+import { installAgent } from '#runner/guest/install-agent.ts';
+import { storeEntry } from '#runner/lib/content-store.ts';
+import { exec } from '#runner/lib/exec.ts';
+import { Failure } from '#runner/lib/failure.ts';
+import { cacheDir } from '#runner/lib/paths.ts';
+import { bootMachine, kernelWords } from '#runner/machine/boot-machine.ts';
+import { qemuVersion } from '#runner/machine/qemu.ts';
+import { saveMachine, type SavedMachine } from '#runner/machine/saved-machine.ts';
+import { findVirtme } from '#runner/machine/virtme.ts';
+import type { PartContext, SaveRequest } from '#runner/run/parts.ts';
+import { stateKey } from './state-key.ts';
+import { warmUp } from './warm-up.ts';
+
+/** Guest memory of a machine, and its processors without KVM: as `bootMachine` has them. */
+const MEMORY_MIB = 1024;
+/** Deadlines in a guest without KVM are longer by this, as in `deployDaemon`. */
+const EMULATED_SLOWDOWN = 6;
+
+const STATE = 'state';
+const SCRATCH = 'scratch.ext4';
+
+/**
+ * The saved machine for these inputs, from the cache or made now: booted, the daemon deployed over SSH and
+ * warmed up, saved when idle.
+ *
+ * @throws Failure as `bootMachine`; E_NOT_SAVED (infra) when it boots but cannot be saved; E_DISK_FULL (infra).
+ */
+export async function saveGuest(
+  request: SaveRequest,
+  context: PartContext,
+): Promise<{ readonly saved: SavedMachine; readonly cached: boolean }> {
+  const { kernel, rootfs, accelerator } = request;
+  const append = kernelWords(request.append);
+  const shape = { memoryMib: MEMORY_MIB, cpus: accelerator === 'kvm' ? 2 : 1, append };
+  const [qemu, virtme] = await Promise.all([qemuVersion(context.signal), findVirtme(context.signal)]);
+  const key = stateKey({
+    kernel: kernel.imageSha256,
+    rootfs: rootfs.key,
+    daemon: request.bundle.sha256,
+    abi: request.abi,
+    accelerator,
+    ...shape,
+    qemu,
+    virtme: virtme.version,
+    processor: cpus()[0]?.model ?? '',
+  });
+  const dir = cacheDir('states', key);
+  const { cached } = await storeEntry({
+    dir,
+    files: [STATE, SCRATCH],
+    signal: context.signal,
+    note: (text) => context.emit({ type: 'note', text }),
+    make: (draft) => makeState(request, shape, draft, context),
+  });
+  const saved = {
+    ...{ kernel, rootfs, accelerator, shape, virtme },
+    ...{ state: join(dir, STATE), scratchDisk: join(dir, SCRATCH) },
+  };
+  return { saved, cached };
+}
+
+async function makeState(
+  request: SaveRequest,
+  shape: SavedMachine['shape'],
+  draft: string,
+  { emit, signal }: PartContext,
+): Promise<void> {
+  const { kernel, rootfs, accelerator, bundle, abi, out } = request;
+  const slowdown = accelerator === 'tcg' ? EMULATED_SLOWDOWN : 1;
+  const scratchDisk = join(draft, SCRATCH);
+  const copied = await exec('cp', ['--sparse=always', '--', rootfs.scratchDisk, scratchDisk], { signal });
+  if (copied.exitCode !== 0) throw await diskFull(scratchDisk, new Error(copied.stderr.trim()));
+  await using machine = await bootMachine({
+    ...{ id: 'machine-saved', kernel, rootfs, accelerator, ...shape, scratchDisk, runDir: out, emit, signal },
+  });
+  try {
+    await installAgent(machine, bundle, { signal, slowdown });
+    const { launched } = machine;
+    const answerMs = 10_000 * slowdown;
+    await using guest = await attachAgent(machine, launched.port, { signal, answerMs, restored: false });
+    await warmUp(guest, abi, signal);
+    await saveMachine(launched, join(draft, STATE));
+  } catch (error) {
+    // It boots. What it does afterwards is for the tests to find out.
+    if (!(error instanceof Failure) || error.blame === 'interrupted') throw error;
+    throw notSaved(error);
+  }
+}
+
+function notSaved(cause: Failure): Failure {
+  return new Failure('E_NOT_SAVED', 'infra', `the machine could not be saved: ${cause.message}`, {
+    hint: cause.hint,
+    evidence: cause.evidence,
+    cause,
+  });
+}
