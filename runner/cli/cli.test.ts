@@ -66,7 +66,12 @@ const bad: readonly (readonly [string, readonly string[], number, RegExp])[] = [
   ],
   ['reproduce without a report', ['reproduce', '/nope', 'x'], 2, /^fusegate: E_REPORT_MISSING: /],
   ['a report that is not there', ['report', '/nope'], 2, /^fusegate: E_REPORT_MISSING: .*\n {4}hint: .*\n$/],
-  ['an unknown format', ['report', '--format', 'xml'], 2, /^fusegate: E_USAGE: .*text, json, tap, junit, b4, ktap\n/],
+  [
+    'an unknown format',
+    ['report', '--format', 'xml'],
+    2,
+    /^fusegate: E_USAGE: .*text, json, tap, junit, b4, ktap\n/,
+  ],
 ];
 
 for (const [what, args, code, stderr] of bad) {
