@@ -6,11 +6,11 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup test check check-tree demonstration shell bench report doctor clean
+.PHONY: help setup test gate gate-selftest check check-tree demonstration shell bench report doctor clean
 
 # Taken as they were typed (no expansion of `$`), and handed over through the environment, never through
 # the text of a recipe: spaces, quotes and dollars in a value are just characters.
-OPTIONS := PROFILE SERIES SUITE MATCH ACCEL OUT TREE KERNEL JOBS ARGS
+OPTIONS := PROFILE SERIES BASE SUITE MATCH ACCEL OUT TREE KERNEL JOBS ARGS
 $(foreach option,$(OPTIONS),$(eval override $(option) := $$(value $(option))))
 export $(OPTIONS)
 
@@ -27,6 +27,12 @@ setup: ## install everything that make test needs, and nothing else
 
 test: ## build the kernel with its series, boot it, run the suites, write the report
 	$(FUSEGATE) test run
+
+gate: ## build, boot and test after every patch of SERIES: which one broke what
+	$(FUSEGATE) test gate
+
+gate-selftest: ## real gates of series with known right answers, about an hour
+	$(FUSEGATE) test gate-selftest
 
 check: ## the project's own tests: no kernel is built
 	@runner/setup/bootstrap.sh check

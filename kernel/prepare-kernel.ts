@@ -4,8 +4,9 @@ import type { Emit } from '#runner/lib/events.ts';
 import { Failure, type Blame } from '#runner/lib/failure.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
 import { runStage } from '#runner/lib/stage.ts';
-import { buildTreePaths, openBuildTree, type BuildTree } from './build/build-tree.ts';
+import { buildTreePaths, dropObjects, openBuildTree, type BuildTree } from './build/build-tree.ts';
 import { buildKernel } from './build/build-kernel.ts';
+import { compileForWarnings, type CompilerWarning } from './build/extra-warnings.ts';
 import { findToolchain, requireBuildTools, type Toolchain } from './build/compiler.ts';
 import { makeVariables, type MakeOptions } from './build/make.ts';
 import { noticeFullDisk } from './cache/disk-full.ts';
@@ -28,6 +29,8 @@ export interface KernelRequest {
   readonly profile: Profile;
   /** Path, or with `tree` a git range; instead of the profile's own series. */
   readonly series?: string | undefined;
+  /** The series itself, read before, for who builds several kernels of it; `ref` then says where it starts. */
+  readonly loaded?: Series | undefined;
   /** Apply only the first so many patches of the series. */
   readonly patches?: number | undefined;
   /** A kernel tree of the user's own; never written to. */
@@ -42,6 +45,8 @@ export interface KernelRequest {
   readonly role: 'base' | 'patched';
   /** Keep the worktree with the patched files below `out`. */
   readonly keep?: boolean | undefined;
+  /** Build from nothing instead of from what an earlier build left. */
+  readonly fresh?: boolean | undefined;
 }
 
 export interface KernelContext {
@@ -49,6 +54,8 @@ export interface KernelContext {
   readonly signal: AbortSignal;
   /** Directory of the run, for logs and evidence. */
   readonly out: string;
+  /** Sources found before, by what was asked for: several kernels of one tree shall start from the same files. */
+  readonly sources?: Map<string, SourceTree> | undefined;
 }
 
 /** All that decides what the image will be, before anything is built. */
@@ -93,7 +100,10 @@ async function makePlan(request: KernelRequest, context: KernelContext): Promise
   const { series, ref } = await requestedSeries(request, context.signal);
   const toolchain = await findToolchain(context.signal);
   const source = await runStage(context.emit, { stage: 'source', title: sourceTitle(request) }, async () => {
-    const value = await resolveSource({ profile, tree: request.tree, ref }, context);
+    const name = JSON.stringify([profile.name, request.tree, ref]);
+    const value =
+      context.sources?.get(name) ?? (await resolveSource({ profile, tree: request.tree, ref }, context));
+    context.sources?.set(name, value);
     return { value, cached: value.cached, detail: value.label };
   });
   const key = sha256OfParts({
@@ -129,6 +139,7 @@ async function build(plan: Plan, context: KernelContext): Promise<StoredImage> {
   const configLog = join(context.out, `config-${request.role}.log`);
   const tree = await runStage(emit, { stage: 'config', title: configTitle(plan), log: configLog }, () =>
     noticeFullDisk(cacheDir('build'), async () => {
+      if (request.fresh === true) await dropObjects(treeKey);
       const value = await openBuildTree(treeKey, plan.source, patched, signal);
       if (await value.isConfigured()) return { value, cached: true };
       const symbols = await value.building(() =>
@@ -158,6 +169,12 @@ function treeKeyOf({ source, wishes, toolchain }: Plan): string {
   });
 }
 
+/** Where a source lies that nobody has patched, for its own scripts. */
+export async function pristineSource(request: KernelRequest, context: KernelContext): Promise<string> {
+  const quiet: KernelContext = { ...context, emit: () => undefined };
+  return (await makePlan(request, quiet)).source.dir;
+}
+
 /** Where a request is built, for who wants to measure it. */
 export interface BuildPlace {
   /** The pristine source; never written to. */
@@ -180,6 +197,25 @@ export async function findBuildPlace(request: KernelRequest, context: KernelCont
     toolchain: plan.toolchain,
     lock: () => lockFor('build', treeKey, 'uses the same build tree', context),
   };
+}
+
+/**
+ * What the compiler says with W=1 about `files` as the request has them. Right after `prepareKernel` of the same
+ * request it costs their compilation; the objects of the build stay as they are.
+ */
+export async function kernelWarnings(
+  request: KernelRequest,
+  files: readonly string[],
+  context: KernelContext,
+): Promise<readonly CompilerWarning[]> {
+  const quiet: KernelContext = { ...context, emit: () => undefined };
+  const plan = await makePlan(request, quiet);
+  const treeKey = treeKeyOf(plan);
+  await using _lock = await lockFor('build', treeKey, 'uses the same build tree', context);
+  const patched = await applyStage(plan, quiet);
+  const tree = await openBuildTree(treeKey, plan.source, patched, context.signal);
+  if (patched !== undefined) await rm(patched.dir, { recursive: true, force: true });
+  return await compileForWarnings(files, tree, context.signal);
 }
 
 /** Until a tree has counted its own steps, the profile's figure stands in. */

@@ -63,6 +63,11 @@ export function buildTreePaths(key: string): Pick<BuildTree, 'source' | 'objects
   return { source, objects: join(source, objectsName) };
 }
 
+/** Removes what was built, so that the next build is one from nothing. The caller holds the tree's lock. */
+export async function dropObjects(key: string): Promise<void> {
+  await rm(buildTreePaths(key).objects, { recursive: true, force: true });
+}
+
 /** Brings the build tree `key` to `source` with `patched` over it. */
 export async function openBuildTree(
   key: string,

@@ -2,13 +2,15 @@ import { Buffer } from 'node:buffer';
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { basename, isAbsolute, join, relative } from 'node:path';
 import { Failure } from '#runner/lib/failure.ts';
-import { empty, parseMbox, parseSubject } from './mbox.ts';
+import { empty, parseMbox, parseSubject, type SubjectLine } from './mbox.ts';
+import { fetchThread, messageIdOf } from './message-id.ts';
 import { rangeSeries, isRange } from './git-range.ts';
 import { diffOffset } from './diff.ts';
 import { makePatch } from './patch.ts';
 import { parseQuiltSeries } from './quilt.ts';
 import { printable } from './printable.ts';
 import { fingerprintOf, type Patch, type Series } from './series.ts';
+import { joinTrailers, parseTrailers, type Trailers } from './trailers.ts';
 
 /** No series comes near; what does is a mistaken file. */
 const maxBytes = 64 * 1024 * 1024;
@@ -20,8 +22,8 @@ export interface LoadedSeries {
 }
 
 /**
- * Reads what `--series` names: an mbox, a patch file, a directory with or without a quilt `series` file, or a
- * git range of `tree`.
+ * Reads what `--series` names: an mbox, a patch file, a directory with or without a quilt `series` file, a
+ * git range of `tree`, or a Message-ID that b4 can fetch.
  *
  * @throws Failure E_SERIES_NOT_FOUND (user); E_SERIES_* (series) for contents that are no series.
  */
@@ -34,9 +36,11 @@ export async function loadSeries(
   if (found?.isDirectory() === true) return { series: await directorySeries(spec), base: undefined };
   if (found?.isFile() === true) return { series: await fileSeries(spec), base: undefined };
   if (found === undefined && tree !== undefined && isRange(spec)) return rangeSeries(tree, spec, signal);
+  const id = found === undefined ? messageIdOf(spec) : undefined;
+  if (id !== undefined) return { series: parseMbox(await fetchThread(id, signal), id), base: undefined };
   const hint = isRange(spec)
     ? 'a git range needs the tree that it is of: add --tree DIR'
-    : 'name an mbox, a patch file, a directory of patches, or with --tree a git range A..B';
+    : 'name an mbox, a patch file, a directory of patches, a Message-ID, or with --tree a git range A..B';
   throw new Failure('E_SERIES_NOT_FOUND', 'user', `there is no series ${printable(spec)}`, { hint });
 }
 
@@ -79,11 +83,15 @@ function parsePatchText(text: string, name: string, strip: number): Series {
 async function directorySeries(dir: string): Promise<Series> {
   const name = basename(await realpath(dir));
   const patches: Patch[] = [];
+  const trailers: Trailers[] = [];
+  const numbers: SubjectLine[] = [];
   let title: string | undefined;
   for (const { file, strip } of await directoryFiles(dir)) {
     const text = await readText(await insideDirectory(dir, file));
     // A cover letter of `git format-patch --cover-letter` is a message without a diff.
-    const cover = parseSubject(/^Subject: (.*)$/mu.exec(text)?.[1] ?? '');
+    const cover = parseSubject(/^Subject: (.*(?:\n[ \t].*)*)$/mu.exec(text)?.[1] ?? '');
+    trailers.push(parseTrailers(text));
+    numbers.push(cover);
     if (cover.number === 0) {
       title ??= cover.title;
       continue;
@@ -94,7 +102,24 @@ async function directorySeries(dir: string): Promise<Series> {
   }
   if (patches.length === 0) throw empty(`the directory ${printable(dir)} has no patch`);
   title ??= patches.length === 1 ? patches[0]?.subject : undefined;
-  return { name, title: printable(title ?? name), patches, fingerprint: fingerprintOf(patches) };
+  return {
+    ...{ name, title: printable(title ?? name), patches, fingerprint: fingerprintOf(patches) },
+    ...{ notes: numberNotes(numbers), trailers: joinTrailers(trailers) },
+  };
+}
+
+/** Names decide the order in a directory; numbers in the subjects that say otherwise are worth a word. */
+function numberNotes(subjects: readonly SubjectLine[]): readonly string[] {
+  const numbers = subjects.flatMap(({ number }) => (number === undefined || number === 0 ? [] : [number]));
+  const total = Math.max(0, ...subjects.map((subject) => subject.total ?? 0));
+  const missing = Array.from({ length: total }, (_, at) => at + 1).filter((n) => !numbers.includes(n));
+  const inOrder = numbers.every((number, at) => at === 0 || (numbers[at - 1] ?? 0) < number);
+  return [
+    ...(missing.length === 0 || numbers.length < 2
+      ? []
+      : [`the directory lacks patch ${missing.map((n) => `${n}/${total}`).join(', ')}`]),
+    ...(inOrder ? [] : [`the files come in the order ${numbers.join(', ')} of their numbers`]),
+  ];
 }
 
 async function directoryFiles(dir: string): Promise<readonly { file: string; strip: number }[]> {

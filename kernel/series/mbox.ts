@@ -4,6 +4,7 @@ import { type Mail, parseMail, splitMbox, utf8OrLatin1 } from './mail.ts';
 import { makePatch, malformed, type PatchText } from './patch.ts';
 import { printable } from './printable.ts';
 import { fingerprintOf, type Series } from './series.ts';
+import { joinTrailers, parseTrailers, type Trailers } from './trailers.ts';
 
 /** `[PATCH v12 3/7] fuse: …` taken apart. */
 export interface SubjectLine {
@@ -30,6 +31,7 @@ export function parseSubject(subject: string): SubjectLine {
 
 interface Message {
   readonly subject: SubjectLine;
+  readonly trailers: Trailers;
   /** `undefined` for a message without a diff. */
   readonly patch: PatchText | undefined;
 }
@@ -48,8 +50,33 @@ export function parseMbox(text: string, name: string, strip = 1): Series {
   const current = own.filter((message) => message.subject.version === newest);
   const cover = current.find((message) => message.subject.number === 0);
   const patches = inOrder(current, name).map((patch, index) => makePatch(patch, index + 1));
+  const notes = [...otherVersions(own, newest), ...oddities(current)];
+  const trailers = joinTrailers(current.map((message) => message.trailers));
   const title = cover?.subject.title ?? (patches.length === 1 ? patches[0]?.subject : undefined) ?? name;
-  return { name, title: printable(title), patches, fingerprint: fingerprintOf(patches) };
+  return { name, title: printable(title), patches, fingerprint: fingerprintOf(patches), notes, trailers };
+}
+
+function otherVersions(own: readonly Message[], newest: number): readonly string[] {
+  const older = [...new Set(own.map(({ subject }) => subject.version))].filter(
+    (version) => version !== newest,
+  );
+  if (older.length === 0) return [];
+  const list = older.toSorted((a, b) => a - b).map((version) => `v${version}`);
+  return [`the thread also holds ${list.join(', ')}; v${newest} counts`];
+}
+
+/** Numbers that came twice or not in order: put right, and said. */
+function oddities(messages: readonly Message[]): readonly string[] {
+  const numbers = messages.flatMap(({ subject, patch }) =>
+    patch === undefined || subject.number === undefined ? [] : [subject.number],
+  );
+  const twice = [...new Set(numbers.filter((number, at) => numbers.indexOf(number) < at))];
+  const once = numbers.filter((number, at) => numbers.indexOf(number) === at);
+  const inOrder = once.every((number, at) => at === 0 || (once[at - 1] ?? 0) < number);
+  return [
+    ...(twice.length === 0 ? [] : [`patch ${twice.join(', ')} is there more than once, with the same diff`]),
+    ...(inOrder ? [] : [`the patches came in the order ${once.join(', ')}; their numbers count`]),
+  ];
 }
 
 /** `what`: a sentence. */
@@ -62,12 +89,14 @@ export function empty(what: string): Failure {
 function readMessage(mail: Mail, strip: number): Message {
   const subject = parseSubject(mail.headers.get('subject') ?? '');
   const offset = diffOffset(mail.body);
-  if (offset === undefined) return { subject, patch: undefined };
+  const trailers = parseTrailers(mail.body);
+  if (offset === undefined) return { subject, trailers, patch: undefined };
   const above = utf8OrLatin1(mail.body.slice(0, offset));
   // An author other than the sender stands in the first line of the body.
   const inBody = /^\s*From:[ \t]*(.+)\n/u.exec(above);
   return {
     subject,
+    trailers,
     patch: {
       subject: subject.title,
       author: inBody?.[1] ?? mail.headers.get('from') ?? null,

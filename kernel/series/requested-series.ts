@@ -8,6 +8,8 @@ import { prefixOf, type Series } from './series.ts';
 export interface SeriesRequest {
   readonly profile: Profile;
   readonly series?: string | undefined;
+  /** The series itself, read before: what `series` names is not read again. */
+  readonly loaded?: Series | undefined;
   readonly patches?: number | undefined;
   readonly tree?: string | undefined;
   readonly ref?: string | undefined;
@@ -25,7 +27,10 @@ export interface RequestedSeries {
 export async function requestedSeries(request: SeriesRequest, signal: AbortSignal): Promise<RequestedSeries> {
   const spec = request.series ?? ofProfile(request.profile);
   if (spec === undefined) return { series: undefined, ref: request.ref };
-  const { series, base } = await loadSeries(spec, request.tree, signal);
+  const { series, base } =
+    request.loaded === undefined
+      ? await loadSeries(spec, request.tree, signal)
+      : { series: request.loaded, base: undefined };
   const ref = request.ref ?? base;
   if (request.role === 'base' || request.patches === 0) return { series: undefined, ref };
   if (request.patches === undefined) return { series, ref };

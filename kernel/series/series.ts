@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { Trailers } from './trailers.ts';
 
 /** One change, as it will be applied. */
 export interface Patch {
@@ -28,6 +29,9 @@ export interface Series {
   readonly patches: readonly Patch[];
   /** sha256 over the patches' fingerprints. */
   readonly fingerprint: string;
+  /** What was put right in reading it: order, duplicates, other versions; one sentence each. */
+  readonly notes?: readonly string[];
+  readonly trailers?: Trailers;
 }
 
 export function fingerprintOf(patches: readonly Pick<Patch, 'fingerprint'>[]): string {

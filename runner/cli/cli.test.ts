@@ -57,8 +57,21 @@ const bad: readonly (readonly [string, readonly string[], number, RegExp])[] = [
     2,
     /^fusegate: E_USAGE: --jobs must be a number, not "x"\n/,
   ],
+  ['a gate without a series', ['gate'], 2, /^fusegate: E_USAGE: a gate needs a series\n {4}hint: .*\n$/],
+  [
+    'a deadline that is none',
+    ['gate', '--series', 'x', '--deadline', 'soon'],
+    2,
+    /^fusegate: E_USAGE: --deadline must be a time such as 30m or 90s, not "soon"\n/,
+  ],
+  ['reproduce without a report', ['reproduce', '/nope', 'x'], 2, /^fusegate: E_REPORT_MISSING: /],
   ['a report that is not there', ['report', '/nope'], 2, /^fusegate: E_REPORT_MISSING: .*\n {4}hint: .*\n$/],
-  ['an unknown format', ['report', '--format', 'xml'], 2, /^fusegate: E_USAGE: .*text, json, tap, junit\n/],
+  [
+    'an unknown format',
+    ['report', '--format', 'xml'],
+    2,
+    /^fusegate: E_USAGE: .*text, json, tap, junit, b4, ktap\n/,
+  ],
 ];
 
 for (const [what, args, code, stderr] of bad) {

@@ -8,17 +8,21 @@ import { guardRun, sweepDeadRuns } from '#runner/lib/reaper.ts';
 import type { RunOptions, RunResult } from '#runner/run/run.ts';
 import { listenForInterrupt } from './interrupt.ts';
 import { configOf } from './options.ts';
-import { openOutput } from './output.ts';
+import { openOutput, type Output } from './output.ts';
 import { realParts } from './real-parts.ts';
 import { runAll } from './run-all.ts';
 
 type Work = (run: RunOptions) => Promise<RunResult>;
 
 /** What every command that does work has around it: config, signals, output, exit code. */
-export async function withRun(options: Options, work: Work): Promise<number> {
+export async function withRun(
+  options: Options,
+  work: Work,
+  open: (config: Config) => Output = openOutput,
+): Promise<number> {
   const config = configOf(options);
   const profile = await loadProfile(config.profile);
-  return guarded(async (signal) => (await oneRun({ config, profile, work, signal })).exitCode);
+  return guarded(async (signal) => (await oneRun({ config, profile, work, signal, open })).exitCode);
 }
 
 /** As `withRun`, and `--profile all` is one run after the other. */
@@ -31,7 +35,7 @@ export async function withRuns(options: Options, work: Work): Promise<number> {
       config,
       async (each) => {
         const profile = await loadProfile(each.profile);
-        return oneRun({ config: each, profile, work, signal, closing: false });
+        return oneRun({ config: each, profile, work, signal, open: openOutput, closing: false });
       },
       (text) => people.write(text),
     ),
@@ -51,12 +55,13 @@ interface OneRun {
   readonly profile: Profile;
   readonly work: Work;
   readonly signal: AbortSignal;
+  readonly open: (config: Config) => Output;
   /** With the closing line at the end of the output, where it stands alone. Default true. */
   readonly closing?: boolean;
 }
 
-async function oneRun({ config, profile, work, signal, closing = true }: OneRun): Promise<RunResult> {
-  using output = openOutput(config);
+async function oneRun({ config, profile, work, signal, open, closing = true }: OneRun): Promise<RunResult> {
+  using output = open(config);
   const result = await work({
     config,
     profile,

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { gateSchema } from '#runner/gate/gate-schema.ts';
 
 /** `<out>/report.json`: the only primary result of a run (DESIGN.md, section 2). Every other format is made of it. */
 
@@ -87,7 +88,7 @@ export const reportSchema = z.object({
     skipped: z.int(),
     knownFailures: z.int(),
   }),
-  gate: z.record(z.string(), z.unknown()).nullable(),
+  gate: gateSchema.nullable(),
   /** Why the run ended before its end; `null` when it did not. An addition to the contract, as all below. */
   failure: failure.nullable(),
   /** ISO 8601, UTC. */

@@ -31,10 +31,27 @@ export function rerunTest(report: Pick<Report, 'rerun'>, test: Pick<ReportTest, 
   return `${report.rerun} --suite ${shellWord(test.area)} --match ${quoted(exactMatch(test.title))}`;
 }
 
-function shellWord(word: string): string {
+export function shellWord(word: string): string {
   return /^[\w@%+=:,./~-]+$/.test(word) && !word.startsWith('~') ? word : quoted(word);
 }
 
 function quoted(word: string): string {
   return `'${word.replaceAll("'", String.raw`'\''`)}'`;
+}
+
+/** The options of a command that `rerunCommand` made, by their names; `config` may be there several times. */
+export function rerunOptions(rerun: string): Readonly<Record<string, string | readonly string[]>> {
+  const words = [...rerun.matchAll(/(?:'[^']*'|\\'|[^\s'])+/g)].map(([word]) =>
+    word.replaceAll(/'([^']*)'|\\'/g, (_whole, inner: string | undefined) => inner ?? "'"),
+  );
+  const options: Record<string, string | readonly string[]> = {};
+  const fragments: string[] = [];
+  for (const [at, word] of words.entries()) {
+    const value = words[at + 1];
+    if (!word.startsWith('--') || value === undefined) continue;
+    const name = word.slice(2);
+    if (name === 'config') fragments.push(value);
+    options[name] = name === 'config' ? fragments : value;
+  }
+  return options;
 }

@@ -27,7 +27,8 @@ export async function openRunDirectory(out: string, latest: string | null): Prom
 const MARK = '.fusegate';
 
 /** Everything that a run writes into its directory. */
-const RESULTS = /^(?:report\.json(?:\.\d+\.tmp)?|tests|daemon|worktree.*|machine-\d+|[\w-]+\.log)$/;
+const RESULTS =
+  /^(?:report\.json(?:\.\d+\.tmp)?|tests|daemon|worktree.*|machine-\d+|kernels|pass-\d+|gate\.txt|[\w-]+\.log)$/;
 
 /** @throws Error when the directory holds a user's own files under the names of results. */
 async function removeOldResults(out: string): Promise<void> {

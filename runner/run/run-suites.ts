@@ -1,3 +1,4 @@
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Profile } from '#kernel/profile.ts';
 import type { Config } from '#runner/config/config.ts';
@@ -6,6 +7,7 @@ import { Leases } from '#runner/lease/leases.ts';
 import { GuestPool } from '#runner/lease/pool.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { runStage } from '#runner/lib/stage.ts';
+import type { KnownFailure } from '#runner/verdict/known-failures.ts';
 import { loadKnownFailures } from '#runner/verdict/known-failures.ts';
 import { GuestSource } from './guest-source.ts';
 import type { PartContext, RunParts } from './parts.ts';
@@ -21,22 +23,35 @@ export interface SuitesRun {
   /** Directory with package.json, ava.config.js and suites/. */
   readonly projectDir: string;
   readonly context: PartContext;
+  /** Instead of suites/known-failures.json. */
+  readonly known?: readonly KnownFailure[] | undefined;
+  /** The tests run so often, one pass after the other on the same machines; 0 boots and runs none. Default 1. */
+  readonly passes?: number | undefined;
 }
 
 /** The first machine, then the tests, then the end of every machine. */
 export async function runSuites(run: SuitesRun): Promise<void> {
-  const { config, context, projectDir } = run;
-  const suitesDir = join(projectDir, 'suites');
-  const ledger = new TestLedger({
-    suitesDir,
-    profile: run.profile.name,
-    known: await loadKnownFailures(join(suitesDir, 'known-failures.json')),
-    today: new Date().toISOString().slice(0, 10),
-    emit: context.emit,
-  });
+  const { config, context, passes = 1 } = run;
   await using pool = poolOf(run);
   // The first boot stands on its own: a kernel that does not boot is told before any test is.
   pool.release(await pool.acquire(context.signal));
+  for (let pass = 1; pass <= passes; pass += 1) {
+    const out = passes === 1 ? config.out : join(config.out, `pass-${pass}`);
+    await onePass({ ...run, config: { ...config, out } }, pool);
+  }
+}
+
+async function onePass(run: SuitesRun, pool: GuestPool): Promise<void> {
+  const { config, context, projectDir } = run;
+  const suitesDir = join(projectDir, 'suites');
+  await mkdir(config.out, { recursive: true });
+  const ledger = new TestLedger({
+    suitesDir,
+    profile: run.profile.name,
+    known: run.known ?? (await loadKnownFailures(join(suitesDir, 'known-failures.json'))),
+    today: new Date().toISOString().slice(0, 10),
+    emit: context.emit,
+  });
   const leases = new Leases({
     pool,
     out: config.out,

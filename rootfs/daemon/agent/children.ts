@@ -17,6 +17,8 @@ const MAX_IDLE: Readonly<Record<Role, number>> = { server: 2, client: 3 };
 export class Children {
   readonly #children = new Map<ChildId, Child>();
   readonly #idle: Readonly<Record<Role, Child[]>> = { server: [], client: [] };
+  /** Disposed of since the last clean-up: whoever does it twice means no harm. */
+  readonly #disposed = new Set<ChildId>();
   #nextId = 1;
 
   /** Between tests: starting node takes all of a small machine. */
@@ -33,10 +35,12 @@ export class Children {
 
   /** The test is done with it: kept for the next when it is as good as new, else killed. */
   async dispose(id: ChildId, deadlineMs: number): Promise<{ kept: boolean }> {
+    if (this.#disposed.has(id)) return { kept: true };
     const child = this.get(id);
     const idle = this.#idle[child.role];
     if (idle.length < MAX_IDLE[child.role] && (await child.renew(RENEW_DEADLINE_MS))) {
       this.#children.delete(id);
+      this.#disposed.add(id);
       idle.push(child);
       return { kept: true };
     }
@@ -82,6 +86,7 @@ export class Children {
     for (const child of children) child.kill('SIGKILL');
     const ends = await Promise.all(children.map((child) => within(child.exited, deadlineMs)));
     this.#children.clear();
+    this.#disposed.clear();
     return children.filter((_child, index) => ends[index] === null);
   }
 

@@ -9,7 +9,7 @@ import { refuseWhileRunsLive } from '../living-runs.ts';
 import type { Ends } from '../main.ts';
 
 /** Caches that are not the kernels': guest images, the benchmark's. Tools that set-up installed stay. */
-const OTHER_CACHES = ['bench', 'rootfs'] as const;
+const OTHER_CACHES = ['bench', 'rootfs', 'verdicts'] as const;
 
 /** Removes what dead runs left, results and caches; with `--results` it leaves the caches alone. */
 export function addCleanCommand(program: Command, ends: Ends): void {
@@ -57,7 +57,7 @@ const OURS: ReadonlySet<string> = new Set([
     'runs',
     'setup',
   ],
-  ...['sources', 'tools', 'lost+found'],
+  ...['sources', 'tools', 'verdicts', 'lost+found'],
 ]);
 
 /**

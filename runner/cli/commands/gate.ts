@@ -1,0 +1,45 @@
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import { kernelWarnings, pristineSource } from '#kernel/prepare-kernel.ts';
+import type { Options } from '#runner/config/config.ts';
+import { gateFormats, type GateFormat } from '#runner/gate/formats.ts';
+import { runGate } from '#runner/gate/run-gate.ts';
+import type { Ends } from '../main.ts';
+import { addRunOptions } from '../options.ts';
+import { openGateOutput } from '../gate-output.ts';
+import { withRun } from '../with-run.ts';
+
+interface GateArguments extends Options {
+  readonly format: GateFormat;
+  readonly base?: string;
+  readonly explain?: string;
+  readonly deadline?: string;
+  /** commander's name for --no-cache. */
+  readonly cache: boolean;
+}
+
+/** A verdict on every patch of a series. */
+export function addGateCommand(program: Command, ends: Ends): void {
+  addRunOptions(
+    program
+      .command('gate')
+      .description('build, boot and test after every patch of a series: which one broke what'),
+  )
+    .option('--base <ref>', 'commit of --tree to put the series on')
+    .option('--deadline <time>', 'begin nothing new after this long, such as 30m; the next call goes on')
+    .option('--no-cache', 'run again what is known from an earlier gate')
+    .option('--explain <test>', 'why the verdict on a test is what it is')
+    .addOption(
+      new Option('--format <format>', 'what standard output gets').choices(gateFormats).default('text'),
+    )
+    .action(async ({ format, base, explain, deadline, cache, ...options }: GateArguments) => {
+      const wishes = { base, deadline, useCache: cache, tools: { kernelWarnings, pristineSource } };
+      ends(
+        await withRun(
+          options,
+          (run) => runGate(run, wishes),
+          (config) => openGateOutput(config, format, explain),
+        ),
+      );
+    });
+}

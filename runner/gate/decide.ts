@@ -1,0 +1,29 @@
+import type { ExitCode } from '#runner/lib/failure.ts';
+import { ExitCode as Code } from '#runner/lib/failure.ts';
+import type { GateResult, GateVerdict } from './gate-schema.ts';
+
+/** A regression that the evidence suffices for. */
+export function isRed(verdict: Pick<GateVerdict, 'kind' | 'confirmed'>): boolean {
+  return verdict.kind === 'regressed' && verdict.confirmed;
+}
+
+/** Nobody knows yet. */
+export function isOpen(verdict: Pick<GateVerdict, 'kind' | 'confirmed'>): boolean {
+  return verdict.kind === 'infra' || verdict.kind === 'not-run' || !verdict.confirmed;
+}
+
+export function decideGate(gate: GateResult): 'pass' | 'fail' | 'inconclusive' {
+  const bad = gate.patches.some(({ state }) => state === 'not-built' || state === 'not-applied');
+  if (bad || gate.verdicts.some(isRed)) return 'fail';
+  const open = gate.patches.some(({ state }) => state === 'not-run') || gate.verdicts.some(isOpen);
+  return open || gate.outOfTime || gate.verdicts.length === 0 ? 'inconclusive' : 'pass';
+}
+
+/** The contract's: a patch that does not apply or build is said before what the others do. */
+export function gateExitCode(gate: GateResult): ExitCode {
+  const bad = gate.patches.some(({ state }) => state === 'not-built' || state === 'not-applied');
+  if (bad) return Code.build;
+  const verdict = decideGate(gate);
+  if (verdict === 'fail') return Code.kernelFailed;
+  return verdict === 'pass' ? Code.passed : Code.infrastructure;
+}

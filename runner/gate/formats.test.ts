@@ -1,0 +1,163 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { fakeReport } from '#runner/report/fake-report.ts';
+import { reportSchema } from '#runner/report/report.ts';
+import { decideGate, gateExitCode } from './decide.ts';
+import { explain } from './explain.ts';
+import { fakeGateReport, fakePatch, fakeVerdict } from './fake-gate.ts';
+import { formatGate, gateFormats } from './formats.ts';
+import { whatToReproduce } from './reproduce.ts';
+import { parseTime } from './run-gate.ts';
+import { COLUMNS, wrap } from './wrap.ts';
+
+const report = fakeGateReport();
+
+test('formats: the text has at most 72 columns, nothing that a terminal obeys, and the closing line last', (t) => {
+  const text = formatGate(report, 'text');
+  for (const line of text.split('\n')) t.true(line.length <= COLUMNS, line);
+  t.notRegex(text, /\u001b|^\s*::/m);
+  t.is(text.trimEnd().split('\n').at(-1), '2 passed, 2 failed, 4 skipped');
+  t.true(text.startsWith('fusegate: DOES NOT BUILD, REGRESSION: fuse: a series'));
+});
+
+test('formats: the text says which patch, how often, how sure, and what was found besides', (t) => {
+  const text = formatGate(report, 'text').replaceAll(/\s+/g, ' ');
+  for (const part of [
+    'same kernel as the base: ok',
+    'BREAKS 1 test',
+    'DOES NOT BUILD: fs/fuse/file.c:12: implicit declaration',
+    'new warning: fs/fuse/file.c:12: unused variable x',
+    'lost: CONFIG_FUSE_DAX',
+    'patch 2 (fuse: patch 2); 7 of 7 runs passed before, 0 of 8 after, odds of a false blame 0.32 %',
+    'one of patches 3 to 4',
+    'Unconfirmed: area/file: in doubt',
+    'Fixed: area/file: mended',
+    'Flaky, no verdict: area/file: now and then',
+    'Failing before the series, too: area/file: old',
+    'Known failures: area/file: listed',
+    'No verdict: area/file: lost',
+    '1: checkpatch: WARNING:LONG_LINE',
+    'the patches came in the order 2, 1, 3, 4',
+    '2 runs of kernels, 1 of them known from before',
+  ]) {
+    t.true(text.includes(part), part);
+  }
+});
+
+test('formats: any text of a series or a guest stays in its columns', (t) => {
+  fc.assert(
+    fc.property(fc.string({ unit: 'grapheme', maxLength: 300 }), (said) => {
+      const hostile = fakeGateReport({
+        patches: [fakePatch(1, { subject: said, warnings: [said] })],
+        verdicts: [fakeVerdict('area/file: x', 'regressed', { patch: { first: 1, last: 1 }, message: said })],
+        notes: [said],
+      });
+      const lines = formatGate(hostile, 'text').split('\n');
+      return lines.every((line) => line.length <= COLUMNS && !/^\s*::/.test(line));
+    }),
+  );
+  t.pass();
+});
+
+test('formats: b4 gets an array with the series and every patch', (t) => {
+  const checks = JSON.parse(formatGate(report, 'b4')) as readonly Record<string, string>[];
+  t.is(checks.length, 5);
+  t.deepEqual(
+    checks.map(({ tool, status }) => [tool, status]),
+    [
+      ['fusegate', 'fail'],
+      ['fusegate 1/4', 'pass'],
+      ['fusegate 2/4', 'fail'],
+      ['fusegate 3/4', 'fail'],
+      ['fusegate 4/4', 'fail'],
+    ],
+  );
+  for (const check of checks) {
+    t.deepEqual(Object.keys(check), ['tool', 'status', 'summary', 'url', 'details']);
+    t.true(Array.isArray(JSON.parse(check['details'] ?? '')));
+  }
+});
+
+test('formats: KTAP counts right and JUnit closes what it opens', (t) => {
+  const ktap = formatGate(report, 'ktap').trimEnd().split('\n');
+  t.is(ktap[1], '1..15');
+  t.is(ktap.filter((line) => /^(?:not )?ok \d/.test(line)).length, 15);
+  t.is(ktap.filter((line) => line.startsWith('not ok')).length, 5);
+  const junit = formatGate(report, 'junit');
+  t.is(junit.match(/<testcase /g)?.length, 15);
+  t.is(junit.match(/<failure /g)?.length, 3);
+  t.is(junit.match(/<testsuite /g)?.length, junit.match(/<\/testsuite>/g)?.length);
+});
+
+test('formats: a gate that ended early says why in each of them', (t) => {
+  const failure = {
+    code: 'E_X',
+    blame: 'user',
+    message: 'it is not there',
+    hint: 'look',
+    evidence: [],
+    excerpt: [],
+  } as const;
+  const early = fakeReport({ gate: null, failure: { ...failure, evidence: [], excerpt: [] } });
+  for (const format of gateFormats) t.true(formatGate(early, format).includes('it is not there'), format);
+});
+
+test('formats: the report of a gate is one by the schema', (t) => {
+  t.deepEqual(reportSchema.parse(JSON.parse(JSON.stringify(report))), report);
+});
+
+test('decide: exit codes of the contract', (t) => {
+  const of = (overrides: Parameters<typeof fakeGateReport>[0]): readonly [string, number] => {
+    const { gate } = fakeGateReport({ patches: [fakePatch(1)], ...overrides });
+    return gate === null ? ['none', -1] : [decideGate(gate), gateExitCode(gate)];
+  };
+  const passed = [fakeVerdict('a/b: c', 'passed')];
+  const red = fakeVerdict('a/b: d', 'regressed', { patch: { first: 1, last: 1 } });
+  t.deepEqual(of({ verdicts: passed }), ['pass', 0]);
+  t.deepEqual(of({ verdicts: [...passed, fakeVerdict('a/b: e', 'pre-existing')] }), ['pass', 0]);
+  t.deepEqual(of({ verdicts: [...passed, fakeVerdict('a/b: e', 'flaky')] }), ['pass', 0]);
+  t.deepEqual(of({ verdicts: [...passed, red] }), ['fail', 1]);
+  t.deepEqual(of({ verdicts: [...passed, { ...red, confirmed: false }] }), ['inconclusive', 3]);
+  t.deepEqual(of({ verdicts: [...passed, fakeVerdict('a/b: e', 'infra')] }), ['inconclusive', 3]);
+  t.deepEqual(of({ verdicts: [] }), ['inconclusive', 3]);
+  t.deepEqual(of({ verdicts: passed, outOfTime: true }), ['inconclusive', 3]);
+  t.deepEqual(of({ verdicts: [red], patches: [fakePatch(1, { state: 'not-built' })] }), ['fail', 4]);
+  t.deepEqual(of({ verdicts: passed, patches: [fakePatch(1, { state: 'not-applied' })] }), ['fail', 4]);
+});
+
+test('explain: the runs, the odds and the steps behind a verdict', (t) => {
+  const text = explain(report, 'area/file: breaks');
+  t.regex(text, /regressed by patch 2\n/);
+  t.regex(text, /base: passed 7 of 7 runs/);
+  t.regex(text, /odds of\s+0\.32 %/);
+  t.regex(text, /patch 2\/4, 6x, 1 min 0 s: is it there every time\?/);
+  t.throws(() => explain(report, 'nobody'), { message: /no verdict on "nobody"/ });
+});
+
+test('reproduce: the kernel that the verdict blames, or the one that is asked for', (t) => {
+  t.deepEqual(whatToReproduce(report, 'area/file: breaks', undefined), {
+    ...{ test: 'area/file: breaks', patches: 2, ref: undefined },
+  });
+  t.is(whatToReproduce(report, 'breaks', 0).patches, 0);
+  t.is(whatToReproduce(report, 'area/file: old', undefined).patches, 4);
+  t.throws(() => whatToReproduce(report, 'area/file', undefined), { message: /names \d+ tests/ });
+  t.throws(() => whatToReproduce(report, 'nobody', undefined), { message: /is no test/ });
+  t.throws(() => whatToReproduce(report, 'breaks', 9), { message: /has 4$/ });
+});
+
+test('deadline: a time with its unit', (t) => {
+  t.is(parseTime('30m'), 1_800_000);
+  t.is(parseTime('1.5h'), 5_400_000);
+  t.is(parseTime('90s'), 90_000);
+  for (const wrong of ['', '30', 'm', '-5m', '0s', '5d'])
+    t.throws(() => parseTime(wrong), { message: /--deadline/ });
+});
+
+test('wrap: words stay whole where they can, and every line fits', (t) => {
+  t.deepEqual(wrap('a b', '  '), ['  a b']);
+  t.deepEqual(wrap(''), []);
+  const long = 'x'.repeat(200);
+  const lines = wrap(`start ${long} end`, '  ', '    ');
+  t.true(lines.every((line) => line.length <= COLUMNS));
+  t.is(lines.join('').replaceAll(' ', ''), `start${long}end`);
+});

@@ -1,0 +1,78 @@
+import { cleanLine } from '#runner/lib/clean-text.ts';
+import type { Report } from '#runner/report/report.ts';
+import { isOpen, isRed } from './decide.ts';
+import type { GatePatch, GateResult } from './gate-schema.ts';
+
+/**
+ * One entry of what `b4 review` takes from a check command: a JSON array on standard output. `status` is one of
+ * pass, warn and fail; `tool` tells entries of one message apart.
+ */
+export interface B4Check {
+  readonly tool: string;
+  readonly status: 'pass' | 'warn' | 'fail';
+  readonly summary: string;
+  readonly url: string;
+  readonly details: string;
+}
+
+/** The series first, then every patch. Pure. */
+export function renderB4(report: Report): readonly B4Check[] {
+  const { gate, failure, verdict, counts } = report;
+  if (gate === null) {
+    const summary = failure === null ? 'no verdict' : cleanLine(`${failure.code}: ${failure.message}`);
+    const status = failure?.blame === 'series' || failure?.blame === 'kernel' ? 'fail' : 'warn';
+    return [{ tool: 'fusegate', status, summary, url: '', details: failure?.hint ?? '' }];
+  }
+  const series: B4Check = {
+    tool: 'fusegate',
+    status: { pass: 'pass', fail: 'fail', inconclusive: 'warn' }[verdict] as B4Check['status'],
+    summary: `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`,
+    url: '',
+    details: JSON.stringify(findings(gate, () => true)),
+  };
+  return [series, ...gate.patches.map((patch) => patchCheck(patch, gate))];
+}
+
+function patchCheck(patch: GatePatch, gate: GateResult): B4Check {
+  const mine = (first: number, last: number): boolean => first <= patch.index && patch.index <= last;
+  const red = gate.verdicts.filter(
+    (verdict) => isRed(verdict) && mine(verdict.patch?.first ?? 0, verdict.patch?.last ?? 0),
+  );
+  const failed = patch.state === 'not-built' || patch.state === 'not-applied' || red.length > 0;
+  const doubtful = patch.state === 'not-run' || patch.warnings.length + patch.lostSymbols.length > 0;
+  const state = {
+    built: '',
+    'not-built': 'does not build',
+    'not-applied': 'does not apply',
+    'not-run': 'not built',
+  }[patch.state];
+  const broken =
+    red.length === 0 ? 'no regression' : `breaks ${red.length} ${red.length === 1 ? 'test' : 'tests'}`;
+  return {
+    tool: `fusegate ${patch.index}/${gate.series.count}`,
+    status: failed ? 'fail' : doubtful ? 'warn' : 'pass',
+    summary: state === '' ? broken : cleanLine(`${state}: ${patch.message ?? ''}`),
+    url: '',
+    details: JSON.stringify([
+      ...patch.warnings.map((description) => ({ status: 'warn', description: cleanLine(description) })),
+      ...patch.advice.map(({ source, text }) => ({
+        status: 'warn',
+        description: cleanLine(`${source}: ${text}`),
+      })),
+      ...findings(gate, mine),
+    ]),
+  };
+}
+
+/** In the shape that b4's own checkpatch entry has. */
+function findings(gate: GateResult, mine: (first: number, last: number) => boolean) {
+  return gate.verdicts
+    .filter((verdict) => isRed(verdict) || isOpen(verdict))
+    .filter(({ patch }) => patch === null || mine(patch.first, patch.last))
+    .map((verdict) => ({
+      status: isRed(verdict) ? 'fail' : 'warn',
+      description: cleanLine(
+        `${verdict.kind}${verdict.patch === null ? '' : ` by patch ${verdict.patch.last}`}: ${verdict.fault?.title ?? ''} ${verdict.test}`,
+      ),
+    }));
+}

@@ -1,0 +1,20 @@
+import type { Observations } from './observations.ts';
+import { BOOT } from './sample.ts';
+
+/** A read through passthrough: on a kernel on which this fails there is no passthrough. */
+export const PROBE = 'passthrough-io/read-write: a read gives the backing file and sends no READ';
+
+const QUICK = 3;
+
+/** The probe and a few of the quickest tests that pass on the base: what every kernel of a series has to do. Pure. */
+export function smokeTests(seen: Observations): readonly string[] {
+  const passing = seen
+    .tests()
+    .filter((test) => test !== BOOT && seen.of(0, test).every((sample) => sample.seen === 'pass'))
+    .flatMap((test) => seen.of(0, test).slice(0, 1));
+  const quick = passing.toSorted((a, b) => a.durationMs - b.durationMs || (a.test < b.test ? -1 : 1));
+  const ids = quick.map(({ test }) => test);
+  return ids.includes(PROBE)
+    ? [PROBE, ...ids.filter((test) => test !== PROBE).slice(0, QUICK - 1)]
+    : ids.slice(0, QUICK);
+}

@@ -1,0 +1,35 @@
+import type { Observations, State, Subject } from './observations.ts';
+
+/** Two kernels that differ, with none between them that could still be asked. */
+export interface Transition {
+  readonly subject: Subject;
+  /** The last stop before the change and the first one after it, as far as it is known. */
+  readonly from: number;
+  readonly to: number;
+  readonly kind: 'regression' | 'fix';
+  /** The earlier kernel has nothing to compare with. */
+  readonly first: boolean;
+}
+
+/** The changes of one subject along the series, from what is known of it. Pure. */
+export function transitionsOf(subject: Subject, seen: Observations, stops: number): readonly Transition[] {
+  const found: Transition[] = [];
+  let last: { readonly stop: number; readonly state: State } | undefined;
+  for (let stop = 0; stop < stops; stop += 1) {
+    const state = seen.state(stop, subject);
+    if (state === 'unknown') continue;
+    const kind = last === undefined ? undefined : changeOf(last.state, state);
+    if (last !== undefined && kind !== undefined) {
+      found.push({ subject, from: last.stop, to: stop, kind, first: last.state === 'absent' });
+    }
+    last = { stop, state };
+  }
+  return found;
+}
+
+/** From nothing to good is what a series that brings the feature is for, and needs no search. */
+function changeOf(before: State, after: State): Transition['kind'] | undefined {
+  if (after === 'bad' && before !== 'bad') return 'regression';
+  if (after === 'good' && before === 'bad') return 'fix';
+  return undefined;
+}
