@@ -25,9 +25,9 @@ export async function warmUp(guest: Guest, abi: PassthroughAbi, signal: AbortSig
 
 /** @param callMs deadline of each, before the slowdown. Milliseconds. */
 export function asking(guest: Guest, signal: AbortSignal, callMs = CALL_MS): Ask {
-  return (async (method, params) => {
+  return async (method, params) => {
     return guest.call(method, params, { signal, timeoutMs: callMs * guest.slowdown });
-  });
+  };
 }
 
 async function clean(ask: Ask): Promise<void> {
