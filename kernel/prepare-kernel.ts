@@ -1,5 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { acquireLock } from '#runner/lib/file-lock.ts';
 import type { Emit } from '#runner/lib/events.ts';
 import { Failure, type Blame } from '#runner/lib/failure.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
@@ -11,7 +12,6 @@ import { findToolchain, requireBuildTools, type Toolchain } from './build/compil
 import { makeVariables, type MakeOptions } from './build/make.ts';
 import { noticeFullDisk } from './cache/disk-full.ts';
 import { findImage, storeImage, type StoredImage } from './cache/image-store.ts';
-import { lock } from './cache/lock.ts';
 import { sha256OfParts } from './cache/sha256.ts';
 import { configure } from './config/configure.ts';
 import { ownFragments, profileFragments } from './config/load-fragments.ts';
@@ -242,10 +242,10 @@ async function applyStage(plan: Plan, context: KernelContext): Promise<PatchedFi
 }
 
 function lockFor(kind: string, key: string, what: string, context: KernelContext): Promise<AsyncDisposable> {
-  return lock(cacheDir('locks', `${kind}-${key}`), {
+  return acquireLock(cacheDir('locks', `${kind}-${key}`), {
     signal: context.signal,
     onWait: (owner) => {
-      const who = owner === '' ? 'another run' : `process ${owner}`;
+      const who = owner === undefined ? 'another run' : `process ${owner}`;
       context.emit({ type: 'note', text: `waiting for ${who}, which ${what}` });
     },
   });

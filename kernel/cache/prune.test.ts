@@ -3,8 +3,8 @@ import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
-import { lock } from './lock.ts';
 import { cleanCache, pruneCache } from './prune.ts';
+import { acquireLock } from '#runner/lib/file-lock.ts';
 
 const dir = await mkdtemp(join(tmpdir(), 'fusegate-prune-'));
 process.env['FUSEGATE_CACHE'] = dir;
@@ -33,7 +33,7 @@ test.serial('prune: the longest unused go, what is locked or in use stays', asyn
   await put('sources', key('fresh'), '.', 0.1);
   await put('sources', key('stale'), '.', 48);
   await put('sources', 'somebody-elses', '.', 480);
-  await using _held = await lock(join(dir, 'locks', `build-${key('busy')}`), { signal });
+  await using _held = await acquireLock(join(dir, 'locks', `build-${key('busy')}`), { signal });
   const deleted = await pruneCache(signal, { kernels: 1, buildTrees: 1, sources: 0 });
   t.deepEqual((await readdir(join(dir, 'kernels'))).toSorted(), [key('new')]);
   t.deepEqual((await readdir(join(dir, 'build'))).toSorted(), [key('new'), key('busy')].toSorted());

@@ -1,7 +1,7 @@
 import { lstat, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { acquireLock } from '#runner/lib/file-lock.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
-import { lock } from './lock.ts';
 
 /** What of the cache is the kernels'; the rest belongs to the guest image and to runs. */
 const areas = ['kernels', 'build', 'sources', 'downloads', 'ccache'] as const;
@@ -83,7 +83,7 @@ async function pruneArea(
 async function removeUnlessBusy(path: string, lockPath: string, signal: AbortSignal): Promise<boolean> {
   const impatience = new AbortController();
   try {
-    await using _held = await lock(lockPath, {
+    await using _held = await acquireLock(lockPath, {
       signal: AbortSignal.any([signal, impatience.signal]),
       onWait: () => impatience.abort(),
     });

@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 import { mkdir, rename, rm, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
+import { acquireLock } from '#runner/lib/file-lock.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
 import { noticeFullDisk } from '../cache/disk-full.ts';
-import { lock } from '../cache/lock.ts';
 import type { SourceContext } from './source-tree.ts';
 
 export function downloadsDir(): string {
@@ -16,10 +16,10 @@ export function sourceDir(id: string): string {
 
 /** One at a time over all processes: downloads and unpacking of `name`. */
 export async function lockSource(name: string, context: SourceContext): Promise<AsyncDisposable> {
-  return lock(cacheDir('locks', `source-${name}`), {
+  return acquireLock(cacheDir('locks', `source-${name}`), {
     signal: context.signal,
     onWait: (owner) => {
-      const who = owner === '' ? 'another run' : `process ${owner}`;
+      const who = owner === undefined ? 'another run' : `process ${owner}`;
       context.emit({ type: 'note', text: `waiting for ${who}, which fetches the same kernel source` });
     },
   });

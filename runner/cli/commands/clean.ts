@@ -8,8 +8,8 @@ import { sweepDeadRuns } from '#runner/lib/reaper.ts';
 import { refuseWhileRunsLive } from '../living-runs.ts';
 import type { Ends } from '../main.ts';
 
-/** Caches that are not the kernels': guest images, the benchmark's. Tools that set-up installed stay. */
-const OTHER_CACHES = ['bench', 'rootfs', 'verdicts'] as const;
+/** Caches that are not the kernels'. Tools that set-up installed stay. */
+const OTHER_CACHES = ['bench', 'compiled', 'rootfs', 'states', 'verdicts'] as const;
 
 /** Removes what dead runs left, results and caches; with `--results` it leaves the caches alone. */
 export function addCleanCommand(program: Command, ends: Ends): void {
@@ -49,6 +49,7 @@ const OURS: ReadonlySet<string> = new Set([
     'bench',
     'build',
     'ccache',
+    'compiled',
     'downloads',
     'kernels',
     'kvm-probe.json',
@@ -57,7 +58,7 @@ const OURS: ReadonlySet<string> = new Set([
     'runs',
     'setup',
   ],
-  ...['sources', 'tools', 'verdicts', 'lost+found'],
+  ...['sources', 'states', 'tools', 'verdicts', 'lost+found'],
 ]);
 
 /**
