@@ -11,13 +11,31 @@ export interface MachineKeys {
   readonly hostKey: string;
 }
 
+interface KeyPair {
+  readonly private: string;
+  readonly public: string;
+}
+
 export function makeMachineKeys(): MachineKeys {
-  const client = ssh2.utils.generateKeyPairSync('ed25519', { comment: 'fusegate' });
-  const host = ssh2.utils.generateKeyPairSync('ed25519', { comment: 'fusegate' });
+  const client = keyPair();
+  const host = keyPair();
   return {
     clientPrivateKey: client.private,
     authorizedKey: client.public.trim(),
     hostPrivateKey: host.private,
     hostKey: host.public.split(' ')[1] ?? '',
   };
+}
+
+/**
+ * One pair in 200 that ssh2 makes is one that neither it nor sshd can read (ssh2 1.17: `Malformed OpenSSH
+ * private key`); such a pair is not used.
+ */
+export function keyPair(
+  make: () => KeyPair = () => ssh2.utils.generateKeyPairSync('ed25519', { comment: 'fusegate' }),
+): KeyPair {
+  for (;;) {
+    const pair = make();
+    if (!(ssh2.utils.parseKey(pair.private) instanceof Error)) return pair;
+  }
 }
