@@ -1,5 +1,4 @@
-import { readdir, rm, stat } from 'node:fs/promises';
-import { cacheDir } from '#runner/lib/paths.ts';
+import { pruneEntries } from '#runner/lib/prune-entries.ts';
 
 /** Saved machines to keep, the last used first; each has about 200 MB. */
 const KEEP = 8;
@@ -7,17 +6,6 @@ const KEEP = 8;
 const IN_USE_MS = 60 * 60 * 1000;
 
 /** Deletes the saved machines that were not used for longest. @returns the deleted directories. */
-export async function pruneStates(keep = KEEP): Promise<readonly string[]> {
-  const names = await readdir(cacheDir('states')).catch(() => []);
-  const aged: { readonly dir: string; readonly usedAt: number }[] = [];
-  for (const name of names.filter((entry) => /^[0-9a-f]{32}$/.test(entry))) {
-    const usedAt = (await stat(cacheDir('states', name, 'entry.json')).catch(() => undefined))?.mtimeMs ?? 0;
-    aged.push({ dir: cacheDir('states', name), usedAt });
-  }
-  const old = aged
-    .toSorted((a, b) => b.usedAt - a.usedAt)
-    .slice(keep)
-    .filter(({ usedAt }) => Date.now() - usedAt > IN_USE_MS);
-  for (const { dir } of old) await rm(dir, { recursive: true, force: true });
-  return old.map(({ dir }) => dir);
+export function pruneStates(): Promise<readonly string[]> {
+  return pruneEntries({ area: 'states', keep: KEEP, inUseMs: IN_USE_MS });
 }
