@@ -67,14 +67,7 @@ async function download(name: string, context: SourceContext): Promise<Archive> 
   context.emit({ type: 'note', text: `downloading ${name} through apt (about 150 MB, once)` });
   try {
     return await noticeFullDisk(temp, async () => {
-      // The sandbox user _apt may not write below the user's cache; apt would warn and go on all the same.
-      await execGuardedOrFail('apt-get', ['--quiet=2', '-o', 'APT::Sandbox::User=root', 'download', name], {
-        cwd: temp,
-        signal: context.signal,
-        env: { LC_ALL: 'C' },
-        code: 'E_SOURCE_UNAVAILABLE',
-        hint: 'run `apt-get update` as root, or bring a tree with --tree',
-      });
+      await fetchArchive(temp, name, context);
       const file = (await readdir(temp)).find((entry) => versionOfDeb(entry, name) !== undefined);
       if (file === undefined) throw unavailable(name);
       const path = join(downloadsDir(), file);
@@ -84,6 +77,43 @@ async function download(name: string, context: SourceContext): Promise<Archive> 
   } finally {
     await rm(temp, { recursive: true, force: true });
   }
+}
+
+/** With the machine's own package lists; where those do not know the package, with fresh ones beside them. */
+async function fetchArchive(temp: string, name: string, context: SourceContext): Promise<void> {
+  const download = ['download', name];
+  try {
+    await apt(download, temp, context);
+    return;
+  } catch (error) {
+    if (!(error instanceof Failure) || error.code !== 'E_SOURCE_UNAVAILABLE') throw error;
+  }
+  // Lists of a machine image may be months old. Refreshing them needs root and is not ours to do.
+  context.emit({ type: 'note', text: `${name} is not in this machine's package lists: fetching fresh ones` });
+  const lists = join(temp, 'lists');
+  await mkdir(join(lists, 'partial'), { recursive: true });
+  const fresh = [
+    '-o',
+    `Dir::State::Lists=${lists}`,
+    '-o',
+    'Dir::Cache::pkgcache=',
+    '-o',
+    'Dir::Cache::srcpkgcache=',
+  ];
+  await apt([...fresh, 'update'], temp, context);
+  await apt([...fresh, ...download], temp, context);
+  await rm(lists, { recursive: true, force: true });
+}
+
+async function apt(args: readonly string[], cwd: string, { signal }: SourceContext): Promise<void> {
+  // The sandbox user _apt may not write below the user's cache; apt would warn and go on all the same.
+  await execGuardedOrFail('apt-get', ['--quiet=2', '-o', 'APT::Sandbox::User=root', ...args], {
+    cwd,
+    signal,
+    env: { LC_ALL: 'C' },
+    code: 'E_SOURCE_UNAVAILABLE',
+    hint: 'does `apt-get update` work on this machine? else bring a tree with --tree',
+  });
 }
 
 async function unpackPackage(
