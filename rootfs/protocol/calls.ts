@@ -35,6 +35,8 @@ export interface ResetReport {
   readonly backingBusy: boolean | null;
   /** FUSE connections of the test that would not go away. */
   readonly leftConnections: readonly number[];
+  /** What still used the spare disk, in words. */
+  readonly leftDevices: readonly string[];
   readonly taint: KernelTaint;
   /** Taint bits that were not set after the previous reset. */
   readonly newTaint: number;
@@ -92,6 +94,8 @@ export interface AgentCalls {
     result: RunResult;
   };
   'dir.make': { params: { in: 'area' | BackingName; name?: string }; result: { path: string } };
+  /** The disk that tests may overwrite; null where there is none, as on a machine that is not a guest. */
+  'spare-disk.find': { params: Record<string, never>; result: { device: string | null } };
   'server.start': { params: ChildOptions; result: { server: ChildId; pid: number } };
   'server.call': {
     params: { server: ChildId; method: keyof ServerCalls; params: unknown; timeoutMs?: number | undefined };

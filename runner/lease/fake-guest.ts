@@ -87,6 +87,7 @@ const CLEAN = {
   leftMounts: [],
   leftProcesses: [],
   leftConnections: [],
+  leftDevices: [],
   backingBusy: false,
   taint: { mask: 0 },
   kernelLog: [],

@@ -33,7 +33,8 @@ export interface FinishParams {
 
 /** Something the test left behind or provoked: each one fails the test. */
 export interface Finding {
-  readonly kind: 'kernel-log' | 'taint' | 'left-mount' | 'left-process' | 'backing-busy' | 'machine-lost';
+  readonly kind:
+    'kernel-log' | 'taint' | 'left-mount' | 'left-process' | 'left-device' | 'backing-busy' | 'machine-lost';
   /** One sentence. Text from the guest in it has been cleaned of control characters. */
   readonly message: string;
 }

@@ -12,6 +12,7 @@ export const resetReportSchema = z.looseObject({
   leftMounts: z.array(named).catch([]),
   leftProcesses: z.array(named).catch([]),
   leftConnections: z.array(z.number()).catch([]),
+  leftDevices: z.array(z.string()).catch([]),
   backingBusy: z.union([z.boolean(), z.string()]).nullable().catch(null),
   taint: z.union([z.number(), z.looseObject({ mask: z.number() }).transform(({ mask }) => mask)]).catch(0),
   kernelLog: z
@@ -42,6 +43,9 @@ export function findLeftovers(report: ResetReport, taintBefore: number): readonl
   }
   for (const connection of report.leftConnections) {
     add('left-mount', `FUSE connection ${connection} did not go away`);
+  }
+  for (const device of report.leftDevices) {
+    add('left-device', `the spare disk was left in use: ${device}`);
   }
   const busy = report.backingBusy;
   if (busy === true || (typeof busy === 'string' && busy !== '')) {

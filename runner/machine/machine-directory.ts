@@ -1,8 +1,11 @@
-import { constants, copyFile, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { constants, copyFile, mkdir, mkdtemp, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { KernelImage } from '#kernel/kernel-image.ts';
 import { plainTemporaryDirectory } from '#runner/lib/reaper.ts';
 import type { MachineFiles } from './virtme-command.ts';
+
+/** Enough for XFS, which wants 300 MiB. The file has only what the guest has written. */
+const SPARE_DISK_BYTES = 512 * 1024 * 1024;
 
 export interface DirectoryContent {
   readonly kernel: KernelImage;
@@ -24,6 +27,7 @@ export async function machineDirectory(
     initramfs: file('initramfs'),
     rootDisk: file('root.ext4'),
     scratchDisk: file('scratch.ext4'),
+    spareDisk: file('spare.raw'),
     qmp: file('qmp'),
     agent: file('agent'),
     emptyRoot: file('empty'),
@@ -34,8 +38,17 @@ export async function machineDirectory(
     copyFile(content.kernel.bzImage, files.kernel, constants.COPYFILE_FICLONE),
     symlink(resolve(content.rootDisk), files.rootDisk),
     symlink(resolve(content.scratchDisk), files.scratchDisk),
+    blankDisk(files.spareDisk),
     mkdir(files.emptyRoot),
     mkdir(files.home),
   ]);
   return files;
+}
+
+/**
+ * A saved machine has never looked at this disk, so that a copy of it finds its own, as blank, in the same place.
+ */
+async function blankDisk(path: string): Promise<void> {
+  await writeFile(path, '');
+  await truncate(path, SPARE_DISK_BYTES);
 }

@@ -16,6 +16,7 @@ const plan: MachinePlan = {
     initramfs: '/tmp/f/initramfs',
     rootDisk: '/tmp/f/root.ext4',
     scratchDisk: '/tmp/f/scratch.ext4',
+    spareDisk: '/tmp/f/spare.raw',
     qmp: '/tmp/f/qmp',
     agent: '/tmp/f/agent',
     emptyRoot: '/tmp/f/empty',
@@ -41,6 +42,15 @@ test('vng: the guest is given an empty root, no network and a port of loopback a
 test('vng: the root disk is read-only and what is written to the scratch disk is thrown away', (t) => {
   t.regex(qemuOptions(plan), /file=\/tmp\/f\/root\.ext4,format=raw,readonly=on/);
   t.regex(qemuOptions(plan), /file=\/tmp\/f\/scratch\.ext4,format=raw,snapshot=on/);
+});
+
+test('vng: the spare disk comes third and can be told from any other', (t) => {
+  const disks = qemuOptions(plan).match(/virtio-blk-pci,drive=\w+/g);
+  t.deepEqual(
+    disks,
+    ['root', 'scratch', 'spare'].map((drive) => `virtio-blk-pci,drive=${drive}`),
+  );
+  t.regex(qemuOptions(plan), /drive=spare,serial=fusegate-spare/);
 });
 
 test('kernel arguments: a fault ends the machine, the serial port is the console, the user has the last word', (t) => {

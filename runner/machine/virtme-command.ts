@@ -1,3 +1,4 @@
+import { SPARE_DISK_SERIAL } from '#rootfs/protocol/spare-disk.ts';
 import type { Accelerator } from './machine.ts';
 
 /** Files of one machine. Their directory's name is our own and has no character special to shells or QEMU. */
@@ -9,6 +10,8 @@ export interface MachineFiles {
   readonly initramfs: string;
   readonly rootDisk: string;
   readonly scratchDisk: string;
+  /** A disk without content that tests format, break and fill; thrown away with the machine. */
+  readonly spareDisk: string;
   /** Unix socket on which we wait for QEMU to connect its control channel. */
   readonly qmp: string;
   /** Unix socket on which we wait for QEMU to connect the agent's port. */
@@ -93,6 +96,9 @@ function qemuArguments({ files, sshPort, scratch, incoming }: MachinePlan): read
       `if=none,id=scratch,file=${files.scratchDisk},format=raw,snapshot=${scratch === 'throwaway' ? 'on' : 'off'}`,
     ],
     ...['-device', 'virtio-blk-pci,drive=scratch'],
+    // The file goes with the machine, so that nothing has to reach this machine's own disk in any order.
+    ...['-drive', `if=none,id=spare,file=${files.spareDisk},format=raw,cache=unsafe,discard=unmap`],
+    ...['-device', `virtio-blk-pci,drive=spare,serial=${SPARE_DISK_SERIAL}`],
     // The guest reaches nothing: neither this machine nor any network.
     ...['-netdev', `user,id=net,restrict=on,ipv6=off${forward}`],
     ...['-device', 'virtio-net-pci,netdev=net,romfile='],

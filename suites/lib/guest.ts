@@ -5,6 +5,7 @@ import { expectationsFor, type Expectations } from './expectations.ts';
 import { FuseMount, type FuseOptions } from './fuse-mount.ts';
 import { FuseServer, type ServerOptions } from './fuse-server.ts';
 import type { Lease } from './lease.ts';
+import { SpareDisk, type DiskFilesystem, type FormatOptions } from './spare-disk.ts';
 import {
   ecryptfsRequest,
   overlayRequest,
@@ -112,6 +113,11 @@ export class TestGuest {
 
   async mountEcryptfs({ lower }: { readonly lower: string }, by?: Client): Promise<StackedMount> {
     return this.mount(ecryptfsRequest(lower, await this.ecryptfsKey()), by);
+  }
+
+  /** A fresh filesystem on the machine's spare disk, which may be filled, frozen, shut down and made to fail. */
+  spareDisk(type: DiskFilesystem, options: FormatOptions = {}): Promise<SpareDisk> {
+    return SpareDisk.format(this, type, options);
   }
 
   /** Signature of a key in root's user keyring, for mounts of ecryptfs. */

@@ -23,6 +23,7 @@ import { makeDirectory, TEST_AREA } from './places.ts';
 import { renewMachine } from './restored.ts';
 import { collectLogs, reset, type TestState } from './reset.ts';
 import { runProgram } from './run.ts';
+import { findSpareDisk } from './spare-disk.ts';
 
 const CALL_TIMEOUT_MS = 30_000;
 const KILL_DEADLINE_MS = 5_000;
@@ -164,6 +165,7 @@ function mountHandlers(): Part<
   | 'mounts.umount'
   | 'backing.umount'
   | 'backing.mount'
+  | 'spare-disk.find'
   | 'connection.abort'
   | 'connection.waiting'
 > {
@@ -173,6 +175,7 @@ function mountHandlers(): Part<
     'mounts.umount': ({ mountPoint, flags }) => syscall('umount2', cString(mountPoint), flagBits(flags)),
     'backing.umount': ({ backing }) => umountBacking(backing),
     'backing.mount': ({ backing }) => mountBacking(backing),
+    'spare-disk.find': () => ({ device: findSpareDisk() }),
     'connection.abort': ({ connection }) => {
       abortConnection(connection);
       return null;

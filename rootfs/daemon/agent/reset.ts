@@ -12,6 +12,7 @@ import { abortConnection, connectionExists } from './connections.ts';
 import { describeProcess, stateOf, whoUses } from './forensics.ts';
 import { kernelTaint, type KernelLog } from './kernel-log.ts';
 import { backingPath, TEST_AREA } from './places.ts';
+import { freeSpareDisk, wakeSpareDisk } from './spare-disk.ts';
 import { until } from './until.ts';
 
 const BACKINGS = ['ext4', 'tmpfs'] as const;
@@ -44,9 +45,11 @@ export async function reset(state: TestState, deadlineMs: number): Promise<Reset
     .entries()
     .filter(([, child]) => child.alive)
     .map(([, { pid, role }]) => ({ pid, role, state: stateOf(pid) }));
+  await wakeSpareDisk();
   const stuck = await endProcesses(state, leftMs());
   await unmountAll();
   const leftConnections = await endConnections(state, leftMs());
+  const leftDevices = await freeSpareDisk(leftMs());
   const backingBusy = await isAnyBackingBusy(state, leftMs, stuck);
   await cleanPlaces();
   const mask = kernelTaint();
@@ -57,6 +60,7 @@ export async function reset(state: TestState, deadlineMs: number): Promise<Reset
     leftProcesses,
     backingBusy,
     leftConnections,
+    leftDevices,
     taint: { mask },
     newTaint,
     kernelLog: state.kernelLog.take(),
