@@ -106,7 +106,7 @@ function fromEnvironment(env: Surroundings['env'], key: string): string | undefi
 }
 
 /** A git range and a Message-ID stay as they are; what lies on disk becomes absolute. */
-function seriesPath(series: string, path: (value: string) => string): string {
+export function seriesPath(series: string, path: (value: string) => string): string {
   return existsSync(path(series)) ? path(series) : series;
 }
 

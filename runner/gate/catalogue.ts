@@ -9,8 +9,12 @@ import { BELIEVED } from './odds.ts';
 /** Series with known right answers: the gate has to give them. */
 
 const entry = z.strictObject({
-  /** Directory of the series in kernel/series/catalogue. */
+  /** Also the directory of the series in kernel/series/catalogue, unless `series` says another. */
   name: z.string(),
+  /** Directory in kernel/series. */
+  series: z.string().optional(),
+  /** Directory in kernel/series of an earlier version: the two are compared. */
+  against: z.string().optional(),
   why: z.string(),
   profile: z.string(),
   suite: z.string(),
@@ -18,6 +22,12 @@ const entry = z.strictObject({
   exitCode: z.int(),
   /** All the regressions: by which patch, of tests whose id begins so. */
   regressed: z.array(z.strictObject({ patch: z.int(), test: z.string(), mendedBy: z.int().optional() })),
+  /** All that is mended: by which patch, of tests whose id begins so. */
+  fixed: z.array(z.strictObject({ patch: z.int(), test: z.string() })).default([]),
+  /** What else is to be said about tests, by the beginning of their ids. */
+  kinds: z.record(z.string(), z.enum(['pre-existing', 'known-failure', 'passed', 'skipped'])).default({}),
+  /** A part of what a regression says. */
+  says: z.string().optional(),
   /** Patches that are not built, by number. */
   states: z.record(z.string(), z.enum(['not-built', 'not-applied'])).default({}),
   /** Patches whose kernel is that of another one. */
@@ -30,6 +40,18 @@ const entry = z.strictObject({
 export type CatalogueEntry = z.infer<typeof entry>;
 
 export const catalogueDir = join(projectRoot, 'kernel', 'series', 'catalogue');
+
+/** Where the series of an entry lies, and the version that it is compared with. */
+export function seriesOf({ name, series, against }: CatalogueEntry): {
+  series: string;
+  against: string | undefined;
+} {
+  const dir = join(projectRoot, 'kernel', 'series');
+  return {
+    series: series === undefined ? join(catalogueDir, name) : join(dir, series),
+    against: against === undefined ? undefined : join(dir, against),
+  };
+}
 
 export async function loadCatalogue(): Promise<readonly CatalogueEntry[]> {
   const text = await readFile(join(catalogueDir, 'catalogue.json'), 'utf8');
@@ -45,7 +67,48 @@ export function mismatches(expected: CatalogueEntry, gate: GateResult, exitCode:
   for (const right of expected.regressed) found.push(...regressionMismatches(right, red));
   const wrongly = red.filter(({ test }) => !expected.regressed.some((right) => test.startsWith(right.test)));
   found.push(...wrongly.map(({ id }) => `${id}: wrongly blamed`));
-  return [...found, ...patchMismatches(expected, gate)];
+  found.push(...wordMismatches(expected, red));
+  return [
+    ...found,
+    ...fixMismatches(expected, gate),
+    ...kindMismatches(expected, gate),
+    ...patchMismatches(expected, gate),
+  ];
+}
+
+function wordMismatches({ says }: CatalogueEntry, red: readonly GateVerdict[]): readonly string[] {
+  if (says === undefined) return [];
+  const said = red.some(({ message, fault }) => `${message ?? ''} ${fault?.title ?? ''}`.includes(says));
+  return said ? [] : [`no regression says ${JSON.stringify(says)}`];
+}
+
+function fixMismatches({ fixed }: CatalogueEntry, { verdicts }: GateResult): readonly string[] {
+  const found = verdicts.filter(({ kind }) => kind === 'fixed');
+  return [
+    ...fixed.flatMap((right) => {
+      const mended = found.filter(({ test }) => test.startsWith(right.test));
+      if (mended.length === 0) return [`${right.test}: not fixed`];
+      return mended.flatMap(({ id, patch, odds, confirmed }) => [
+        ...(patch?.last === right.patch && patch.first === right.patch
+          ? []
+          : [`${id}: fixed by ${JSON.stringify(patch)}, not ${right.patch}`]),
+        ...(confirmed && odds !== null && odds < BELIEVED ? [] : [`${id}: odds ${odds ?? 'none'}`]),
+      ]);
+    }),
+    ...found
+      .filter(({ test }) => !fixed.some((right) => test.startsWith(right.test)))
+      .map(({ id }) => `${id}: wrongly called fixed`),
+  ];
+}
+
+function kindMismatches({ kinds }: CatalogueEntry, { verdicts }: GateResult): readonly string[] {
+  return Object.entries(kinds).flatMap(([start, kind]) => {
+    const found = verdicts.filter(({ id }) => id.startsWith(start));
+    if (found.length === 0) return [`${start}: no verdict`];
+    return found
+      .filter((verdict) => verdict.kind !== kind)
+      .map(({ id, kind: other }) => `${id}: ${other}, not ${kind}`);
+  });
 }
 
 function regressionMismatches(

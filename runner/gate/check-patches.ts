@@ -9,7 +9,6 @@ import type { Patch } from '#kernel/series/series.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
 import { lostSymbols } from './config-symbols.ts';
 import type { PatchCheck } from './gate-result.ts';
-import { hygiene } from './hygiene.ts';
 import type { PatchBuild } from './series-kernels.ts';
 
 /** Compiler warnings by patch index (0: the base) for the files that it or the next patch touches. */
@@ -26,7 +25,7 @@ export async function checkPatches(
   patches: readonly Patch[],
   builds: readonly PatchBuild[],
   warnings: Warnings,
-  checkpatch: (patch: Patch) => Promise<PatchCheck['advice']>,
+  advise: (patch: Patch) => Promise<PatchCheck['advice']>,
 ): Promise<ReadonlyMap<number, PatchCheck>> {
   const checks = new Map<number, PatchCheck>();
   for (const patch of patches) {
@@ -38,7 +37,7 @@ export async function checkPatches(
         ? describe(ofFiles(warnings, parent.index, patch), ofFiles(warnings, patch.index, patch))
         : [],
       lostSymbols: built ? await lost(parent.kernel, own.kernel) : [],
-      advice: [...hygiene(patch), ...(await checkpatch(patch))],
+      advice: await advise(patch),
     });
   }
   return checks;

@@ -9,9 +9,14 @@ export class SampleCollector {
   /** Complaints by test, until the test is told as finished. */
   readonly #faults = new Map<string, SampleFault[]>();
   #booted = false;
+  /** One of its machines was started from nothing. */
+  #cold = false;
 
   readonly sink: EventSink = (event) => {
     switch (event.type) {
+      case 'machine-booting':
+        if (event.restored !== true) this.#cold = true;
+        return;
       case 'machine-ready':
         this.#booted = true;
         return;
@@ -38,7 +43,7 @@ export class SampleCollector {
     const evidence = failure === undefined ? [] : [...failure.evidence];
     const boot = { test: BOOT, durationMs: 0 } as const;
     if (this.#booted) {
-      this.#add({ ...boot, seen: 'pass', outcome: 'passed', message: null, evidence: [] });
+      this.#add({ ...boot, seen: 'pass', outcome: 'passed', message: null, evidence: [], copy: !this.#cold });
     } else if (failure?.blame === 'kernel') {
       this.#add({ ...boot, seen: 'fail', outcome: 'crashed', message, evidence });
     } else {

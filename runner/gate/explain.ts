@@ -21,7 +21,7 @@ export function explain(report: Report, test: string): string {
 
 function explainOne(verdict: GateVerdict, gate: GateResult): string {
   const { id, kind, confirmed, odds, patch, mendedBy, message } = verdict;
-  const verdictLine = `${kind}${patch === null ? '' : ` by ${patch.first === patch.last ? `patch ${patch.last}` : `one of patches ${patch.first} to ${patch.last}`}`}${mendedBy === null ? '' : `, mended by patch ${mendedBy}`}${confirmed ? '' : ', not confirmed'}`;
+  const verdictLine = `${kind}${patch === null ? '' : ` ${cause(patch, gate)}`}${mendedBy === null ? '' : `, mended by patch ${mendedBy}`}${confirmed ? '' : ', not confirmed'}`;
   const steps = gate.steps.filter(({ wanted }) => wanted === 'all' || wanted.includes(verdict.test));
   return [
     ...wrap(cleanLine(id)),
@@ -43,10 +43,16 @@ function explainOne(verdict: GateVerdict, gate: GateResult): string {
   ].join('\n');
 }
 
+function cause({ first, last }: NonNullable<GateVerdict['patch']>, { against }: GateResult): string {
+  if (against !== null) return `since ${cleanLine(against.name)}`;
+  return first === last ? `by patch ${last}` : `by one of patches ${first} to ${last}`;
+}
+
 function oddsText(odds: number): string {
   return `If the patch changed nothing, a difference like this would show up with odds of ${percent(odds)} (Fisher's exact test on the runs after the first on each side, times three looks).`;
 }
 
-function place(patch: number, { series }: GateResult): string {
+function place(patch: number, { series, against }: GateResult): string {
+  if (against !== null) return cleanLine(patch === 0 ? against.name : series.name);
   return patch === 0 ? 'base' : `patch ${patch}/${series.count}`;
 }

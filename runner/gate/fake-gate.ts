@@ -12,6 +12,7 @@ export function fakeGateReport(overrides: Partial<GateResult> = {}): Report {
       title: 'fuse: a series with a title that is rather longer than most titles are',
       count: 4,
     },
+    against: null,
     base: 'linux-source-6.12',
     ref: null,
     patches: [

@@ -16,6 +16,7 @@ export interface PatchCheck {
 
 export interface GateFacts {
   readonly series: GateResult['series'];
+  readonly against: GateResult['against'];
   readonly base: string;
   readonly ref: string | null;
   readonly patches: readonly Patch[];
@@ -34,6 +35,7 @@ export function gateResult(facts: GateFacts): GateResult {
   const { series, base, ref, steps, outOfTime, notes } = facts;
   return {
     series,
+    against: facts.against,
     base,
     ref,
     patches: facts.patches.map((patch) => describePatch(patch, facts)),

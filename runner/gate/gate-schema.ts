@@ -64,8 +64,27 @@ const step = z.object({
   durationMs: z.number(),
 });
 
+/** An earlier version of the series, which stands where otherwise the base does. */
+const against = z.object({
+  name: z.string(),
+  /** What it was called by on the command line. */
+  spec: z.string(),
+  ref: z.string().nullable(),
+  /** Patches of the earlier version and of this one. */
+  count: z.int(),
+  newCount: z.int(),
+  /** Numbers of this version's patches. */
+  same: z.array(z.int()),
+  changed: z.array(z.int()),
+  added: z.array(z.int()),
+  /** Subjects of the earlier version's. */
+  dropped: z.array(z.string()),
+});
+
 export const gateSchema = z.object({
   series: z.object({ name: z.string(), title: z.string(), count: z.int() }),
+  /** Then the one entry of `patches` is the whole series. */
+  against: against.nullable().default(null),
   /** What the patches were put on, for people. */
   base: z.string(),
   /** Commit of the tree that they were put on; `null`: the source as it was. */

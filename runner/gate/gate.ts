@@ -4,7 +4,8 @@ import { kernelContent } from '#kernel/kernel-content.ts';
 import type { CompilerWarning } from '#kernel/build/extra-warnings.ts';
 import type { KernelContext, KernelRequest } from '#kernel/prepare-kernel.ts';
 import type { Profile } from '#kernel/profile.ts';
-import type { Series } from '#kernel/series/series.ts';
+import { asOneChange, compareVersions } from '#kernel/series/compare-versions.ts';
+import type { Patch, Series } from '#kernel/series/series.ts';
 import type { SourceTree } from '#kernel/source/source-tree.ts';
 import type { Config } from '#runner/config/config.ts';
 import type { Emit } from '#runner/lib/events.ts';
@@ -15,6 +16,7 @@ import type { GateResult, GateStep } from './gate-schema.ts';
 import { checkPatches, filesToCompare, rememberedWarnings } from './check-patches.ts';
 import { checkpatch } from './checkpatch.ts';
 import { gateResult } from './gate-result.ts';
+import { hygiene } from './hygiene.ts';
 import { judge } from './judge.ts';
 import { Observations } from './observations.ts';
 import { nextStep, type Step } from './plan.ts';
@@ -35,6 +37,8 @@ export interface GateRequest {
   readonly series: Series;
   /** What to say about the series itself: duplicates, order, trailers. */
   readonly notes: readonly string[];
+  /** An earlier version, which takes the place of the base: the whole of it against the whole of `series`. */
+  readonly older: OlderVersion | undefined;
   /** Commit of the tree to start from. */
   readonly ref: string | undefined;
   /** What the patches are put on, for people. */
@@ -43,6 +47,13 @@ export interface GateRequest {
   readonly known: readonly KnownFailure[];
   /** Monotonic time at which no new work is begun, milliseconds; `undefined`: never. */
   readonly deadline: number | undefined;
+}
+
+export interface OlderVersion {
+  readonly series: Series;
+  /** What the user called it by. */
+  readonly spec: string;
+  readonly ref: string | undefined;
 }
 
 /** What the gate wants of kernels beside their images. */
@@ -76,33 +87,31 @@ export async function gate(request: GateRequest, context: GateContext): Promise<
   const late = (): boolean => request.deadline !== undefined && performance.now() >= request.deadline;
   const rootfs = await parts.buildRootfs({ ...context, log: join(config.out, 'image.log') });
   const bundle = await parts.bundleDaemon(join(config.out, 'daemon'));
-  const kernels: Omit<KernelRequest, 'role' | 'patches'> = {
-    profile,
-    series: config.series ?? undefined,
-    loaded: series,
-    tree: config.tree ?? undefined,
-    ref: request.ref,
-    fragments: config.fragments,
-    keep: config.keep,
-  };
+  const patches = patchesOf(request);
   // Found once: a tree that changes meanwhile must not change between two patches.
   const sources = new Map<string, SourceTree>();
   const warnings = new Map<number, readonly CompilerWarning[]>();
   const builds = await buildSeries({
-    ...{ request: kernels, patches: series.patches, parts, out: config.out, late, sources },
+    ...{
+      kernelAt: (index: number) => kernelAt(index, request),
+      nameOf: (index: number) => nameOf(index, request),
+    },
+    ...{ patches, parts, out: config.out, late, sources },
     ...context,
     inspect: async (index, kernel, wanted, out) => {
-      const files = filesToCompare(series.patches, index);
+      const files = filesToCompare(patches, index);
       const compile = () => request.tools.kernelWarnings(wanted, files, { ...context, out, sources });
       warnings.set(index, await rememberedWarnings(kernel, files, compile));
     },
   });
   const source = await request.tools.pristineSource(
-    { ...kernels, role: 'base' },
+    { ...kernelAt(0, request), role: 'base' },
     { ...context, out: config.out, sources },
   );
-  const checks = await checkPatches(series.patches, builds, warnings, (patch) =>
-    checkpatch(patch, source, context.signal),
+  const checks = await checkPatches(patches, builds, warnings, async (patch) =>
+    request.older === undefined
+      ? [...hygiene(patch), ...(await checkpatch(patch, source, context.signal))]
+      : [],
   );
   const stops = stopsOf(builds, await contentsOf(builds));
   const bzImage = stops[0]?.kernel.bzImage;
@@ -117,10 +126,11 @@ export async function gate(request: GateRequest, context: GateContext): Promise<
     request.known.filter(({ profiles }) => profiles.includes(profile.name)).map(({ id }) => id),
   );
   const result = gateResult({
-    series: { name: series.name, title: series.title, count: series.patches.length },
+    series: { name: series.name, title: series.title, count: patches.length },
+    against: againstOf(request),
     base: request.base,
     ref: request.ref ?? null,
-    patches: series.patches,
+    patches,
     builds,
     checks,
     stops,
@@ -131,6 +141,39 @@ export async function gate(request: GateRequest, context: GateContext): Promise<
     notes: request.notes,
   });
   return { gate: result, builds, stops, visits: found.visits, prepared };
+}
+
+/** What is told apart: the patches one by one, or a whole version from the whole of an earlier one. */
+function patchesOf({ series, older }: GateRequest): readonly Patch[] {
+  return older === undefined ? series.patches : [asOneChange(older.series, series)];
+}
+
+/** The kernel after so many of these; 0 is what they are compared with. */
+function kernelAt(index: number, request: GateRequest): KernelRequest {
+  const { config, profile, series, older, ref } = request;
+  const same = {
+    ...{ profile, series: config.series ?? undefined, loaded: series, tree: config.tree ?? undefined, ref },
+    ...{ fragments: config.fragments, keep: config.keep },
+  };
+  if (older === undefined) return { ...same, patches: index, role: index === 0 ? 'base' : 'patched' };
+  return index === 0
+    ? { ...same, series: older.spec, loaded: older.series, ref: older.ref, role: 'patched' }
+    : { ...same, role: 'patched' };
+}
+
+function nameOf(index: number, { series, older }: GateRequest): string {
+  if (older !== undefined) return index === 0 ? older.series.name : series.name;
+  return index === 0 ? 'the base' : `patch ${index}/${series.patches.length}`;
+}
+
+function againstOf({ series, older }: GateRequest): GateResult['against'] {
+  if (older === undefined) return null;
+  const { same, changed, added, dropped } = compareVersions(older.series, series);
+  return {
+    ...{ name: older.series.name, spec: older.spec, ref: older.ref ?? null },
+    ...{ count: older.series.patches.length, newCount: series.patches.length },
+    ...{ same: [...same], changed: [...changed], added: [...added], dropped: [...dropped] },
+  };
 }
 
 async function contentsOf(builds: readonly PatchBuild[]): Promise<ReadonlyMap<number, string>> {
@@ -154,11 +197,10 @@ interface Tour {
 
 /** Asks the plan for the next kernel until it knows enough. */
 async function visitAll(request: GateRequest, tour: Tour, context: GateContext) {
-  const { series } = request;
   const { stops } = tour;
   const visits: Visit[] = [];
   const steps: GateStep[] = [];
-  const transient = transientPatches(series.patches)
+  const transient = transientPatches(patchesOf(request))
     .map((patch) => stops.findIndex((stop) => stop.patches.includes(patch)))
     .filter((at) => at > 0);
   const asked = new Map<string, number>();
@@ -207,7 +249,7 @@ async function visit(
     suites: `${await suitesContent(projectDir, files)} ${wanted === 'all' ? JSON.stringify(config.selection) : ''}`,
     ...{ wanted, times, nth: context.nth },
   };
-  const name = patches[0] === 0 ? 'the base' : `patch ${patches[0]}/${request.series.patches.length}`;
+  const name = nameOf(patches[0] ?? 0, request);
   const what =
     wanted === 'all'
       ? 'all tests'

@@ -71,8 +71,11 @@ export class Observations {
 
   /** `fresh` leaves out the first sample, which may be the one that drew the attention. */
   counts(stop: number, subject: Subject, which: 'all' | 'fresh' = 'all'): Counts {
-    const counted = this.#known(stop, subject.test)
-      .filter((sample) => sample.seen !== 'skip')
+    const known = this.#known(stop, subject.test).filter((sample) => sample.seen !== 'skip');
+    // Machines that went on from a saved one did not boot again.
+    const copy = known.findIndex((sample) => sample.copy === true);
+    const counted = known
+      .filter((sample, at) => sample.copy !== true || at === copy)
       .slice(which === 'fresh' ? 1 : 0);
     return {
       passes: counted.filter((sample) => !isBad(sample, subject)).length,

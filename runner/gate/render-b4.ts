@@ -30,6 +30,8 @@ export function renderB4(report: Report): readonly B4Check[] {
     url: '',
     details: JSON.stringify(findings(gate, () => true)),
   };
+  // One version against another says nothing about single patches.
+  if (gate.against !== null) return [{ ...series, tool: cleanLine(`fusegate against ${gate.against.name}`) }];
   return [series, ...gate.patches.map((patch) => patchCheck(patch, gate))];
 }
 

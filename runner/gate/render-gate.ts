@@ -3,6 +3,7 @@ import { formatDuration } from '#runner/report/format.ts';
 import { isOpen, isRed } from './decide.ts';
 import type { GatePatch, GateResult, GateVerdict } from './gate-schema.ts';
 import { BOOT } from './sample.ts';
+import { renderAgainst } from './render-against.ts';
 import { cut, wrap } from './wrap.ts';
 
 export interface GateText {
@@ -20,13 +21,16 @@ const LISTED = 10;
 export function renderGate(text: GateText): string {
   const { gate, verdict, kernels, totalMs, counts } = text;
   const base = kernels[0];
+  const machine = base === undefined ? '' : ` (${base.release}, ${base.accelerator ?? 'not run'})`;
   return [
     ...wrap(`fusegate: ${headline(gate, verdict)}: ${shown(gate.series.title)}`, '', '  '),
-    ...wrap(
-      `${gate.series.count} ${gate.series.count === 1 ? 'patch' : 'patches'} on ${shown(gate.base)}${base === undefined ? '' : ` (${base.release}, ${base.accelerator ?? 'not run'})`}`,
-      '',
-      '  ',
-    ),
+    ...(gate.against === null
+      ? wrap(
+          `${gate.series.count} ${gate.series.count === 1 ? 'patch' : 'patches'} on ${shown(gate.base)}${machine}`,
+          '',
+          '  ',
+        )
+      : renderAgainst(gate, gate.against, machine)),
     '',
     ...gate.patches.flatMap((patch) => renderPatch(patch, gate)),
     '',
@@ -88,7 +92,8 @@ function headline({ patches, verdicts }: GateResult, verdict: GateText['verdict'
 
 function renderPatch(patch: GatePatch, gate: GateResult): readonly string[] {
   const width = String(gate.series.count).length;
-  const head = `${String(patch.index).padStart(width)}/${gate.series.count} ${shown(patch.subject)}`;
+  const number = `${String(patch.index).padStart(width)}/${gate.series.count} `;
+  const head = `${gate.against === null ? number : ''}${shown(patch.subject)}`;
   const indent = ' '.repeat(width * 2 + 2);
   return [
     cut(head),
@@ -115,9 +120,10 @@ function patchState(patch: GatePatch, gate: GateResult): string {
   }
 }
 
-function testState({ index, sameAs }: GatePatch, { verdicts }: GateResult): string {
+function testState({ index, sameAs }: GatePatch, { verdicts, against }: GateResult): string {
   const here = sameAs ?? index;
-  const same = sameAs === null ? '' : `same kernel as ${sameAs === 0 ? 'the base' : `patch ${sameAs}`}: `;
+  const base = against === null ? 'the base' : shown(against.name);
+  const same = sameAs === null ? '' : `same kernel as ${sameAs === 0 ? base : `patch ${sameAs}`}: `;
   const broken = verdicts.filter((verdict) => isRed(verdict) && isAt(verdict, here));
   const state = broken.length > 0 ? brokenState(broken, here, sameAs === null) : wellState(verdicts, here);
   return `${same}${state}`;
@@ -180,7 +186,11 @@ function describe(verdict: GateVerdict, gate: GateResult): readonly string[] {
   return [...name(verdict), ...wrap(`${by}${counts}${chance}${mended}`, '    '), ...why.slice(0, 3)];
 }
 
-function patchName({ first, last }: { first: number; last: number }, { patches }: GateResult): string {
+function patchName(
+  { first, last }: { first: number; last: number },
+  { patches, against }: GateResult,
+): string {
+  if (against !== null) return `since ${shown(against.name)}`;
   if (first !== last) return `one of patches ${first} to ${last}`;
   return `patch ${last} (${shown(patches[last - 1]?.subject ?? '')})`;
 }

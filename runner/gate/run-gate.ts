@@ -18,6 +18,8 @@ import { gateReport } from './gate-report.ts';
 export interface GateWishes {
   /** Commit of the tree to put the series on. */
   readonly base?: string | undefined;
+  /** An earlier version of the series: a path as for --series, or a git range. */
+  readonly against?: string | undefined;
   /** Such as `30m`. */
   readonly deadline?: string | undefined;
   readonly useCache: boolean;
@@ -65,6 +67,7 @@ async function prepareAndGate(
   spec: string,
   {
     base,
+    against,
     useCache,
     tools,
     deadline,
@@ -76,16 +79,31 @@ async function prepareAndGate(
   const tree = config.tree ?? undefined;
   const treeLabel = tree ?? profile.source.debianPackage ?? profile.name;
   const found = await seriesBase({ series, tree, treeLabel, wanted: base ?? loaded.base, signal });
+  const older = against === undefined ? undefined : await loadOlder(against);
   return gate(
     {
       ...{ config, profile, parts, projectDir, useCache, deadline, series, tools },
-      notes: [...(series.notes ?? []), ...found.notes],
+      notes: [...(series.notes ?? []), ...found.notes, ...(older?.notes ?? [])],
+      older,
       ref: found.ref,
       base: found.ref === undefined ? treeLabel : `${treeLabel} at ${found.ref.slice(0, 40)}`,
       known: await loadKnownFailures(join(projectDir, 'suites', 'known-failures.json')),
     },
     context,
   );
+
+  async function loadOlder(spec: string) {
+    const of = await loadSeries(spec, tree, signal);
+    const { name, notes = [] } = of.series;
+    const where = await seriesBase({ series: of.series, tree, treeLabel, wanted: base ?? of.base, signal });
+    if (of.series.fingerprint === series.fingerprint && where.ref === found.ref) {
+      throw new Failure('E_USAGE', 'user', `--against ${spec} is the series itself`, {
+        hint: 'name the version that came before',
+      });
+    }
+    const said = [...notes, ...where.notes].map((note) => `${name}: ${note}`);
+    return { series: of.series, spec, ref: where.ref, notes: said };
+  }
 }
 
 /** @throws Failure E_USAGE (user) */

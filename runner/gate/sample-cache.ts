@@ -7,7 +7,7 @@ import { cacheDir } from '#runner/lib/paths.ts';
 import type { Sample, Wanted } from './sample.ts';
 
 /** Raised whenever what a sample means changes. */
-const FORMAT = 1;
+const FORMAT = 2;
 
 const sample = z.object({
   test: z.string(),
@@ -17,6 +17,7 @@ const sample = z.object({
   durationMs: z.number(),
   faults: z.array(z.object({ kind: z.string(), title: z.string(), fingerprint: z.string() })),
   evidence: z.array(z.object({ label: z.string(), path: z.string() })),
+  copy: z.boolean().optional(),
 });
 const entry = z.object({ format: z.literal(FORMAT), samples: z.array(sample) });
 

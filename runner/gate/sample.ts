@@ -24,6 +24,8 @@ export interface Sample {
   readonly durationMs: number;
   readonly faults: readonly SampleFault[];
   readonly evidence: readonly Evidence[];
+  /** Of `boot` alone: the machine went on from a saved one. All copies together are the one boot that was saved. */
+  readonly copy?: boolean | undefined;
 }
 
 /** What was asked of a kernel: everything selected, or these tests; none of them is a boot alone. */

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type { Config } from '#runner/config/config.ts';
 import { formatDuration } from '#runner/report/format.ts';
 import type { RunOptions } from '#runner/run/run.ts';
-import { catalogueDir, mismatches, type CatalogueEntry } from './catalogue.ts';
+import { mismatches, seriesOf, type CatalogueEntry } from './catalogue.ts';
 import type { GateTools } from './gate.ts';
 import { runGate } from './run-gate.ts';
 
@@ -32,13 +32,14 @@ export async function selfTest(
   for (let round = 1; round <= options.rounds; round += 1) {
     for (const entry of entries) {
       options.run.signal.throwIfAborted();
-      const config = options.configOf(entry, join(catalogueDir, entry.name));
+      const { series, against } = seriesOf(entry);
+      const config = options.configOf(entry, series);
       const out = join(config.out, `${round}-${entry.name}`);
       const profile = await options.profileOf(entry.profile);
       const { useCache, tools } = options;
       const { report, exitCode } = await runGate(
         { ...options.run, profile, config: { ...config, out } },
-        { useCache, tools },
+        { useCache, tools, against },
       );
       options.run.signal.throwIfAborted();
       const wrong =

@@ -17,7 +17,10 @@ export type PatchBuild =
   | { readonly state: 'not-run'; readonly index: number };
 
 export interface SeriesBuild {
-  readonly request: Omit<KernelRequest, 'role' | 'patches'>;
+  /** What to build after so many patches; 0 is the base. */
+  readonly kernelAt: (index: number) => KernelRequest;
+  /** For people: which kernel that is. */
+  readonly nameOf: (index: number) => string;
   readonly patches: readonly Patch[];
   readonly parts: Pick<RunParts, 'prepareKernel'>;
   readonly out: string;
@@ -54,17 +57,19 @@ export async function buildSeries(build: SeriesBuild): Promise<readonly PatchBui
 }
 
 async function buildOne(build: SeriesBuild, index: number): Promise<PatchBuild> {
-  const { request, emit, patches } = build;
+  const { kernelAt, nameOf, emit, patches } = build;
   const out = join(build.out, 'kernels', index === 0 ? 'base' : `patch-${index}`);
   await mkdir(out, { recursive: true });
   const subject = patches[index - 1]?.subject;
   emit({
     type: 'note',
-    text: index === 0 ? 'kernel: the base' : `kernel: patch ${index}/${patches.length}, ${subject ?? ''}`,
+    text: `kernel: ${[nameOf(index), ...(subject === undefined ? [] : [subject])].join(', ')}`,
   });
-  const wanted: KernelRequest = { ...request, patches: index, role: index === 0 ? 'base' : 'patched' };
+  const wanted = kernelAt(index);
   try {
-    const kernel = await preparedOrFresh(wanted, build, index, out);
+    const made = await preparedOrFresh(wanted, build, index, out);
+    // Also where an earlier version of the series is what the rest is compared with.
+    const kernel: KernelImage = index === 0 ? { ...made, role: 'base' } : made;
     await build.inspect(index, kernel, wanted, out);
     return { state: 'built', index, kernel };
   } catch (error) {

@@ -42,11 +42,18 @@ export function addReproduceCommand(program: Command, ends: Ends): void {
 async function reproduce(where: string, wanted: string, options: ReproduceArguments): Promise<number> {
   const { patch, shell = false, ...others } = options;
   const report = await loadReport(where);
-  const { test, patches, ref } = whatToReproduce(report, wanted, patch);
+  const { test, patches, ref, series } = whatToReproduce(report, wanted, patch);
   const match = test === BOOT ? {} : { match: [exactId(test)] };
   let said: number | undefined;
   const code = await withRun(
-    { ...rerunOptions(report.rerun), ...match, jobs: 1, keep: true, ...others },
+    {
+      ...rerunOptions(report.rerun),
+      ...(series === undefined ? {} : { series }),
+      ...match,
+      jobs: 1,
+      keep: true,
+      ...others,
+    },
     (plain) => {
       const onKernel: RunOptions = {
         ...plain,
