@@ -18,7 +18,7 @@ const entry = z.strictObject({
   why: z.string(),
   profile: z.string(),
   suite: z.string(),
-  match: z.string().optional(),
+  match: z.union([z.string(), z.array(z.string())]).optional(),
   exitCode: z.int(),
   /** All the regressions: by which patch, of tests whose id begins so. */
   regressed: z.array(z.strictObject({ patch: z.int(), test: z.string(), mendedBy: z.int().optional() })),

@@ -9,13 +9,13 @@ export class SampleCollector {
   /** Complaints by test, until the test is told as finished. */
   readonly #faults = new Map<string, SampleFault[]>();
   #booted = false;
-  /** One of its machines was started from nothing. */
-  #cold = false;
+  /** Machines by how they came to run: restored from a saved one, or booted. */
+  readonly #starts = new Set<'restored' | 'booted'>();
 
   readonly sink: EventSink = (event) => {
     switch (event.type) {
       case 'machine-booting':
-        if (event.restored !== true) this.#cold = true;
+        this.#starts.add(event.restored === true ? 'restored' : 'booted');
         return;
       case 'machine-ready':
         this.#booted = true;
@@ -43,13 +43,24 @@ export class SampleCollector {
     const evidence = failure === undefined ? [] : [...failure.evidence];
     const boot = { test: BOOT, durationMs: 0 } as const;
     if (this.#booted) {
-      this.#add({ ...boot, seen: 'pass', outcome: 'passed', message: null, evidence: [], copy: !this.#cold });
+      this.#add({
+        ...boot,
+        seen: 'pass',
+        outcome: 'passed',
+        message: null,
+        evidence: [],
+        copy: this.#onlyCopies(),
+      });
     } else if (failure?.blame === 'kernel') {
       this.#add({ ...boot, seen: 'fail', outcome: 'crashed', message, evidence });
     } else {
       this.#add({ ...boot, seen: 'lost', outcome: 'not-run', message, evidence });
     }
     return this.#samples;
+  }
+
+  #onlyCopies(): boolean {
+    return this.#starts.has('restored') && !this.#starts.has('booted');
   }
 
   #add(sample: Omit<Sample, 'faults'>): void {
