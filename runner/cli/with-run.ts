@@ -3,6 +3,7 @@ import { loadProfile, type Profile } from '#kernel/profile.ts';
 import { pruneRootfs } from '#rootfs/image/prune-rootfs.ts';
 import type { Config, Options } from '#runner/config/config.ts';
 import { ALL_PROFILES } from '#runner/config/config.ts';
+import { pruneVerdicts } from '#runner/gate/prune-verdicts.ts';
 import { projectRoot } from '#runner/lib/paths.ts';
 import { guardRun, sweepDeadRuns } from '#runner/lib/reaper.ts';
 import type { RunOptions, RunResult } from '#runner/run/run.ts';
@@ -75,6 +76,7 @@ async function oneRun({ config, profile, work, signal, open, closing = true }: O
   if (!signal.aborted) {
     await pruneCache(signal).catch(() => []);
     await pruneRootfs().catch(() => []);
+    await pruneVerdicts().catch(() => []);
   }
   return result;
 }

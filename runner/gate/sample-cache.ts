@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { glob, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { glob, mkdir, readFile, rename, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { cacheDir } from '#runner/lib/paths.ts';
@@ -53,7 +53,11 @@ export class SampleCache {
   async find(circumstances: Circumstances): Promise<readonly Sample[] | undefined> {
     if (!this.#use) return undefined;
     try {
-      const { samples } = entry.parse(JSON.parse(await readFile(pathOf(circumstances), 'utf8')));
+      const path = pathOf(circumstances);
+      const { samples } = entry.parse(JSON.parse(await readFile(path, 'utf8')));
+      // What is used stays longest, see pruneVerdicts; two gates at once may take it away in between.
+      const now = new Date();
+      await utimes(path, now, now).catch(() => undefined);
       return samples.map((found) => ({
         ...found,
         evidence: found.evidence.filter(({ path }) => existsSync(path)),
