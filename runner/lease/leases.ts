@@ -16,6 +16,8 @@ export interface LeasesOptions {
   readonly interface: Pick<AcquireResult, 'abi' | 'features'>;
   /** Write evidence of tests that passed, too. */
   readonly keepEvidence?: boolean | undefined;
+  /** The memory of a guest that hangs is evidence, too. */
+  readonly dumpMemory?: boolean | undefined;
   /** A test got its machine. */
   readonly onGranted: (test: string, machine: string) => void;
   /** A test's machine is free again, or gone. */
@@ -60,7 +62,7 @@ export class Leases {
 
   /** Waits for a machine. `signal`: the test process went away. */
   async grant(test: string, signal: AbortSignal): Promise<Lease> {
-    const pooled = await this.#options.pool.acquire(signal, fileOf(test));
+    const pooled = await this.#acquire(test, signal);
     const { guest } = pooled;
     const { machine } = guest;
     await guest.call('kernel.mark', { text: `fusegate: ${cleanLine(test, 200)}` }).catch(() => undefined);
@@ -80,6 +82,17 @@ export class Leases {
     this.#open.set(lease, { pooled, consoleFrom, startedAt: performance.now() });
     this.#options.onGranted(test, machine.id);
     return lease;
+  }
+
+  async #acquire(test: string, signal: AbortSignal): Promise<PooledGuest> {
+    const { pool, emit } = this.#options;
+    emit({ type: 'lease-requested', test });
+    try {
+      return await pool.acquire(signal, fileOf(test));
+    } catch (error) {
+      emit({ type: 'lease-ended', test, machine: null });
+      throw error;
+    }
   }
 
   /** Cleans the guest, says what was found and gives the guest back or ends it. Once per lease. */
@@ -105,11 +118,13 @@ export class Leases {
       resetDeadlineMs: this.#options.resetDeadlineMs ?? RESET_DEADLINE_MS,
       signal: this.#options.signal,
       keepEvidence: this.#options.keepEvidence ?? false,
+      dumpMemory: this.#options.dumpMemory ?? false,
       ...said,
     });
     this.#open.delete(lease);
+    const machine = guest.machine.id;
+    emit({ type: 'lease-ended', test: lease.test, machine });
     if (dirty) {
-      const machine = guest.machine.id;
       if (outcome.lost !== null) emit({ type: 'machine-lost', machine, failure: outcome.lost });
       await pool.discard(open.pooled);
       emit({ type: 'machine-stopped', machine });

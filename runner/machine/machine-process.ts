@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
+import { beforeDeadline } from '#runner/lib/deadline.ts';
 import { groupMembers, signalGroup } from '#runner/lib/process-table.ts';
 import type { QmpChannel } from './qmp.ts';
 
@@ -39,6 +40,8 @@ export class MachineProcess {
 
   private constructor(child: ChildProcess) {
     this.#child = child;
+    // Its end is told by the end of the process.
+    child.stdin?.on('error', () => undefined);
     child.stderr?.setEncoding('utf8');
     child.stderr?.on('data', (text: string) => {
       this.#complaint = (this.#complaint + text).slice(-MAX_COMPLAINT);
@@ -66,7 +69,7 @@ export class MachineProcess {
         env: { ...process.env, ...options.env },
         // A pipe of Node's is a socket; virtme-ng cannot open it a second time and so leaves out its own
         // virtio console, of which we have no need.
-        stdio: ['ignore', console.fd, 'pipe'],
+        stdio: ['pipe', console.fd, 'pipe'],
         detached: true,
       });
       const launched = new MachineProcess(child);
@@ -88,6 +91,11 @@ export class MachineProcess {
     return this.#complaint;
   }
 
+  /** To standard input, which virtme-ng makes the guest's serial port. */
+  type(text: string): void {
+    this.#child.stdin?.write(text);
+  }
+
   /** Asks QEMU to quit, then SIGTERM, then SIGKILL to the whole group. Afterwards nothing of it runs. */
   async stop(qmp: QmpChannel, stepMs: number): Promise<void> {
     if (this.#end === undefined && qmp.quit() && (await this.#endsWithin(stepMs))) return this.#sweep();
@@ -96,13 +104,11 @@ export class MachineProcess {
   }
 
   async #endsWithin(limitMs: number): Promise<boolean> {
-    const tooLong = Promise.withResolvers<boolean>();
-    const timer = setTimeout(() => tooLong.resolve(false), limitMs);
-    try {
-      return await Promise.race([this.ended.then(() => true), tooLong.promise]);
-    } finally {
-      clearTimeout(timer);
-    }
+    return beforeDeadline(
+      this.ended.then(() => true),
+      limitMs,
+      () => false,
+    );
   }
 
   /** virtme-ng can be gone while QEMU is not. The group's number is taken as long as one member lives. */

@@ -1,14 +1,21 @@
 import { EventEmitter, once } from 'node:events';
+import { rm } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { z } from 'zod';
+import { beforeDeadline } from '#runner/lib/deadline.ts';
 import { Failure } from '#runner/lib/failure.ts';
+
+const EventData = z.looseObject({
+  reason: z.string().optional(),
+  status: z.string().optional(),
+  id: z.string().optional(),
+  open: z.boolean().optional(),
+});
+type EventData = z.infer<typeof EventData>;
 
 const Message = z.union([
   z.object({ QMP: z.unknown() }),
-  z.object({
-    event: z.string(),
-    data: z.looseObject({ reason: z.string().optional(), status: z.string().optional() }).optional(),
-  }),
+  z.object({ event: z.string(), data: EventData.optional() }),
   z.object({ return: z.unknown(), id: z.int().optional() }),
   z.object({ error: z.object({ class: z.string(), desc: z.string() }), id: z.int().optional() }),
 ]);
@@ -23,6 +30,7 @@ export class QmpChannel implements AsyncDisposable {
   readonly #connected = Promise.withResolvers<undefined>();
   readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>();
   readonly #migration = new EventEmitter<{ status: [string] }>();
+  readonly #ports = new EventEmitter<{ closed: [device: string] }>();
   #rest = '';
   #nextId = 1;
   #shutdown: string | undefined;
@@ -43,6 +51,13 @@ export class QmpChannel implements AsyncDisposable {
   /** Why QEMU said that it stops: `guest-reset`, `guest-shutdown`, `host-signal`, …; `undefined` if it has not. */
   get shutdownReason(): string | undefined {
     return this.#shutdown;
+  }
+
+  /** Has `listener` called whenever the guest closes that virtio-serial port. */
+  onPortClosed(device: string, listener: () => void): void {
+    this.#ports.on('closed', (closed) => {
+      if (closed === device) listener();
+    });
   }
 
   /** Asks QEMU to end. False when it never connected or is gone. */
@@ -71,21 +86,33 @@ export class QmpChannel implements AsyncDisposable {
    * @throws Failure E_QMP (infra) when QEMU does not answer in time.
    */
   async describe(timeoutMs: number): Promise<string> {
-    const late = Promise.withResolvers<never>();
-    const timer = setTimeout(() => {
-      late.reject(new Failure('E_QMP', 'infra', `QEMU has not answered in ${timeoutMs} ms`));
-    }, timeoutMs);
+    const registers = { 'command-line': 'info registers -a' };
+    const answers = Promise.all([
+      this.execute('query-status'),
+      this.execute('human-monitor-command', registers),
+    ]);
+    const [status, text] = await beforeDeadline(answers, timeoutMs, () => {
+      throw new Failure('E_QMP', 'infra', `QEMU has not answered in ${timeoutMs} ms`);
+    });
+    return `status ${JSON.stringify(status)}\n${String(text)}`;
+  }
+
+  /**
+   * Writes the guest's memory to a file: compressed for crash(8) where this QEMU can, else as ELF. What is there
+   * of one that was too late or broke is removed.
+   * @throws Failure E_QMP (infra)
+   */
+  async dumpMemory(path: string, timeoutMs: number): Promise<void> {
+    const dump = async (format: string): Promise<unknown> =>
+      this.execute('dump-guest-memory', { paging: false, protocol: `file:${path}`, format });
+    const work = dump('kdump-zlib').catch(() => dump('elf'));
     try {
-      const registers = { 'command-line': 'info registers -a' };
-      const answers = Promise.all([
-        this.execute('query-status'),
-        this.execute('human-monitor-command', registers),
-      ]);
-      answers.catch(() => undefined);
-      const [status, text] = await Promise.race([answers, late.promise]);
-      return `status ${JSON.stringify(status)}\n${String(text)}`;
-    } finally {
-      clearTimeout(timer);
+      await beforeDeadline(work, timeoutMs, () => {
+        throw new Failure('E_QMP', 'infra', `it took more than ${timeoutMs} ms`);
+      });
+    } catch (error) {
+      await rm(path, { force: true });
+      throw error;
     }
   }
 
@@ -140,8 +167,7 @@ export class QmpChannel implements AsyncDisposable {
 
   #take(message: z.infer<typeof Message>): void {
     if ('event' in message) {
-      if (message.event === 'SHUTDOWN') this.#shutdown = message.data?.reason ?? 'unknown';
-      if (message.event === 'MIGRATION') this.#migration.emit('status', message.data?.status ?? '');
+      this.#hear(message.event, message.data ?? {});
       return;
     }
     if ('QMP' in message || message.id === undefined) return;
@@ -149,6 +175,12 @@ export class QmpChannel implements AsyncDisposable {
     this.#waiting.delete(message.id);
     if ('error' in message) waiting?.reject(new Failure('E_QMP', 'infra', `QEMU: ${message.error.desc}`));
     else waiting?.resolve(message.return);
+  }
+
+  #hear(event: string, data: EventData): void {
+    if (event === 'SHUTDOWN') this.#shutdown = data.reason ?? 'unknown';
+    if (event === 'MIGRATION') this.#migration.emit('status', data.status ?? '');
+    if (event === 'VSERPORT_CHANGE' && data.open === false) this.#ports.emit('closed', data.id ?? '');
   }
 
   #gone(): void {

@@ -61,6 +61,7 @@ async function onePass(run: SuitesRun, pool: GuestPool): Promise<void> {
     onSettled: ledger.onLeaseSettled,
     interface: { abi: run.profile.abi, features: run.profile.kernelFeatures },
     keepEvidence: config.keep,
+    dumpMemory: config.dumpGuestMemory,
   });
   await runStage(
     context.emit,
@@ -95,6 +96,9 @@ async function testsWithLeases(
     noMachines.abort(failure);
   });
   const signal = AbortSignal.any([context.signal, noMachines.signal]);
+  const close = (): void => ledger.close(reasonOf(signal));
+  // Before the tests that are now refused a machine can say that they failed.
+  signal.addEventListener('abort', close, { once: true });
   try {
     await using broker = await LeaseBroker.listen(leases);
     await runSelectedTests({
@@ -109,9 +113,13 @@ async function testsWithLeases(
     });
     if (!signal.aborted) await broker.idle();
   } finally {
-    const reason: unknown = signal.reason;
-    ledger.close(reason instanceof Error ? reason.message : 'AVA ended before this test did');
+    signal.removeEventListener('abort', close);
+    close();
   }
   if (broken !== undefined) throw broken;
   context.signal.throwIfAborted();
+}
+
+function reasonOf({ reason }: AbortSignal): string {
+  return reason instanceof Error ? reason.message : 'AVA ended before this test did';
 }

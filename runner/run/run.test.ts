@@ -1,47 +1,14 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { fakeProject } from '#runner/ava/fake-project.ts';
-import { resolveConfig } from '#runner/config/config.ts';
-import { FakeGuest } from '#runner/lease/fake-guest.ts';
-import type { RunEvent } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
-import { projectRoot } from '#runner/lib/paths.ts';
 import { loadReport } from '#runner/report/load-report.ts';
 import { renderText } from '#runner/report/render-text.ts';
-import type { RunParts } from './parts.ts';
-import type { RunOptions, RunResult } from './run.ts';
-import { run } from './run.ts';
-
-// The whole engine with the real AVA, broker, sockets and report; only what makes a guest is small.
-
-const LEASED = `
-  import test from 'ava';
-  import { basename, dirname } from 'node:path';
-  import { fileURLToPath } from 'node:url';
-  import { FakeTestProcess } from ${JSON.stringify(join(projectRoot, 'runner/lease/fake-test-process.ts'))};
-
-  const file = fileURLToPath(test.meta.file);
-  const place = basename(dirname(file)) + '/' + basename(file, '.test.ts');
-
-  export function leased(title: string, body: (t: any, guest: FakeTestProcess) => Promise<void>): void {
-    test.serial(title, async (t: any) => {
-      await using guest = await FakeTestProcess.connect(process.env['FUSEGATE_LEASE_SOCKET'] ?? '');
-      const terms = await guest.call('lease.acquire', { test: place + ': ' + title });
-      if (typeof terms === 'string') throw new Error(terms);
-      try {
-        await body(t, guest);
-      } finally {
-        const end: any = await guest.call('lease.finish', { passed: t.passed });
-        if (typeof end !== 'string' && end.findings.length > 0) t.fail(end.findings[0].message);
-      }
-    });
-  }
-`;
+import { comparable } from '#runner/report/comparable.ts';
+import { fakeRun } from './fake-run.ts';
 
 test('run: all pass', async (t) => {
-  await using bench = await setUp({
+  await using bench = await fakeRun({
     'suites/area/good.test.ts': `
       import { leased } from '../lib/leased.ts';
       leased('works', async (t, guest) => { t.is(await guest.call('hello'), 'hello'); });
@@ -68,7 +35,7 @@ test('run: all pass', async (t) => {
 });
 
 test('run: a failed assertion, a left mount, a skip and a killed test process are told apart', async (t) => {
-  await using bench = await setUp({
+  await using bench = await fakeRun({
     'suites/area/mixed.test.ts': `
       import test from 'ava';
       import { leased } from '../lib/leased.ts';
@@ -87,13 +54,13 @@ test('run: a failed assertion, a left mount, a skip and a killed test process ar
   t.regex(said['asserts wrongly']?.message ?? '', /^: :error::boo \n/);
   t.is(said['leaves a mount']?.outcome, 'failed');
   t.is(said['leaves a mount']?.message?.split('\n')[0], 'a mount was left behind: /area/m');
-  t.is(said['dies']?.outcome, 'failed');
-  t.is(said['dies']?.message, 'the test process was ended by SIGKILL before the test did');
+  t.is(said['dies']?.outcome, 'not-run');
+  t.is(said['dies']?.message, 'the test process was ended by SIGKILL from outside');
   t.is(said['runs after the death']?.outcome, 'passed');
   t.is(said['has a reason']?.outcome, 'skipped');
   t.is(said['has a reason']?.message, 'no ids here');
   t.is(said['is switched off']?.outcome, 'skipped');
-  t.deepEqual(report.counts, { passed: 1, failed: 3, skipped: 2, knownFailures: 0 });
+  t.deepEqual(report.counts, { passed: 1, failed: 2, skipped: 3, knownFailures: 0 });
   const text = renderText(report);
   t.true(
     text.includes("again: npx fusegate run --profile mainline-6.12 --suite area --match 'asserts wrongly'"),
@@ -102,7 +69,7 @@ test('run: a failed assertion, a left mount, a skip and a killed test process ar
 });
 
 test('run: a kernel that panics during a test fails that test and no other', async (t) => {
-  await using bench = await setUp({
+  await using bench = await fakeRun({
     'suites/area/panic.test.ts': `
       import { leased } from '../lib/leased.ts';
       leased('panics', async (t, guest) => { t.is(await guest.call('panic'), 'ok'); });
@@ -120,8 +87,58 @@ test('run: a kernel that panics during a test fails that test and no other', asy
   t.true(report.tests[0]?.evidence.some(({ label }) => label === 'console'));
 });
 
+test('run: a panic in the third test costs that test, and the rest of the file goes on on a new machine', async (t) => {
+  const quiet = (title: string): string =>
+    `leased('${title}', async (t, guest) => { t.is(await guest.call('hello'), 'hello'); });`;
+  await using bench = await fakeRun({
+    'suites/area/third.test.ts': `
+      import { leased } from '../lib/leased.ts';
+      ${quiet('first')}
+      ${quiet('second')}
+      leased('third', async (t, guest) => { t.is(await guest.call('panic'), 'ok'); });
+      ${quiet('fourth')}
+      ${quiet('fifth')}
+    `,
+  });
+  const machines: string[] = [];
+  const { report, exitCode } = await bench.run({}, (event) => {
+    if (event.type === 'test-started') machines.push(event.machine);
+  });
+  t.is(exitCode, 1);
+  t.deepEqual(
+    report.tests.map(({ title, outcome }) => `${title}: ${outcome}`),
+    ['first: passed', 'second: passed', 'third: crashed', 'fourth: passed', 'fifth: passed'],
+  );
+  t.deepEqual(machines, ['machine-1', 'machine-1', 'machine-1', 'machine-2', 'machine-2']);
+  t.like(report.faults[0], { kind: 'panic', test: 'area/third: third' });
+  t.is(report.faults.length, 1);
+  const trace = report.tests[2]?.evidence.find(({ label }) => label === 'console')?.path ?? '';
+  t.regex(await readFile(trace, 'utf8'), /Kernel panic - not syncing: fake/);
+});
+
+test('run: one machine and two give the same report but for times and machines', async (t) => {
+  const file = (name: string): string => `
+    import test from 'ava';
+    import { leased } from '../lib/leased.ts';
+    leased('${name} works', async (t, guest) => { t.is(await guest.call('hello'), 'hello'); });
+    leased('${name} asserts wrongly', async (t) => { t.is(1, 2); });
+    leased('${name} panics', async (t, guest) => { t.is(await guest.call('panic'), 'ok'); });
+    leased('${name} leaves a mount', async (t, guest) => { await guest.call('leave'); t.pass(); });
+    leased('${name} has a reason', async (t, guest) => { await guest.call('lease.skip', { reason: 'r' }); t.pass(); });
+    test.skip('${name} is switched off', (t: any) => { t.pass(); });
+    leased('${name} goes on', async (t, guest) => { t.is(await guest.call('hello'), 'hello'); });
+  `;
+  const files = Object.fromEntries(
+    ['b', 'a', 'd', 'c'].map((name) => [`suites/area/${name}.test.ts`, file(name)]),
+  );
+  const results = await Promise.all(['1', '2'].map((jobs) => resultsOf(files, jobs)));
+  t.is(results[0]?.tests.length, 28);
+  t.is(results[0]?.faults.length, 4);
+  t.deepEqual(results[1], results[0]);
+});
+
 test('run: a machine that infrastructure took away makes no verdict', async (t) => {
-  await using bench = await setUp({
+  await using bench = await fakeRun({
     'suites/area/lost.test.ts': `
       import { leased } from '../lib/leased.ts';
       leased('loses its machine', async (t, guest) => { t.is(await guest.call('kill'), 'ok'); });
@@ -139,7 +156,7 @@ test('run: a machine that infrastructure took away makes no verdict', async (t) 
 });
 
 test('run: a test file that does not load is a failure, not a gap', async (t) => {
-  await using bench = await setUp({ 'suites/area/broken.test.ts': `import '../lib/not-there.ts';` });
+  await using bench = await fakeRun({ 'suites/area/broken.test.ts': `import '../lib/not-there.ts';` });
   const { report, exitCode } = await bench.run();
   t.is(exitCode, 1);
   t.is(report.tests[0]?.id, 'area/broken: the test file runs');
@@ -148,7 +165,7 @@ test('run: a test file that does not load is a failure, not a gap', async (t) =>
 
 test('run: a known failure does not fail, and one that passes does', async (t) => {
   const entry = { profiles: ['mainline-6.12'], reason: 'broken upstream', link: 'https://lore.example/x' };
-  await using bench = await setUp({
+  await using bench = await fakeRun({
     'suites/area/known.test.ts': `
       import { leased } from '../lib/leased.ts';
       leased('fails as known', async (t) => { t.fail('as always'); });
@@ -173,7 +190,7 @@ test('run: a known failure does not fail, and one that passes does', async (t) =
 });
 
 test('run: nothing matches', async (t) => {
-  await using bench = await setUp({ 'suites/area/good.test.ts': GOOD }, { match: ['no such title'] });
+  await using bench = await fakeRun({ 'suites/area/good.test.ts': GOOD }, { match: ['no such title'] });
   const { report, exitCode } = await bench.run();
   t.is(exitCode, 2);
   t.is(report.failure?.code, 'E_NO_TESTS');
@@ -181,7 +198,7 @@ test('run: nothing matches', async (t) => {
 });
 
 test('run: several machines share the files', async (t) => {
-  await using bench = await setUp(
+  await using bench = await fakeRun(
     { 'suites/one/a.test.ts': GOOD, 'suites/two/b.test.ts': GOOD, 'suites/two/c.test.ts': GOOD },
     { jobs: '2' },
   );
@@ -192,7 +209,7 @@ test('run: several machines share the files', async (t) => {
 });
 
 test('run: a series that does not apply ends the run, and the image with it', async (t) => {
-  await using bench = await setUp({ 'suites/area/good.test.ts': GOOD });
+  await using bench = await fakeRun({ 'suites/area/good.test.ts': GOOD });
   let imageEnded = false;
   const { report, exitCode } = await bench.run({
     prepareKernel: () => Promise.reject(new Failure('E_SERIES_CONFLICT', 'series', 'patch 2 does not apply')),
@@ -211,7 +228,7 @@ test('run: a series that does not apply ends the run, and the image with it', as
 });
 
 test('run: a kernel that does not boot fails before any test', async (t) => {
-  await using bench = await setUp({ 'suites/area/good.test.ts': GOOD });
+  await using bench = await fakeRun({ 'suites/area/good.test.ts': GOOD });
   const { report, exitCode } = await bench.run({
     bootMachine: () => Promise.reject(new Failure('E_BOOT_PANIC', 'kernel', 'the kernel panicked at boot')),
   });
@@ -225,7 +242,7 @@ test('run: a kernel that does not boot fails before any test', async (t) => {
 });
 
 test('run: machines that stop booting end the run and say what did not run', async (t) => {
-  await using bench = await setUp({
+  await using bench = await fakeRun({
     'suites/area/lost.test.ts': `
       import { leased } from '../lib/leased.ts';
       leased('loses its machine', async (t, guest) => { t.is(await guest.call('kill'), 'ok'); });
@@ -253,7 +270,7 @@ test('run: machines that stop booting end the run and say what did not run', asy
 });
 
 test('run: an interrupt during a test ends in order, with a report', async (t) => {
-  await using bench = await setUp({
+  await using bench = await fakeRun({
     'suites/area/long.test.ts': `
       import { leased } from '../lib/leased.ts';
       leased('is long', async (t, guest) => { t.is(await guest.call('hang'), 'ok'); });
@@ -273,7 +290,7 @@ test('run: an interrupt during a test ends in order, with a report', async (t) =
 });
 
 test('run: a bug of ours is told as one, and still leaves a report', async (t) => {
-  await using bench = await setUp({ 'suites/area/good.test.ts': GOOD });
+  await using bench = await fakeRun({ 'suites/area/good.test.ts': GOOD });
   await t.throwsAsync(bench.run({ bundleDaemon: () => Promise.reject(new TypeError('oh no')) }), {
     instanceOf: TypeError,
   });
@@ -288,100 +305,9 @@ const GOOD = `
   leased('works', async (t, guest) => { t.is(await guest.call('hello'), 'hello'); });
 `;
 
-async function setUp(files: Readonly<Record<string, string>>, options: Record<string, unknown> = {}) {
-  const project = await fakeProject({ 'suites/lib/leased.ts': LEASED, ...files });
-  const out = await mkdtemp(join(tmpdir(), 'fusegate-run-test-'));
-  const guests: FakeGuest[] = [];
-  const config = resolveConfig(
-    { out, profile: 'mainline-6.12', ...options },
-    {
-      env: {},
-      cwd: project.dir,
-      projectDir: project.dir,
-      defaultProfile: 'mainline-6.12',
-      defaultJobs: 1,
-      now: new Date(),
-    },
-  );
-  const parts = fakeParts(guests);
-  return {
-    out,
-    guests,
-    parts,
-    run: async (
-      replaced: Partial<RunParts> = {},
-      onEvent: (event: RunEvent, abort: () => void) => void = () => undefined,
-    ): Promise<RunResult> => {
-      const controller = new AbortController();
-      const abort = (): void => {
-        controller.abort(new Failure('E_INTERRUPTED', 'interrupted', 'interrupted by SIGINT'));
-      };
-      const runOptions: RunOptions = {
-        config,
-        profile: PROFILE,
-        parts: { ...parts, ...replaced },
-        projectDir: project.dir,
-        sinks: [
-          (event) => {
-            onEvent(event, abort);
-          },
-        ],
-        signal: controller.signal,
-      };
-      return run(runOptions);
-    },
-    async [Symbol.asyncDispose]() {
-      await project[Symbol.asyncDispose]();
-      await rm(out, { recursive: true, force: true });
-    },
-  };
-}
-
-const PROFILE: RunOptions['profile'] = {
-  name: 'mainline-6.12',
-  description: 'fake',
-  source: { debianPackage: 'linux-source-6.12' },
-  series: null,
-  fragments: ['base'],
-  abi: 'backing-id',
-  kernelFeatures: {},
-  expectations: [],
-};
-
-function fakeParts(guests: FakeGuest[]): RunParts {
-  const newGuest = (name: string): FakeGuest => {
-    const guest = new FakeGuest(name);
-    guest.handlers.set('hello', () => 'hello');
-    guest.handlers.set('hang', () => new Promise(() => undefined));
-    guest.handlers.set('leave', () => {
-      guest.handlers.set('reset', () => ({ leftMounts: ['/area/m'] }));
-      return null;
-    });
-    guest.handlers.set('panic', () => {
-      guest.console.push('[    9.000000] Kernel panic - not syncing: fake');
-      guest.handlers.set('reset', () => new Promise(() => undefined));
-      guest.lose(new Failure('E_KERNEL_PANIC', 'kernel', 'the kernel panicked: fake'));
-      return new Promise(() => undefined);
-    });
-    guest.handlers.set('kill', () => {
-      guest.lose(new Failure('E_QEMU_DIED', 'infra', 'QEMU was ended by SIGKILL'));
-      return new Promise(() => undefined);
-    });
-    guests.push(guest);
-    return guest;
-  };
-  return {
-    prepareKernel: ({ profile }) =>
-      Promise.resolve({ ...new FakeGuest().pooled.guest.machine.kernel, profile: profile.name }),
-    buildRootfs: () => Promise.resolve({ key: '', rootDisk: '', initramfs: '', scratchDisk: '' }),
-    probeAccelerator: () => Promise.resolve({ accelerator: 'tcg', reason: 'fake' }),
-    bootMachine: ({ name }) => Promise.resolve(newGuest(name).machine),
-    bundleDaemon: () => Promise.resolve({ path: '/nowhere/daemon.js', sha256: '' }),
-    deployDaemon: (machine) => {
-      const guest = guests.find((each) => each.machine === machine);
-      return guest === undefined
-        ? Promise.reject(new Error('another machine'))
-        : Promise.resolve(guest.guest);
-    },
-  };
+/** Of a report what must not depend on how many machines there were. */
+async function resultsOf(files: Readonly<Record<string, string>>, jobs: string) {
+  await using bench = await fakeRun(files, { jobs });
+  const { report, exitCode } = await bench.run();
+  return { exitCode, ...comparable(report) };
 }
