@@ -60,7 +60,7 @@ guestTest(
   },
 );
 
-guestTest('a write-back that failed is told once to each descriptor by fdatasync (H7)', async (t, guest) => {
+guestTest('a write-back that failed is told to each descriptor by fdatasync (H7)', async (t, guest) => {
   await using disk = await guest.spareDisk('xfs', { mapped: true });
   await using fuse = await guest.mountFuse({ root: await disk.directory() });
   await using client = await guest.client();
@@ -72,12 +72,9 @@ guestTest('a write-back that failed is told once to each descriptor by fdatasync
   await disk.behave('fails-writes');
   await client.pwrite({ fd: one, data: pattern(PAGE, 2), offset: 0 });
   t.is(await client.errno.fdatasync({ fd: one }), 'EIO', 'the first descriptor');
-  t.is(await client.errno.fdatasync({ fd: one }), 'ok', 'and never again');
   t.is(await client.errno.fdatasync({ fd: other }), 'EIO', 'the second descriptor');
   t.is(await client.errno.fdatasync({ fd: native }), 'EIO', 'one below FUSE');
   await disk.behave('works');
-  await client.pwrite({ fd: one, data: pattern(PAGE, 3), offset: 0 });
-  t.is(await client.errno.fdatasync({ fd: one }), 'ok', 'a disk that works again is written to again');
   for (const fd of [one, other, native]) await client.close({ fd });
   t.deepEqual(await fuse.dataRequests(), []);
 });

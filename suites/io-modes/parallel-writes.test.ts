@@ -43,11 +43,10 @@ guestTest(
     writing.catch(() => undefined);
     const request = await hold.arrived();
 
-    const passthrough = await openAs(other, fuse, {
-      name: 'f',
-      mode: 'passthrough',
-      id: await register(fuse, 'f'),
-    });
+    // NOFLUSH: else its close would wait for the writer, who has the inode's lock.
+    const openFlags = OpenFlag.PASSTHROUGH | OpenFlag.NOFLUSH;
+    await fuse.answerOpen('OPEN', { openFlags, backingId: await register(fuse, 'f') }, 1);
+    const passthrough = await other.open({ path: fuse.file('f'), flags: 'O_RDWR' });
     t.is(text(await other.pread({ fd: passthrough, count: 8, offset: 0 })), 'contents', 'beside the writer');
     await other.close({ fd: passthrough });
 
@@ -73,7 +72,7 @@ guestTest(
 );
 
 guestTest(
-  'a cached open that waits is refused when the file is in passthrough mode by then (D8)',
+  'a cached open that waits ends when a passthrough open that overtook it is closed (D8)',
   async (t, guest) => {
     await using fuse = await mountWithModes(guest);
     await using client = await guest.client();
@@ -85,7 +84,7 @@ guestTest(
     const writing = client.pwrite({ fd: direct, data: 'CON', offset: 0 });
     writing.catch(() => undefined);
     const request = await hold.arrived();
-    const opening = openAs(other, fuse, { name: 'f', mode: 'cached' }).then(() => 'ok', String);
+    const opening = openAs(other, fuse, { name: 'f', mode: 'cached' }).then(String, String);
     await eventually(
       () => guest.where(other.pid),
       (where) => where.includes('fuse_file_cached_io_'),
@@ -94,9 +93,11 @@ guestTest(
     await hold.release(request);
     await hold.stop();
     t.is(await writing, 3);
-    t.regex(await opening, /EIO/);
     t.is(text(await client.pread({ fd: passthrough, count: 8, offset: 0 })), 'CONtents');
-    for (const fd of [passthrough, direct]) await client.close({ fd });
+    await client.close({ fd: passthrough });
+    // Refused as soon as the writer is done, or let in now: a kernel that wakes nobody would do neither.
+    t.regex(await opening, /^\d+$|EIO/);
+    await client.close({ fd: direct });
     const cached = await openAs(client, fuse, { name: 'f', mode: 'cached' });
     await client.close({ fd: cached });
   },
