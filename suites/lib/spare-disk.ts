@@ -143,7 +143,8 @@ async function hasDeviceMapper(guest: TestGuest): Promise<boolean> {
 
 /** A device of the device mapper over the whole disk. */
 class Mapping implements AsyncDisposable {
-  readonly device = `/dev/mapper/${MAPPED}`;
+  /** As devtmpfs has it: nobody makes the names below /dev/mapper here. */
+  device = '';
   readonly #guest: TestGuest;
   readonly #disk: string;
   readonly #sectors: number;
@@ -158,6 +159,8 @@ class Mapping implements AsyncDisposable {
     const { stdout } = await guest.run(['blockdev', '--getsize64', disk]);
     const mapping = new Mapping(guest, disk, Number(stdout) / SECTOR_BYTES);
     await mapping.#dmsetup('create', MAPPED, '--table', mapping.#table('works'));
+    const named = await guest.run(['dmsetup', 'info', '-c', '--noheadings', '-o', 'blkdevname', MAPPED]);
+    mapping.device = `/dev/${named.stdout.trim()}`;
     return mapping;
   }
 

@@ -24,7 +24,7 @@ export async function wakeSpareDisk(): Promise<void> {
   const device = findSpareDisk();
   if (device === null) return;
   for (const name of mappedDevices()) await dmsetup('resume', name);
-  const mounts = listMounts().filter(({ source }) => source === device || source.startsWith('/dev/mapper/'));
+  const mounts = listMounts().filter(({ source }) => source === device || source.startsWith('/dev/dm-'));
   for (const { mountPoint } of mounts) await thaw(mountPoint);
 }
 
