@@ -7,13 +7,10 @@ export const REGISTRAR = { uid: 1234, gid: 4321 } as const;
 /** What a server of our kind needs, and no more: CAP_FSETID, say, is not among it. */
 const CAPABILITIES = ['sys_admin', 'dac_override', 'chown', 'fowner', 'mknod'] as const;
 
-/** A FUSE server that is not root: whatever is done with its credentials can be told from all else. */
-export function registrarServer(
-  guest: TestGuest,
-  capabilities: readonly string[] = CAPABILITIES,
-): Promise<FuseServer> {
-  const list = capabilities.map((name) => `+${name}`).join(',');
-  const launcher = [
+/** Program put before a server or client that is to register; `further` capabilities by name. */
+export function registrarLauncher(further: readonly string[] = []): readonly string[] {
+  const list = [...CAPABILITIES, ...further].map((name) => `+${name}`).join(',');
+  return [
     'setpriv',
     `--reuid=${REGISTRAR.uid}`,
     `--regid=${REGISTRAR.gid}`,
@@ -21,5 +18,9 @@ export function registrarServer(
     `--inh-caps=${list}`,
     `--ambient-caps=${list}`,
   ];
-  return guest.server({ launcher });
+}
+
+/** A FUSE server that is not root: whatever is done with its credentials can be told from all else. */
+export function registrarServer(guest: TestGuest): Promise<FuseServer> {
+  return guest.server({ launcher: registrarLauncher() });
 }
