@@ -17,6 +17,7 @@ async function openBelow(
   const witness = await Witness.mount(guest, options);
   await client.writeFile({ path: witness.upper.backing('f'), data: pattern(FILE_BYTES) });
   const fd = await client.open({ path: witness.upper.file('f'), flags: options.flags ?? 'O_RDWR' });
+  if ((await witness.backingOpens()).length === 0) throw new Error('the file is not in passthrough mode');
   return { witness, fd };
 }
 
