@@ -28,6 +28,11 @@ export interface FileLock {
   readonly pid: number;
 }
 
+/** One event of inotify or fanotify: `modify`, `open` …, several joined by `|` where the kernel merged them. */
+export interface FileEvent {
+  readonly names: string;
+}
+
 type Fd = { fd: number };
 type At = { dirfd?: number; path: string };
 /** Flags are names joined by `|`, as in C: `O_RDWR|O_CREAT`. */
@@ -161,6 +166,14 @@ export interface Syscalls {
   memfd_create: { args: { name: string; flags?: Flags }; value: number };
   eventfd: { args: Record<string, never>; value: number };
   socketpair: { args: Record<string, never>; value: [number, number] };
+  inotify_init: { args: Record<string, never>; value: number };
+  /** The value is a watch descriptor; `mask`: `IN_*` names. */
+  inotify_add_watch: { args: Fd & { path: string; mask: Flags }; value: number };
+  /** All that there is to tell; EAGAIN when there is nothing. */
+  inotify_read: { args: Fd; value: (FileEvent & { watch: number })[] };
+  fanotify_init: { args: Record<string, never>; value: number };
+  fanotify_mark: { args: Fd & { flags: Flags; mask: Flags; path: string }; value: number };
+  fanotify_read: { args: Fd; value: (FileEvent & { pid: number })[] };
   /** Shares an open file description of another process, as fork or SCM_RIGHTS would (pidfd_getfd). */
   adoptFd: { args: { pid: number; fd: number }; value: number };
   /** glibc's setgroups, setresgid, setresuid: all threads, no way back. */

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import type { CallResult } from '../../protocol/syscalls.ts';
+import { eventCalls } from './event-calls.ts';
 import { fileCalls } from './file-calls.ts';
 import { mappingCalls } from './mapping-calls.ts';
 import { processCalls } from './process-calls.ts';
@@ -195,4 +196,20 @@ test('descriptors: dup, fcntl, adopted ones', async (t) => {
   t.is(text(await value(fileCalls.read({ fd: right, count: 9 }))), 's');
   t.true((await value(processCalls.memfd_create({ name: 'm' }))) > 2);
   t.true((await value(processCalls.eventfd())) > 2);
+});
+
+test('events: what inotify tells of a file, and that it never waits', async (t) => {
+  const fd = await open('watched');
+  const watcher = await value(eventCalls.inotify_init());
+  const watch = await value(
+    eventCalls.inotify_add_watch({ fd: watcher, path: join(dir, 'watched'), mask: 'IN_MODIFY|IN_ACCESS' }),
+  );
+  t.deepEqual(await eventCalls.inotify_read({ fd: watcher }), { errno: 'EAGAIN' });
+  await value(fileCalls.write({ fd, data: bytes('abc') }));
+  await value(fileCalls.pread({ fd, count: 3, offset: 0 }));
+  t.deepEqual(await value(eventCalls.inotify_read({ fd: watcher })), [
+    { watch, names: 'modify' },
+    { watch, names: 'access' },
+  ]);
+  for (const one of [fd, watcher]) await value(fileCalls.close({ fd: one }));
 });

@@ -3,13 +3,21 @@ import { serveStdio } from '../rpc/server.ts';
 import { Descriptors } from '../sys/descriptors.ts';
 import { warmUp } from '../sys/ffi.ts';
 import type { CallTable } from './call-table.ts';
+import { eventCalls } from './event-calls.ts';
 import { fileCalls } from './file-calls.ts';
 import { mappingCalls, unmapAll } from './mapping-calls.ts';
 import { processCalls } from './process-calls.ts';
 import { transferCalls } from './transfer-calls.ts';
 import { treeCalls } from './tree-calls.ts';
 
-const calls: CallTable = { ...fileCalls, ...treeCalls, ...mappingCalls, ...transferCalls, ...processCalls };
+const calls: CallTable = {
+  ...fileCalls,
+  ...treeCalls,
+  ...mappingCalls,
+  ...transferCalls,
+  ...processCalls,
+  ...eventCalls,
+};
 
 /**
  * A process that makes system calls and says what they gave. Each runs on a thread of the pool, so that one

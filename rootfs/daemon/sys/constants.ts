@@ -107,6 +107,14 @@ const NAMES: Readonly<Record<string, number>> = {
   RENAME_NOREPLACE: 1,
   RENAME_EXCHANGE: 2,
   RENAME_WHITEOUT: 4,
+  // inotify and fanotify count the same events with the same bits.
+  ...{ IN_ACCESS: 1, IN_MODIFY: 2, IN_ATTRIB: 4, IN_CLOSE_WRITE: 8, IN_CLOSE_NOWRITE: 16, IN_OPEN: 32 },
+  IN_ALL_EVENTS: 0xfff,
+  FAN_CLASS_NOTIF: 0,
+  FAN_CLOEXEC: 1,
+  FAN_NONBLOCK: 2,
+  FAN_MARK_ADD: 1,
+  FAN_MARK_MOUNT: 0x10,
   XATTR_CREATE: 1,
   XATTR_REPLACE: 2,
   RLIMIT_FSIZE: 1,
@@ -123,4 +131,25 @@ export function flagBits(flags: string | undefined): number {
     bits |= value;
   }
   return bits;
+}
+
+const EVENTS = {
+  access: 1 << 0,
+  modify: 1 << 1,
+  attrib: 1 << 2,
+  close_write: 1 << 3,
+  close_nowrite: 1 << 4,
+  open: 1 << 5,
+  delete_self: 1 << 10,
+  move_self: 1 << 11,
+  open_exec: 1 << 12,
+  overflow: 1 << 14,
+} as const;
+
+/** What an event of inotify or fanotify says, in words; bits that stand for nothing here are left out. */
+export function eventNames(mask: number): string {
+  return Object.entries(EVENTS)
+    .filter(([, bit]) => (mask & bit) !== 0)
+    .map(([name]) => name)
+    .join('|');
 }

@@ -1,0 +1,85 @@
+import { firstDifference, pattern, text } from '../lib/bytes.ts';
+import { guestTest } from '../lib/guest-test.ts';
+
+const STRANGER = 1000;
+
+/** `struct posix_acl_xattr_header` and entries u16 tag, u16 permissions, u32 id: rw for the owner, and for one more. */
+function aclFor(uid: number, permissions: number): Uint8Array {
+  const anybody = 0xffff_ffff;
+  const entries = [
+    [1, 6, anybody],
+    [2, permissions, uid],
+    [4, 0, anybody],
+    [16, permissions, anybody],
+    [32, 0, anybody],
+  ] as const;
+  const view = new DataView(new ArrayBuffer(4 + 8 * entries.length));
+  view.setUint32(0, 2, true);
+  for (const [index, [tag, allowed, id]] of entries.entries()) {
+    view.setUint16(4 + 8 * index, tag, true);
+    view.setUint16(6 + 8 * index, allowed, true);
+    view.setUint32(8 + 8 * index, id, true);
+  }
+  return new Uint8Array(view.buffer);
+}
+
+guestTest('extended attributes go to the server while data goes past it (A45)', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  const model = pattern(5000);
+  await client.writeFile({ path: fuse.backing('f'), data: model });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+  const [path, backing] = [fuse.file('f'), fuse.backing('f')];
+  for (const round of [1, 2, 3]) {
+    const name = `trusted.round${round}`;
+    await client.setxattr({ path, name, data: `value ${round}` });
+    t.is(text(await client.getxattr({ path: backing, name })), `value ${round}`, 'below');
+    const part = pattern(100, round + 1);
+    await client.pwrite({ fd, data: part, offset: round * 1000 });
+    model.set(part, round * 1000);
+    t.is(text(await client.getxattr({ path, name })), `value ${round}`, 'after a write');
+    const back = await client.pread({ fd, count: 6000, offset: 0 });
+    t.is(firstDifference(back, model), undefined, `round ${round}`);
+  }
+  t.is(
+    await client.errno.setxattr({ path, name: 'trusted.round1', data: 'x', flags: 'XATTR_CREATE' }),
+    'EEXIST',
+  );
+  await client.removexattr({ path: backing, name: 'trusted.round1' });
+  t.is(
+    await client.errno.getxattr({ path, name: 'trusted.round1' }),
+    'ENODATA',
+    'nothing is kept in between',
+  );
+  t.deepEqual((await client.listxattr({ path })).sort(), ['trusted.round2', 'trusted.round3']);
+  await client.close({ fd });
+  t.deepEqual(await fuse.dataRequests(), []);
+});
+
+guestTest('an access control list decides on opens, and not on what is open (A45, F4)', async (t, guest) => {
+  const init = { addFlags: ['POSIX_ACL'] as const };
+  await using fuse = await guest.mountFuse({ init, defaultPermissions: true });
+  await using root = await guest.client();
+  await using stranger = await guest.client();
+  await root.writeFile({ path: fuse.backing('f'), data: 'backing', mode: 0o600 });
+  const dirfd = await stranger.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
+  await stranger.setCredentials({ uid: STRANGER, gid: STRANGER });
+  const file = { dirfd, path: 'f' };
+  const acl = { path: fuse.file('f'), name: 'system.posix_acl_access' };
+  t.is(await stranger.errno.open({ ...file, flags: 'O_RDONLY' }), 'EACCES', 'without an entry');
+
+  await root.setxattr({ ...acl, data: aclFor(STRANGER, 6) });
+  const fd = await stranger.open({ ...file, flags: 'O_RDWR' });
+  t.is(await stranger.pwrite({ fd, data: 'written', offset: 0 }), 7);
+  await root.setxattr({ ...acl, data: aclFor(STRANGER, 4) });
+  t.is(await stranger.errno.open({ ...file, flags: 'O_RDWR' }), 'EACCES', 'an entry to read');
+  const reader = await stranger.open({ ...file, flags: 'O_RDONLY' });
+  t.is(text(await stranger.pread({ fd: reader, count: 7, offset: 0 })), 'written');
+  await root.removexattr(acl);
+  t.is(await stranger.errno.open({ ...file, flags: 'O_RDONLY' }), 'EACCES', 'no entry any more');
+  t.is(await stranger.pwrite({ fd, data: 'again!!', offset: 0 }), 7, 'what is open stays open');
+  t.is(text(await stranger.pread({ fd: reader, count: 7, offset: 0 })), 'again!!');
+  for (const one of [fd, reader]) await stranger.close({ fd: one });
+  t.deepEqual(await fuse.dataRequests(), []);
+  t.is(text(await root.readFile({ path: fuse.backing('f') })), 'again!!');
+});

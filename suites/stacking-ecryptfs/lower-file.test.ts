@@ -1,0 +1,169 @@
+import { bytes, firstDifference, pattern } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { needsMaxStackDepth } from '../lib/stack-depth.ts';
+
+/** ecryptfs begins a file with a header of two pages at least, whose first eight bytes are the size of the contents. */
+const HEADER_BYTES = 8192;
+const PAGE = 4096;
+
+type Place = 'FUSE above ecryptfs' | 'ecryptfs above FUSE';
+const PLACES: readonly Place[] = ['FUSE above ecryptfs', 'ecryptfs above FUSE'];
+
+/** A path for the client at the top of the stack, and the same file as it is on ext4. */
+interface Encrypted extends AsyncDisposable {
+  readonly top: string;
+  readonly stored: string;
+  readonly dataRequests: () => Promise<unknown[]>;
+  /** Mounts ecryptfs again: nothing of it is in a cache any more. */
+  readonly again: () => Promise<string>;
+}
+
+async function encrypted(guest: TestGuest, client: Client, place: Place): Promise<Encrypted> {
+  await using undo = new AsyncDisposableStack();
+  const root = await guest.directory('ext4', 'encrypted');
+  const below = place === 'ecryptfs above FUSE';
+  const inner = below ? undo.use(await guest.mountFuse({ root, init: { maxStackDepth: 1 } })) : undefined;
+  const ecryptfs = undo.use(await guest.mountEcryptfs({ lower: inner?.path ?? root }, client));
+  const outer = below
+    ? undefined
+    : undo.use(await guest.mountFuse({ root: ecryptfs.path, init: { maxStackDepth: 2 } }));
+  const fuse = inner ?? outer;
+  const all = undo.move();
+  return {
+    top: (outer ?? ecryptfs).file('f'),
+    stored: `${root}/f`,
+    dataRequests: async () => (await fuse?.dataRequests()) ?? [],
+    again: async () => {
+      if (outer) await outer.unmount('MNT_DETACH');
+      await outer?.server[Symbol.asyncDispose]();
+      await ecryptfs.unmount();
+      return all.use(await guest.mountEcryptfs({ lower: inner?.path ?? root }, client)).file('f');
+    },
+    [Symbol.asyncDispose]: () => all.disposeAsync(),
+  };
+}
+
+/** Size of the contents as the header of the lower file has it, big-endian. */
+function sizeInHeader(stored: Uint8Array): number {
+  return Number(new DataView(stored.buffer, stored.byteOffset, 8).getBigUint64(0, false));
+}
+
+/** Changes of a file, applied in this order, and to a model of it. */
+const CHANGES: readonly {
+  readonly what: string;
+  readonly apply: (client: Client, fd: number) => Promise<unknown>;
+  readonly model: (data: Uint8Array) => Uint8Array;
+}[] = [
+  {
+    what: 'a write inside of a page',
+    apply: (client, fd) => client.pwrite({ fd, data: 'inside', offset: 100 }),
+    model: (data) => patched(data, 100, bytes('inside')),
+  },
+  {
+    what: 'a write over the border of two pages',
+    apply: (client, fd) => client.pwrite({ fd, data: pattern(200, 3), offset: PAGE - 100 }),
+    model: (data) => patched(data, PAGE - 100, pattern(200, 3)),
+  },
+  {
+    what: 'a write at the end',
+    apply: (client, fd) => client.pwrite({ fd, data: pattern(5000, 4), offset: 10_000 }),
+    model: (data) => patched(data, 10_000, pattern(5000, 4)),
+  },
+  {
+    what: 'a truncation to the middle of a page',
+    apply: (client, fd) => client.ftruncate({ fd, length: 6000 }),
+    model: (data) => data.slice(0, 6000),
+  },
+  {
+    what: 'a truncation to more than there is',
+    apply: (client, fd) => client.ftruncate({ fd, length: 9000 }),
+    model: (data) => patched(data, 9000, new Uint8Array()),
+  },
+  {
+    what: 'a write beyond the end',
+    apply: (client, fd) => client.pwrite({ fd, data: 'far', offset: 20_000 }),
+    model: (data) => patched(data, 20_000, bytes('far')),
+  },
+];
+
+function patched(data: Uint8Array, at: number, part: Uint8Array): Uint8Array {
+  const result = new Uint8Array(Math.max(data.length, at + part.length));
+  result.set(data);
+  result.set(part, at);
+  return result;
+}
+
+for (const place of PLACES) {
+  guestTest(
+    `${place}: contents, sizes and the lower file’s header agree after every kind of change (E6, E7)`,
+    async (t, guest) => {
+      if (place === 'ecryptfs above FUSE') needsMaxStackDepth(guest);
+      await using client = await guest.client();
+      await using stack = await encrypted(guest, client, place);
+      let model = pattern(10_000);
+      await client.writeFile({ path: stack.top, data: model, mode: 0o640 });
+      const fd = await client.open({ path: stack.top, flags: 'O_RDWR' });
+      for (const { what, apply, model: change } of CHANGES) {
+        await apply(client, fd);
+        model = change(model);
+        t.is(firstDifference(await client.pread({ fd, count: 30_000, offset: 0 }), model), undefined, what);
+        t.is((await client.fstat({ fd })).size, model.length, `${what}: size`);
+        await client.fsync({ fd });
+        const stored = await client.readFile({ path: stack.stored });
+        t.is(sizeInHeader(stored), model.length, `${what}: size in the header`);
+        const pages = Math.ceil(model.length / PAGE);
+        t.true(stored.length >= HEADER_BYTES + PAGE * pages, `${what}: room for header and whole pages`);
+        for (let page = 0; page < pages; page++) {
+          const clear = model.subarray(page * PAGE, page * PAGE + 64);
+          // A hole of the contents may be one of the lower file; data may not be there in the clear.
+          if (clear.every((byte) => byte === 0)) continue;
+          t.false(Buffer.from(stored).includes(Buffer.from(clear)), `${what}: page ${page} is encrypted`);
+        }
+      }
+      t.is((await client.stat({ path: stack.stored })).mode & 0o777, 0o640, 'mode below');
+      await client.close({ fd });
+      t.deepEqual(await stack.dataRequests(), []);
+      const path = await stack.again();
+      t.is(firstDifference(await client.readFile({ path }), model), undefined, 'decrypted from the disk');
+      t.is((await client.stat({ path })).size, model.length);
+    },
+  );
+}
+
+guestTest(
+  'names, links and attributes of files on ecryptfs are those of the lower directory (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    await using fuse = await guest.mountFuse({ root: ecryptfs.path, init: { maxStackDepth: 2 } });
+    await client.mkdir({ path: fuse.file('d'), mode: 0o750 });
+    await client.writeFile({ path: fuse.file('d/one'), data: 'contents' });
+    await client.link({ from: fuse.file('d/one'), to: fuse.file('d/two') });
+    await client.symlink({ target: 'd/one', path: fuse.file('s') });
+    await client.rename({ from: fuse.file('d/two'), to: fuse.file('three') });
+    await client.chown({ path: fuse.file('d/one'), uid: 1001, gid: 1002 });
+    await client.chmod({ path: fuse.file('d/one'), mode: 0o604 });
+    await client.setxattr({ path: fuse.file('d/one'), name: 'user.word', data: 'value' });
+    for (const top of [fuse.path, ecryptfs.path]) {
+      t.deepEqual(await client.readdir({ path: top }), ['d', 's', 'three'], top);
+      t.deepEqual(await client.readdir({ path: `${top}/d` }), ['one'], top);
+      t.is(await client.readlink({ path: `${top}/s` }), 'd/one', top);
+      const { uid, gid, mode, nlink, size } = await client.stat({ path: `${top}/three` });
+      const kept = { uid: 1001, gid: 1002, mode: 0o100604, nlink: 2, size: 8 };
+      t.deepEqual({ uid, gid, mode, nlink, size }, kept, top);
+    }
+    t.deepEqual(await client.readdir({ path: lower }), ['d', 's', 'three'], 'below');
+    t.is((await client.stat({ path: `${lower}/d` })).mode & 0o777, 0o750);
+    const value = await client.getxattr({ path: `${lower}/three`, name: 'user.word' });
+    t.deepEqual([...value], [...bytes('value')]);
+    await client.unlink({ path: fuse.file('three') });
+    t.is((await client.stat({ path: fuse.file('d/one') })).nlink, 1);
+    await client.unlink({ path: fuse.file('d/one') });
+    await client.rmdir({ path: fuse.file('d') });
+    t.deepEqual(await client.readdir({ path: lower }), ['s']);
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
