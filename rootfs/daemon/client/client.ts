@@ -3,13 +3,15 @@ import { serveStdio } from '../rpc/server.ts';
 import { Descriptors } from '../sys/descriptors.ts';
 import { warmUp } from '../sys/ffi.ts';
 import type { CallTable } from './call-table.ts';
+import { failingCalls } from './fail-nth.ts';
 import { fileCalls } from './file-calls.ts';
 import { mappingCalls, unmapAll } from './mapping-calls.ts';
 import { processCalls } from './process-calls.ts';
 import { transferCalls } from './transfer-calls.ts';
 import { treeCalls } from './tree-calls.ts';
 
-const calls: CallTable = { ...fileCalls, ...treeCalls, ...mappingCalls, ...transferCalls, ...processCalls };
+const plainCalls = { ...fileCalls, ...treeCalls, ...mappingCalls, ...transferCalls, ...processCalls };
+const calls: CallTable = { ...plainCalls, ...failingCalls(plainCalls) };
 
 /**
  * A process that makes system calls and says what they gave. Each runs on a thread of the pool, so that one
