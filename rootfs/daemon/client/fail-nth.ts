@@ -17,7 +17,7 @@ export function failingCalls(calls: Omit<CallTable, 'failNth'>): Pick<CallTable,
       try {
         fd = openSync(FAIL_NTH, 'r+');
       } catch (error) {
-        return { errno: codeOf(error) ?? 'EIO' };
+        return { errno: codeOf(error) };
       }
       try {
         return await onThisThread(async () => {
