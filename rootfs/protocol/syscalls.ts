@@ -172,11 +172,12 @@ export interface Syscalls {
   umask: { args: { mask: number }; value: number };
   getpid: { args: Record<string, never>; value: number };
   /**
-   * Another call, made while the `nth` allocation of its thread in the kernel fails (proc(5), `fail-nth`):
-   * what it gave, and whether it came to that allocation at all. ENOENT: the kernel cannot fail on purpose.
+   * Another call, made while the `nth` allocation of its thread in the kernel fails: what it gave, and whether it
+   * came to that allocation at all. `counter`: the client's `/proc/self/fail-nth`, open for both
+   * (Documentation/fault-injection/fault-injection.rst).
    */
   failNth: {
-    args: { nth: number; call: string; args: object };
+    args: { counter: number; nth: number; call: string; args: object };
     value: { errno: string; value: unknown; injected: boolean };
   };
   /** open, read until the end, close. */

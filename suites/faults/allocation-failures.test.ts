@@ -1,7 +1,7 @@
 import type { ExecutionContext } from 'ava';
 import { bytes, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
-import { failEach, inWords, needsFailingAllocations, type Try } from '../lib/fail-nth.ts';
+import { FailingAllocations, inWords, type Try } from '../lib/fail-nth.ts';
 import { backingMap, DeviceIoctl } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
@@ -21,20 +21,21 @@ interface Setting {
   readonly fuse: FuseMount;
   /** Who is served: not root, so that rights that are left over show. */
   readonly client: Client;
+  readonly failing: FailingAllocations;
   readonly whoAmI: () => Promise<string>;
 }
 
 async function withStranger(guest: TestGuest, use: (setting: Setting) => Promise<void>): Promise<void> {
-  await needsFailingAllocations(guest);
+  await using client = await guest.client();
+  const failing = await FailingAllocations.of(guest, client);
   await using root = await guest.client();
   await using fuse = await guest.mountFuse({ allowOther: true });
   await root.writeFile({ path: fuse.backing('f'), data: 'x'.repeat(2 * PAGE) });
   await root.chmod({ path: fuse.backing('f'), mode: 0o666 });
   await root.chmod({ path: fuse.root, mode: 0o755 });
-  await using client = await guest.client();
   await client.setCredentials({ uid: STRANGER, gid: STRANGER });
   const whoAmI = async (): Promise<string> => credentialLines(root, client.pid);
-  await use({ fuse, client, whoAmI });
+  await use({ fuse, client, failing, whoAmI });
 }
 
 /** The ids and capabilities of every thread, as /proc says. */
@@ -66,9 +67,9 @@ function assertTries(t: ExecutionContext, what: string, tries: readonly Try[]): 
 guestTest(
   'registering a file without memory is ENOMEM and keeps no file (H13, K01, K39)',
   async (t, guest) => {
-    await needsFailingAllocations(guest);
-    await using fuse = await guest.mountFuse({ passthrough: 'off' });
     await using client = await guest.client();
+    const failing = await FailingAllocations.of(guest, client);
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
     await client.writeFile({ path: fuse.backing('f'), data: 'served' });
     const { deviceFd } = await fuse.server.call('server.info', {});
     const device = await client.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 });
@@ -76,8 +77,7 @@ guestTest(
 
     // Both generations have the same number, direction and size.
     const arg = backingMap(fd);
-    const tries = await failEach(
-      client,
+    const tries = await failing.each(
       'ioctl',
       { fd: device, request: DeviceIoctl.BACKING_OPEN, arg },
       async ({ errno, value }) => {
@@ -94,11 +94,10 @@ guestTest(
 );
 
 guestTest('opening in passthrough mode without memory fails cleanly (H13, K36)', async (t, guest) => {
-  await withStranger(guest, async ({ fuse, client, whoAmI }) => {
+  await withStranger(guest, async ({ fuse, client, failing, whoAmI }) => {
     const before = await whoAmI();
     let opened = 0;
-    const tries = await failEach(
-      client,
+    const tries = await failing.each(
       'open',
       { path: fuse.file('f'), flags: 'O_RDWR' },
       async ({ errno, value, nth }) => {
@@ -121,12 +120,11 @@ guestTest('opening in passthrough mode without memory fails cleanly (H13, K36)',
 });
 
 guestTest('creating in passthrough mode without memory leaks nothing (H13, K36)', async (t, guest) => {
-  await withStranger(guest, async ({ fuse, client, whoAmI }) => {
+  await withStranger(guest, async ({ fuse, client, failing, whoAmI }) => {
     await using root = await guest.client();
     await root.chmod({ path: fuse.root, mode: 0o777 });
     const before = await whoAmI();
-    const tries = await failEach(
-      client,
+    const tries = await failing.each(
       'open',
       { path: fuse.file('new'), flags: 'O_RDWR|O_CREAT' },
       async ({ errno, value, nth }) => {
@@ -151,7 +149,7 @@ for (const [name, flags] of [
   guestTest(
     `asynchronous ${name} I/O without memory gives the client its credentials back (H13, K03)`,
     async (t, guest) => {
-      await withStranger(guest, async ({ fuse, client, whoAmI }) => {
+      await withStranger(guest, async ({ fuse, client, failing, whoAmI }) => {
         const before = await whoAmI();
         const fd = await client.open({ path: fuse.file('f'), flags });
         const data = bytes('y'.repeat(PAGE));
@@ -159,7 +157,7 @@ for (const [name, flags] of [
           { op: 'pread', fd, count: PAGE, offset: 0 },
           { op: 'pwrite', fd, data, offset: 0 },
         ] as const) {
-          const tries = await failEach(client, 'aio', { operations: [operation] }, async ({ nth }) => {
+          const tries = await failing.each('aio', { operations: [operation] }, async ({ nth }) => {
             t.is(await whoAmI(), before, `who the client is after failure ${nth} of ${operation.op}`);
           });
           assertTries(t, `aio ${operation.op}`, tries.map(completionOf));
@@ -181,11 +179,11 @@ guestTest(
   'mapping a passthrough file without memory maps nothing and keeps nothing (H13, K02)',
   async (t, guest) => {
     needsMappings(guest);
-    await withStranger(guest, async ({ fuse, client, whoAmI }) => {
+    await withStranger(guest, async ({ fuse, client, failing, whoAmI }) => {
       const before = await whoAmI();
       const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
       const args = { fd, length: PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' };
-      const tries = await failEach(client, 'mmap', args, async ({ errno, value, nth }) => {
+      const tries = await failing.each('mmap', args, async ({ errno, value, nth }) => {
         t.is(await whoAmI(), before, `who the client is after failure ${nth}`);
         if (errno !== 'ok') return;
         const map = value as number;
@@ -203,7 +201,7 @@ for (const direction of ['from', 'to'] as const) {
   guestTest(
     `splice ${direction} a passthrough file without memory moves all or nothing (H13)`,
     async (t, guest) => {
-      await withStranger(guest, async ({ fuse, client, whoAmI }) => {
+      await withStranger(guest, async ({ fuse, client, failing, whoAmI }) => {
         const before = await whoAmI();
         const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
         const [readEnd, writeEnd] = await client.pipe({});
@@ -212,7 +210,7 @@ for (const direction of ['from', 'to'] as const) {
             ? { fdIn: fd, offIn: 0, fdOut: writeEnd, length: PAGE }
             : { fdIn: readEnd, fdOut: fd, offOut: 0, length: PAGE };
         if (direction === 'to') await client.write({ fd: writeEnd, data: 'z'.repeat(PAGE) });
-        const tries = await failEach(client, 'splice', args, async ({ errno, value, nth }) => {
+        const tries = await failing.each('splice', args, async ({ errno, value, nth }) => {
           t.is(await whoAmI(), before, `who the client is after failure ${nth}`);
           if (errno !== 'ok') return;
           t.is(value, PAGE, 'all of it');

@@ -14,33 +14,51 @@ export interface Try {
   readonly injected: boolean;
 }
 
-/** Ends the test as skipped where the kernel cannot fail on purpose. What it fails is made quiet and complete. */
-export async function needsFailingAllocations(guest: TestGuest): Promise<void> {
-  const failslab = '/sys/kernel/debug/failslab';
-  const { code } = await guest.tryRun(['test', '-d', failslab]);
-  if (code !== 0) guest.skip('this kernel is built without fault injection: the debug profiles have it');
-  // Allocations that may sleep fail as well; no stack trace for each.
-  await guest.run(['sh', '-c', `echo N >${failslab}/ignore-gfp-wait && echo 0 >${failslab}/verbose`]);
-}
+/** Allocations of a client's calls that fail on purpose. */
+export class FailingAllocations {
+  readonly #client: Client;
+  /** The client's `/proc/self/fail-nth`. */
+  readonly #counter: number;
 
-/**
- * Makes a call again and again, its first allocation failing, its second, and so on, until it comes to its end
- * without. `after` is told of each try, and cleans up what it made.
- */
-export async function failEach<K extends SyscallName>(
-  client: Client,
-  call: K,
-  args: Syscalls[K]['args'],
-  after: (made: Try) => Promise<void>,
-): Promise<readonly Try[]> {
-  const tries: Try[] = [];
-  for (let nth = 1; nth <= MOST; nth++) {
-    const made = { nth, ...(await client.failNth({ nth, call, args })) };
-    tries.push(made);
-    await after(made);
-    if (!made.injected) return tries;
+  private constructor(client: Client, counter: number) {
+    this.#client = client;
+    this.#counter = counter;
   }
-  throw new Error(`${call} made more than ${MOST} allocations`);
+
+  /**
+   * For a client that is still root: the counter that the kernel has for it can be opened by nobody else. Ends the
+   * test as skipped where the kernel cannot fail on purpose.
+   */
+  static async of(guest: TestGuest, client: Client): Promise<FailingAllocations> {
+    const failslab = '/sys/kernel/debug/failslab';
+    const { code } = await guest.tryRun(['test', '-d', failslab]);
+    if (code !== 0) guest.skip('this kernel is built without fault injection: the debug profiles have it');
+    // Allocations that may sleep fail as well; no stack trace for each.
+    await guest.run(['sh', '-c', `echo N >${failslab}/ignore-gfp-wait && echo 0 >${failslab}/verbose`]);
+    return new FailingAllocations(
+      client,
+      await client.open({ path: '/proc/self/fail-nth', flags: 'O_RDWR' }),
+    );
+  }
+
+  /**
+   * Makes a call again and again, its first allocation failing, its second, and so on, until it comes to its end
+   * without. `after` is told of each try, and cleans up what it made.
+   */
+  async each<K extends SyscallName>(
+    call: K,
+    args: Syscalls[K]['args'],
+    after: (made: Try) => Promise<void>,
+  ): Promise<readonly Try[]> {
+    const tries: Try[] = [];
+    for (let nth = 1; nth <= MOST; nth++) {
+      const made = { nth, ...(await this.#client.failNth({ counter: this.#counter, nth, call, args })) };
+      tries.push(made);
+      await after(made);
+      if (!made.injected) return tries;
+    }
+    throw new Error(`${call} made more than ${MOST} allocations`);
+  }
 }
 
 /** For messages: `ENOMEM at 1, 2, 5; ok at 3, 4`. */
