@@ -14,6 +14,14 @@ const Tarball = z.strictObject({
 });
 export type Tarball = z.infer<typeof Tarball>;
 
+const GuestNeeds = z.strictObject({
+  /** Memory of the machine. Debug builds keep shadows and quarantines. */
+  memoryMib: z.int().min(256).default(1024),
+  /** How much longer system calls take than on a kernel of every day: multiplies deadlines. */
+  slowdown: z.number().min(1).default(1),
+});
+export type GuestNeeds = z.infer<typeof GuestNeeds>;
+
 /** A kernel to test, as data: where it comes from, what is applied, how it is configured, what to expect. */
 const Profile = z.strictObject({
   name: Name,
@@ -39,6 +47,8 @@ const Profile = z.strictObject({
   abi: z.enum(['backing-id', 'fd']),
   /** Numbers of the kernel ABI that differ between generations; suites read them through the runner. */
   kernelFeatures: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
+  /** What a machine with this kernel needs beyond the usual. */
+  guest: GuestNeeds.optional(),
   /** Compile and link steps of a build from nothing: the first build's progress is measured against it. */
   buildSteps: z.int().positive().optional(),
   /**
@@ -56,6 +66,11 @@ const Profile = z.strictObject({
   ),
 });
 export type Profile = z.infer<typeof Profile>;
+
+/** What machines for this profile are given. */
+export function guestNeeds({ guest }: Pick<Profile, 'guest'>): GuestNeeds {
+  return guest ?? GuestNeeds.parse({});
+}
 
 const profilesDir = join(projectRoot, 'kernel', 'profiles');
 

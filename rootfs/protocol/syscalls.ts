@@ -184,6 +184,15 @@ export interface Syscalls {
   chdir: { args: { path: string }; value: number };
   umask: { args: { mask: number }; value: number };
   getpid: { args: Record<string, never>; value: number };
+  /**
+   * Another call, made while the `nth` allocation of its thread in the kernel fails: what it gave, and whether it
+   * came to that allocation at all. `counter`: the client's `/proc/self/fail-nth`, open for both
+   * (Documentation/fault-injection/fault-injection.rst).
+   */
+  failNth: {
+    args: { counter: number; nth: number; call: string; args: object };
+    value: { errno: string; value: unknown; injected: boolean };
+  };
   /** open, read until the end, close. */
   readFile: { args: { path: string; flags?: Flags }; value: Uint8Array };
   /** open, write all, close. Default `O_WRONLY|O_CREAT|O_TRUNC`, 0644. */

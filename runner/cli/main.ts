@@ -7,6 +7,7 @@ import { addBenchCommand } from './commands/bench.ts';
 import { addBootCommand } from './commands/boot.ts';
 import { addBuildCommand } from './commands/build.ts';
 import { addCleanCommand } from './commands/clean.ts';
+import { addCoverageCommand } from './commands/coverage.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
 import { addExpectedCommand } from './commands/expected.ts';
 import { addGateCommand } from './commands/gate.ts';
@@ -72,6 +73,7 @@ function makeProgram(ends: Ends): Command {
   addReproduceCommand(program, ends);
   addReportCommand(program, ends);
   addExpectedCommand(program, ends);
+  addCoverageCommand(program, ends);
   addDoctorCommand(program, ends);
   addCleanCommand(program, ends);
   addBenchCommand(program, ends);

@@ -4,6 +4,7 @@ import { bundleDaemon } from '#runner/guest/bundle.ts';
 import { deployDaemon } from '#runner/guest/deploy.ts';
 import { probeAccelerator } from '#runner/machine/accelerator.ts';
 import { bootMachine, kernelWords } from '#runner/machine/boot-machine.ts';
+import { machineTimeouts } from '#runner/machine/timeouts.ts';
 import { findVirtme } from '#runner/machine/virtme.ts';
 import { machineStates } from '#runner/state/machine-states.ts';
 import type { RunParts } from '#runner/run/parts.ts';
@@ -17,13 +18,15 @@ export const realParts: RunParts = {
     await findVirtme(context.signal);
     return probeAccelerator(wanted, context);
   },
-  bootMachine: ({ name, kernel, rootfs, accelerator, append, out }, context) =>
+  bootMachine: ({ name, kernel, rootfs, accelerator, needs, append, out }, context) =>
     bootMachine({
       id: name,
       kernel,
       rootfs,
       accelerator,
       runDir: out,
+      memoryMib: needs.memoryMib,
+      timeouts: machineTimeouts(accelerator, needs.slowdown),
       append: kernelWords(append),
       ...context,
     }),

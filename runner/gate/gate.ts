@@ -3,13 +3,13 @@ import { join } from 'node:path';
 import { kernelContent } from '#kernel/kernel-content.ts';
 import type { CompilerWarning } from '#kernel/build/extra-warnings.ts';
 import type { KernelContext, KernelRequest } from '#kernel/prepare-kernel.ts';
-import type { Profile } from '#kernel/profile.ts';
+import { guestNeeds, type Profile } from '#kernel/profile.ts';
 import { asOneChange, compareVersions } from '#kernel/series/compare-versions.ts';
 import type { Patch, Series } from '#kernel/series/series.ts';
 import type { SourceTree } from '#kernel/source/source-tree.ts';
 import type { Config } from '#runner/config/config.ts';
 import type { Emit } from '#runner/lib/events.ts';
-import type { KnownFailure } from '#runner/verdict/known-failures.ts';
+import { countsFor, type KnownFailure } from '#runner/verdict/known-failures.ts';
 import type { RunParts } from '#runner/run/parts.ts';
 import type { Prepared } from '#runner/run/prepare.ts';
 import type { GateResult, GateStep } from './gate-schema.ts';
@@ -119,12 +119,10 @@ export async function gate(request: GateRequest, context: GateContext): Promise<
     signal: context.signal,
     bzImage,
   });
-  const prepared = { rootfs, bundle, accelerator };
+  const prepared = { rootfs, bundle, accelerator, needs: guestNeeds(profile) };
   const found = await visitAll(request, { stops, prepared, late }, context);
   const seen = new Observations(found.visits, probeOf(request));
-  const known = new Set(
-    request.known.filter(({ profiles }) => profiles.includes(profile.name)).map(({ id }) => id),
-  );
+  const known = new Set(request.known.filter((entry) => countsFor(entry, profile.name)).map(({ id }) => id));
   const result = gateResult({
     series: { name: series.name, title: series.title, count: patches.length },
     against: againstOf(request),

@@ -18,9 +18,9 @@ const BASE: Timeouts = { initMs: 20_000, sshdMs: 15_000, lastWordsMs: 2_000, sto
 /** Emulation was measured to be 3 to 8 times slower than KVM; a busy machine adds to that. */
 const DEFAULT_SLOWDOWN: Readonly<Record<Accelerator, number>> = { kvm: 1, tcg: 4 };
 
-/** The deadlines for a machine. `slowdown` multiplies those that depend on the guest's speed; at least 1. */
-export function machineTimeouts(accelerator: Accelerator, slowdown?: number): Timeouts {
-  const factor = Math.max(1, slowdown ?? DEFAULT_SLOWDOWN[accelerator]);
+/** The deadlines for a machine. `slowdown`: of its kernel, beside that of the accelerator; at least 1. */
+export function machineTimeouts(accelerator: Accelerator, slowdown = 1): Timeouts {
+  const factor = Math.max(1, slowdown) * DEFAULT_SLOWDOWN[accelerator];
   return {
     ...BASE,
     initMs: BASE.initMs * factor,

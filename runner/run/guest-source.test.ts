@@ -1,4 +1,5 @@
 import test from 'ava';
+import { guestNeeds } from '#kernel/profile.ts';
 import type { RunEvent } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { FakeGuest } from '#runner/lease/fake-guest.ts';
@@ -98,6 +99,7 @@ function setUp({ cold = false, save, restore }: SetUp) {
     accelerator: 'tcg' as const,
     bundle: { path: '', sha256: '' },
     rootfs: { key: '', rootDisk: '', initramfs: '', scratchDisk: '' },
+    needs: guestNeeds({}),
   };
   const source = new GuestSource({ prepared, parts, append: '', out: '/nowhere', abi: 'backing-id', cold });
   return {

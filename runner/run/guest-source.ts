@@ -56,15 +56,18 @@ export class GuestSource {
       }
     };
     const copy = tell ? await this.#asStages(restored, context) : await restored();
-    return copy === undefined ? undefined : provedGuest(copy.guest, context);
+    return copy === undefined ? undefined : provedGuest(copy.guest, this.#options.prepared.needs, context);
   }
 
   /** @returns undefined when there can be no saved machine here: then machines boot. */
   async #save(states: MachineStates, context: PartContext): Promise<SavedMachine | undefined> {
     const { prepared, append, out, abi } = this.#options;
-    const { kernel, rootfs, accelerator, bundle } = prepared;
+    const { kernel, rootfs, accelerator, bundle, needs } = prepared;
     try {
-      const { saved } = await states.save({ kernel, rootfs, accelerator, bundle, abi, append, out }, context);
+      const { saved } = await states.save(
+        { kernel, rootfs, accelerator, bundle, needs, abi, append, out },
+        context,
+      );
       return saved;
     } catch (error) {
       return this.#giveUp(error, context);

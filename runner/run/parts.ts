@@ -1,6 +1,6 @@
 import type { KernelImage } from '#kernel/kernel-image.ts';
 import type { KernelContext, KernelRequest } from '#kernel/prepare-kernel.ts';
-import type { Profile } from '#kernel/profile.ts';
+import type { GuestNeeds, Profile } from '#kernel/profile.ts';
 import type { RootfsImage } from '#rootfs/image/rootfs-image.ts';
 import type { DeployedGuest, Guest } from '#runner/guest/guest.ts';
 import type { Emit } from '#runner/lib/events.ts';
@@ -25,6 +25,7 @@ export interface BootRequest {
   readonly kernel: KernelImage;
   readonly rootfs: RootfsImage;
   readonly accelerator: Accelerator;
+  readonly needs: GuestNeeds;
   /** Added to the kernel's command line. */
   readonly append: string;
   /** Directory of the run, for the console and QEMU's own words. */

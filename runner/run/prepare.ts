@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { KernelImage } from '#kernel/kernel-image.ts';
-import type { Profile } from '#kernel/profile.ts';
+import { guestNeeds, type GuestNeeds, type Profile } from '#kernel/profile.ts';
 import type { RootfsImage } from '#rootfs/image/rootfs-image.ts';
 import type { Config } from '#runner/config/config.ts';
 import { Failure } from '#runner/lib/failure.ts';
@@ -13,6 +13,7 @@ export interface Prepared {
   readonly rootfs: RootfsImage;
   readonly accelerator: Accelerator;
   readonly bundle: DaemonBundle;
+  readonly needs: GuestNeeds;
 }
 
 /** The kernel alone: `fusegate build`. */
@@ -65,7 +66,7 @@ export async function prepareAll(
   await Promise.allSettled(work);
   if (first !== undefined) throw first.error;
   const [kernel, rootfs, accelerator, bundle] = await Promise.all(work);
-  return { kernel, rootfs, accelerator, bundle };
+  return { kernel, rootfs, accelerator, bundle, needs: guestNeeds(profile) };
 }
 
 /** Before the kernel is built missing tools and an impossible wish are refused; with it the wish is proved. */

@@ -10,13 +10,12 @@ import { cacheDir } from '#runner/lib/paths.ts';
 import { bootMachine, kernelWords } from '#runner/machine/boot-machine.ts';
 import { qemuVersion } from '#runner/machine/qemu.ts';
 import { saveMachine, type SavedMachine } from '#runner/machine/saved-machine.ts';
+import { machineTimeouts } from '#runner/machine/timeouts.ts';
 import { findVirtme } from '#runner/machine/virtme.ts';
 import type { PartContext, SaveRequest } from '#runner/run/parts.ts';
 import { stateKey } from './state-key.ts';
 import { warmUp } from './warm-up.ts';
 
-/** Guest memory of a machine, and its processors without KVM: as `bootMachine` has them. */
-const MEMORY_MIB = 1024;
 /** Deadlines in a guest without KVM are longer by this, as in `deployDaemon`. */
 const EMULATED_SLOWDOWN = 6;
 
@@ -33,9 +32,10 @@ export async function saveGuest(
   request: SaveRequest,
   context: PartContext,
 ): Promise<{ readonly saved: SavedMachine; readonly cached: boolean }> {
-  const { kernel, rootfs, accelerator } = request;
+  const { kernel, rootfs, accelerator, needs } = request;
   const append = kernelWords(request.append);
-  const shape = { memoryMib: MEMORY_MIB, cpus: accelerator === 'kvm' ? 2 : 1, append };
+  // As many processors as `bootMachine` gives.
+  const shape = { memoryMib: needs.memoryMib, cpus: accelerator === 'kvm' ? 2 : 1, append };
   const [qemu, virtme] = await Promise.all([qemuVersion(context.signal), findVirtme(context.signal)]);
   const key = stateKey({
     kernel: kernel.imageSha256,
@@ -69,20 +69,32 @@ async function makeState(
   draft: string,
   { emit, signal }: PartContext,
 ): Promise<void> {
-  const { kernel, rootfs, accelerator, bundle, abi, out } = request;
-  const slowdown = accelerator === 'tcg' ? EMULATED_SLOWDOWN : 1;
+  const { kernel, rootfs, accelerator, needs, bundle, abi, out } = request;
+  const slowdown = needs.slowdown * (accelerator === 'tcg' ? EMULATED_SLOWDOWN : 1);
+  const timeouts = machineTimeouts(accelerator, needs.slowdown);
   const scratchDisk = join(draft, SCRATCH);
   const copied = await exec('cp', ['--sparse=always', '--', rootfs.scratchDisk, scratchDisk], { signal });
   if (copied.exitCode !== 0) throw await diskFull(scratchDisk, new Error(copied.stderr.trim()));
   await using machine = await bootMachine({
-    ...{ id: 'machine-saved', kernel, rootfs, accelerator, ...shape, scratchDisk, runDir: out, emit, signal },
+    ...{
+      id: 'machine-saved',
+      kernel,
+      rootfs,
+      accelerator,
+      ...shape,
+      timeouts,
+      scratchDisk,
+      runDir: out,
+      emit,
+      signal,
+    },
   });
   try {
     await installAgent(machine, bundle, { signal, slowdown });
     const { launched } = machine;
     const answerMs = 10_000 * slowdown;
     await using guest = await attachAgent(machine, launched.port, { signal, answerMs, restored: false });
-    await warmUp(guest, abi, signal);
+    await warmUp({ ...guest, slowdown: guest.slowdown * needs.slowdown }, abi, signal);
     await saveMachine(launched, join(draft, STATE));
     emit({ type: 'machine-stopped', machine: machine.id });
   } catch (error) {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { Failure } from '#runner/lib/failure.ts';
-import { findKnownFailure, loadKnownFailures } from './known-failures.ts';
+import { applyKnownFailure, findKnownFailure, loadKnownFailures } from './known-failures.ts';
 
 const entry = {
   id: 'a/b: c',
@@ -21,6 +21,26 @@ test('known failures: an entry counts for its profiles only', async (t) => {
   const known = await load(JSON.stringify([entry]));
   t.is(findKnownFailure(known, 'a/b: c', 'mainline-6.12')?.reason, 'broken');
   t.is(findKnownFailure(known, 'a/b: c', 'v12-6.1'), undefined);
+});
+
+test('known failures: what is known of a kernel is known of its debug build', async (t) => {
+  const known = await load(JSON.stringify([entry]));
+  t.is(findKnownFailure(known, 'a/b: c', 'mainline-6.12-debug')?.reason, 'broken');
+  t.is(findKnownFailure(known, 'a/b: c', 'v12-6.1-debug'), undefined);
+});
+
+test('known failures: one that passes, and one that has expired, fail the run and say so', async (t) => {
+  const [known] = await load(JSON.stringify([entry]));
+  const passed = applyKnownFailure({ outcome: 'passed', message: null }, known, '2029-12-31');
+  t.is(passed.outcome, 'failed');
+  t.regex(passed.message ?? '', /passed, but suites\/known-failures\.json lists it as failing/);
+  const failed = { outcome: 'failed', message: 'wrong' } as const;
+  t.is(applyKnownFailure(failed, known, '2029-12-31').outcome, 'known-failure');
+  const expired = applyKnownFailure(failed, known, '2030-01-01');
+  t.is(expired.outcome, 'failed');
+  t.regex(expired.message ?? '', /^wrong\n.*expired on 2030-01-01/);
+  const skipped = { outcome: 'skipped', message: 'why' } as const;
+  t.is(applyKnownFailure(skipped, known, '2030-01-01').outcome, 'skipped');
 });
 
 const bad: readonly (readonly [string, string, RegExp])[] = [

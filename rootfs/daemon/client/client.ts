@@ -4,13 +4,14 @@ import { Descriptors } from '../sys/descriptors.ts';
 import { warmUp } from '../sys/ffi.ts';
 import type { CallTable } from './call-table.ts';
 import { eventCalls } from './event-calls.ts';
+import { failingCalls } from './fail-nth.ts';
 import { fileCalls } from './file-calls.ts';
 import { mappingCalls, unmapAll } from './mapping-calls.ts';
 import { processCalls } from './process-calls.ts';
 import { transferCalls } from './transfer-calls.ts';
 import { treeCalls } from './tree-calls.ts';
 
-const calls: CallTable = {
+const plainCalls = {
   ...fileCalls,
   ...treeCalls,
   ...mappingCalls,
@@ -18,6 +19,7 @@ const calls: CallTable = {
   ...processCalls,
   ...eventCalls,
 };
+const calls: CallTable = { ...plainCalls, ...failingCalls(plainCalls) };
 
 /**
  * A process that makes system calls and says what they gave. Each runs on a thread of the pool, so that one

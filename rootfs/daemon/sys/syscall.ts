@@ -84,12 +84,28 @@ function numberOf(name: SyscallNumberName): number {
   return NUMBERS[name][process.arch === 'arm64' ? 1 : 0];
 }
 
+let onPool = true;
+
+/**
+ * While `work` runs, system calls are made on this thread and not on one of the pool: what the kernel keeps for
+ * each thread then concerns them all. Nothing else of this process goes on meanwhile.
+ */
+export async function onThisThread<T>(work: () => Promise<T>): Promise<T> {
+  onPool = false;
+  try {
+    return await work();
+  } finally {
+    onPool = true;
+  }
+}
+
 /** One raw system call through syscall(2): no wrapper of libc is between the test and the kernel. */
 export async function syscall(
   name: SyscallNumberName,
   ...args: readonly NativeArgument[]
 ): Promise<CallResult<number>> {
-  return toResult(await callAsync('syscall', sevenWords(name, args)));
+  const words = sevenWords(name, args);
+  return toResult(onPool ? await callAsync('syscall', words) : callSync('syscall', words));
 }
 
 /** As `syscall`, on this thread: only for calls that cannot wait for anything this process has to do. */
