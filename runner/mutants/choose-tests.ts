@@ -14,12 +14,13 @@ const BATCHES = [4, 16] as const;
 
 /**
  * Tests that are known to notice come first, by themselves; then those that come across few mistakes and take
- * little time.
+ * little time, `most` of them.
  */
 export function batchesFor(
   number: number,
   tests: readonly Reach[],
   noticedBy: readonly string[],
+  most = Infinity,
 ): readonly (readonly string[])[] {
   const candidates = tests
     .filter(({ reached }) => reached.includes(number))
@@ -27,7 +28,7 @@ export function batchesFor(
     .toSorted((a, b) => a.cost - b.cost)
     .map(({ id }) => id);
   const known = noticedBy.filter((id) => candidates.includes(id));
-  let rest = candidates.filter((id) => !known.includes(id));
+  let rest = candidates.filter((id) => !known.includes(id)).slice(0, most);
   const batches = known.length === 0 ? [] : [known];
   for (const size of [...BATCHES, Infinity]) {
     if (rest.length === 0) break;

@@ -14,9 +14,8 @@ export interface Switch {
   readonly onReached?: ((machine: string, numbers: readonly number[]) => void) | undefined;
 }
 
-const PARAMETERS = '/sys/module/kernel/parameters';
-const ACTIVE = `${PARAMETERS}/fusegate_mutant`;
-const REACHED = `${PARAMETERS}/fusegate_reached`;
+const ACTIVE = '/sys/module/kernel/parameters/fusegate_mutant';
+const REACHED = '/sys/module/fusegate_mutant/parameters/fusegate_reached';
 
 /**
  * The parts of a run whose machines have this mistake, chosen after they are up: the saved machine is the same

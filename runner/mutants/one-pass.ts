@@ -19,6 +19,8 @@ export interface MutantContext {
   readonly parts: RunParts;
   readonly projectDir: string;
   readonly signal: AbortSignal;
+  /** Tests asked about one mistake, at most. */
+  readonly most?: number | undefined;
   readonly note: (text: string) => void;
 }
 
@@ -86,7 +88,7 @@ export async function everyEnd(
 }
 
 async function onePass(
-  { config, signal, note, ...run }: MutantContext,
+  { config, signal, note, profile, prepared, parts, projectDir }: MutantContext,
   chosen: Switch,
   selection: Config['selection'],
   stop: AbortSignal | undefined,
@@ -100,9 +102,9 @@ async function onePass(
   const out = join(config.out, 'pass');
   await rm(out, { recursive: true, force: true });
   await runSuites({
-    ...run,
+    ...{ profile, prepared, projectDir },
     config: { ...config, selection, out },
-    parts: partsWithMutant(run.parts, chosen),
+    parts: partsWithMutant(parts, chosen),
     context: { emit: bus.emit, signal: stop === undefined ? signal : AbortSignal.any([signal, stop]) },
   });
 }

@@ -25,7 +25,7 @@ export async function tryMutant(
     ...rest,
     durationMs: Math.round(performance.now() - began),
   });
-  const batches = batchesFor(number, tests, known);
+  const batches = batchesFor(number, tests, known, context.most);
   const limit = AbortSignal.timeout(LIMIT_MS);
   const limited = { ...context, signal: AbortSignal.any([context.signal, limit]) };
   try {

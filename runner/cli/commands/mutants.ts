@@ -16,6 +16,7 @@ import { realParts } from '../real-parts.ts';
 
 interface MutantsArguments extends Options {
   readonly only?: string;
+  readonly most?: number;
   readonly again?: boolean;
   readonly record?: boolean;
 }
@@ -32,6 +33,7 @@ export function addMutantsCommand(program: Command, ends: Ends): void {
     .description('break the kernel on purpose, one mistake at a time: which test notices?')
     .option('--only <numbers>', 'only these mistakes: 101,401-452')
     .option('--suite <area>', 'area (folder of suites/) or test file; may be repeated', collect)
+    .option('--most <n>', 'ask so many tests about one mistake at most (default: all that get there)', Number)
     .option('--again', 'also those whose result is known from an earlier call')
     .option('--record', 'write docs/mutants.md, and who noticed to mutants.json')
     .option('--accel <which>', 'auto, kvm or tcg')
@@ -42,6 +44,7 @@ export function addMutantsCommand(program: Command, ends: Ends): void {
 
 async function mutants({
   only,
+  most,
   again = false,
   record = false,
   ...options
@@ -60,6 +63,7 @@ async function mutants({
     signal: interrupt.signal,
     mutants: chooseMutants(all, only),
     again,
+    most,
     note,
     tell: (line) => process.stdout.write(`${line}\n`),
   });
