@@ -56,7 +56,7 @@ function byWhom({ equivalent }: Mutant, result: MutantResult | undefined): reado
     case undefined:
       return ['not tried', ''];
     case 'noticed':
-      return [result.by ?? 'the machine', result.message ?? ''];
+      return [result.by ?? 'the machine', withoutPlace(result.message ?? '')];
     case 'survived':
     case 'unreached':
       if (equivalent !== undefined) return ['cannot be noticed', equivalent];
@@ -64,6 +64,11 @@ function byWhom({ equivalent }: Mutant, result: MutantResult | undefined): reado
     case 'no-verdict':
       return ['no verdict', result.message ?? ''];
   }
+}
+
+/** Where in which file somebody's checkout has the test is not for a page. */
+function withoutPlace(message: string): string {
+  return message.replaceAll(/\s*\bat file:\/\/\S+/g, '');
 }
 
 /** The longest message in a table. */
