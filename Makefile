@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup test gate gate-selftest check check-tree demonstration shell bench report doctor clean
+.PHONY: help setup test gate gate-selftest mutants check check-tree demonstration shell bench report doctor clean
 
 # Taken as they were typed (no expansion of `$`), and handed over through the environment, never through
 # the text of a recipe: spaces, quotes and dollars in a value are just characters.
@@ -33,6 +33,9 @@ gate: ## build, boot and test after every patch of SERIES: which one broke what
 
 gate-selftest: ## real gates of series with known right answers, about an hour
 	$(FUSEGATE) test gate-selftest
+
+mutants: ## break the kernel on purpose, hundreds of times: which test notices?
+	$(FUSEGATE) test mutants
 
 check: ## the project's own tests: no kernel is built
 	@runner/setup/bootstrap.sh check

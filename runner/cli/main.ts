@@ -11,6 +11,7 @@ import { addCoverageCommand } from './commands/coverage.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
 import { addExpectedCommand } from './commands/expected.ts';
 import { addGateCommand } from './commands/gate.ts';
+import { addMutantsCommand } from './commands/mutants.ts';
 import { addReportCommand } from './commands/report.ts';
 import { addGateSelfTestCommand } from './commands/gate-selftest.ts';
 import { addReproduceCommand } from './commands/reproduce.ts';
@@ -70,6 +71,7 @@ function makeProgram(ends: Ends): Command {
   addShellCommand(program, ends);
   addGateCommand(program, ends);
   addGateSelfTestCommand(program, ends);
+  addMutantsCommand(program, ends);
   addReproduceCommand(program, ends);
   addReportCommand(program, ends);
   addExpectedCommand(program, ends);

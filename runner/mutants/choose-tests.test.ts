@@ -1,0 +1,27 @@
+import test from 'ava';
+import { batchesFor, type Reach } from './choose-tests.ts';
+
+const reach = (id: string, durationMs: number, ...reached: readonly number[]): Reach => ({
+  id,
+  durationMs,
+  reached,
+});
+
+test('choose tests: only those that come across the mistake, special and quick ones first', (t) => {
+  const tests = [reach('general', 100, 1, 2, 3, 4), reach('other', 100, 2), reach('special', 100, 1)];
+  t.deepEqual(batchesFor(1, tests, []), [['special', 'general']]);
+  t.deepEqual(batchesFor(5, tests, []), [], 'a mistake that no test comes across');
+});
+
+test('choose tests: who is known to notice is asked first and by itself', (t) => {
+  const tests = [reach('quick', 50, 1), reach('known', 5000, 1, 2)];
+  t.deepEqual(batchesFor(1, tests, ['known', 'renamed since']), [['known'], ['quick']]);
+});
+
+test('choose tests: batches grow, and a limit counts those that are not known', (t) => {
+  const tests = Array.from({ length: 30 }, (_, nth) => reach(`t${nth}`, 100, 7));
+  const sizes = (batches: readonly (readonly string[])[]): readonly number[] =>
+    batches.map(({ length }) => length);
+  t.deepEqual(sizes(batchesFor(7, tests, [])), [4, 16, 10]);
+  t.deepEqual(sizes(batchesFor(7, tests, ['t3'], 6)), [1, 4, 2]);
+});

@@ -1,0 +1,68 @@
+import { createHash } from 'node:crypto';
+import { globSync } from 'node:fs';
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { z } from 'zod';
+
+/** What is known from earlier calls, in the directory of results. */
+
+const resultSchema = z.strictObject({
+  /** `unreached`: no test comes across the mistake. `no-verdict`: machines were lost, or time was up. */
+  outcome: z.enum(['noticed', 'survived', 'unreached', 'no-verdict']),
+  /** Id of the first test that failed; null: it was the machine. */
+  by: z.string().nullable(),
+  message: z.string().nullable(),
+  durationMs: z.number(),
+  /** Test files that did not notice, as they were. */
+  tried: z.record(z.string(), z.string()),
+});
+export type MutantResult = z.infer<typeof resultSchema>;
+
+const fileSchema = z.strictObject({
+  hash: z.string(),
+  tests: z.array(z.strictObject({ id: z.string(), durationMs: z.number(), reached: z.array(z.number()) })),
+});
+
+const recordSchema = z.strictObject({
+  /** Of the kernel's image; another kernel knows nothing of this. */
+  kernel: z.string(),
+  /** By test file. */
+  files: z.record(z.string(), fileSchema),
+  /** By number. */
+  results: z.record(z.string(), resultSchema),
+});
+export type MutantRecord = z.infer<typeof recordSchema>;
+
+/** Empty where there is none, or one of another kernel. */
+export async function loadRecord(path: string, kernel: string): Promise<MutantRecord> {
+  const empty = { kernel, files: {}, results: {} };
+  const text = await readFile(path, 'utf8').catch(() => null);
+  if (text === null) return empty;
+  const parsed = recordSchema.safeParse(JSON.parse(text));
+  return parsed.success && parsed.data.kernel === kernel ? parsed.data : empty;
+}
+
+export async function saveRecord(path: string, record: MutantRecord): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(`${path}.new`, `${JSON.stringify(record, null, 1)}\n`);
+  await rename(`${path}.new`, path);
+}
+
+/** Test files below `suites/` with a hash of their text and of the words they use. */
+export async function hashSuites(projectDir: string): Promise<ReadonlyMap<string, string>> {
+  const list = (pattern: string): readonly string[] => globSync(pattern, { cwd: projectDir }).toSorted();
+  const read = (file: string): Promise<string> => readFile(join(projectDir, file), 'utf8');
+  const words = await Promise.all(list('suites/lib/*.ts').map(read));
+  const files = list('suites/*/*.test.ts').filter((file) => !file.startsWith('suites/lib/'));
+  const entries = files.map(async (file) => {
+    const hash = createHash('sha256');
+    for (const text of [...words, await read(file)]) hash.update(text);
+    return [file, hash.digest('hex').slice(0, 16)] as const;
+  });
+  return new Map(await Promise.all(entries));
+}
+
+/** `area/file: title` → `suites/area/file.test.ts`. */
+export function fileOfTest(id: string): string {
+  return `suites/${id.slice(0, id.indexOf(': '))}.test.ts`;
+}

@@ -1,0 +1,97 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { cleanLine } from '#runner/lib/clean-text.ts';
+import { formatDuration } from '#runner/report/format.ts';
+import { prepareAll } from '#runner/run/prepare.ts';
+import { mutantsFile, type Mutant } from './mutants.ts';
+import { noteReach } from './note-reach.ts';
+import type { MutantContext, TestEnd } from './one-pass.ts';
+import { hashSuites, loadRecord, saveRecord, type MutantRecord, type MutantResult } from './record.ts';
+import { renderMutants, TABLE_MARK, type Row } from './render.ts';
+import { stillHolds, tryMutant } from './try-mutant.ts';
+
+export interface MutantsOptions extends Omit<MutantContext, 'prepared'> {
+  readonly mutants: readonly Mutant[];
+  /** Also those whose result is known. */
+  readonly again: boolean;
+  readonly tell: (line: string) => void;
+}
+
+export interface MutantsEnd {
+  readonly rows: readonly Row[];
+  /** Tests that fail without any mistake: then nothing else was tried. */
+  readonly failed: readonly TestEnd[];
+  readonly release: string;
+}
+
+/**
+ * One kernel with all mistakes: first the tests without any, which also says who comes across which; then
+ * every mistake until somebody notices. What is found is kept after each.
+ */
+export async function runMutants(options: MutantsOptions): Promise<MutantsEnd> {
+  const { config, profile, parts, signal, note, tell, mutants } = options;
+  const prepared = await prepareAll(config, profile, parts, {
+    emit: (event) => {
+      if (event.type === 'note') note(event.text);
+    },
+    signal,
+  });
+  const { release, imageSha256 } = prepared.kernel;
+  const context = { ...options, prepared };
+  const path = join(config.out, 'mutants.json');
+  let record = await loadRecord(path, imageSha256);
+
+  const known = await withReach(context, record, tell);
+  record = known.record;
+  await saveRecord(path, record);
+  if (known.failed.length > 0) return { rows: [], failed: known.failed, release };
+
+  for (const mutant of mutants) {
+    const earlier = record.results[mutant.number];
+    if (!options.again && stillHolds(earlier, record.files)) continue;
+    const result = await tryMutant(context, mutant, record);
+    record = { ...record, results: { ...record.results, [mutant.number]: result } };
+    await saveRecord(path, record);
+    tell(inWords(mutant, result));
+  }
+  const rows = mutants.map((mutant) => ({ mutant, result: record.results[mutant.number] }));
+  return { rows, failed: [], release };
+}
+
+/** What the selected test files come across, where it is not known yet. */
+async function withReach(
+  context: MutantContext,
+  record: MutantRecord,
+  tell: (line: string) => void,
+): Promise<{ readonly record: MutantRecord; readonly failed: readonly TestEnd[] }> {
+  const { selection } = context.config;
+  const hashes = await hashSuites(context.projectDir);
+  const selected = [...hashes].filter(
+    ([file]) =>
+      selection.files.length === 0 ||
+      selection.files.some((part) => file === part || file.startsWith(`${part}/`)),
+  );
+  const fresh = new Map(selected.filter(([file, hash]) => record.files[file]?.hash !== hash));
+  if (fresh.size === 0) return { record, failed: [] };
+  tell(`without any mistake: ${fresh.size} test files`);
+  const noted = await noteReach(context, fresh);
+  const there = Object.entries({ ...record.files, ...noted.files }).filter(([file]) => hashes.has(file));
+  return { record: { ...record, files: Object.fromEntries(there) }, failed: noted.failed };
+}
+
+function inWords({ number, what }: Mutant, { outcome, by, message, durationMs }: MutantResult): string {
+  const who = outcome === 'noticed' ? `by ${by ?? 'the machine'}: ${cleanLine(message ?? '', 100)}` : '';
+  return `${number} ${outcome} (${formatDuration(durationMs)}): ${what} ${who}`.trimEnd();
+}
+
+/** Puts the table into docs/mutants.md, and who noticed into mutants.json. */
+export async function recordMutants(projectDir: string, { rows, release }: MutantsEnd): Promise<void> {
+  const page = join(projectDir, 'docs', 'mutants.md');
+  const [before = ''] = (await readFile(page, 'utf8')).split(TABLE_MARK);
+  await writeFile(page, `${before}${renderMutants(rows, release)}`);
+  const mutants = rows.map(({ mutant, result }) => {
+    const by = result?.by ?? null;
+    return by === null ? mutant : { ...mutant, noticedBy: [by] };
+  });
+  await writeFile(mutantsFile, `${JSON.stringify(mutants, null, 2)}\n`);
+}

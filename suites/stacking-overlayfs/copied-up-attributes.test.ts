@@ -1,0 +1,122 @@
+import { text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { upperOn } from '../lib/stack.ts';
+import type { StackedMount } from '../lib/stacked-mount.ts';
+
+/** What becomes of a file when writing through FUSE makes the overlay below copy it up. */
+
+interface Below extends AsyncDisposable {
+  readonly fuse: FuseMount;
+  readonly overlay: StackedMount;
+  readonly lower: string;
+  readonly upper: string;
+}
+
+const PAGE = 4096;
+/** Whole seconds, so that every filesystem can store them. */
+const LONG_AGO_NS = 1_500_000_000_000_000_000;
+
+/** FUSE over an overlay whose lower layer has `d/f`: a page of data, a hole, odd owner, mode and times. */
+async function fileBelow(guest: TestGuest, client: Client): Promise<Below> {
+  await using undo = new AsyncDisposableStack();
+  const lower = await guest.directory('ext4', 'lower');
+  const layers = await upperOn(guest);
+  const path = `${lower}/d/f`;
+  await client.mkdir({ path: `${lower}/d` });
+  await client.writeFile({ path, data: 'x'.repeat(PAGE) });
+  await client.truncate({ path, length: 5 * PAGE });
+  await client.setxattr({ path, name: 'user.word', data: 'value' });
+  await client.chown({ path, uid: 1234, gid: 2345 });
+  await client.chmod({ path, mode: 0o640 });
+  for (const each of [path, `${lower}/d`]) {
+    await client.utimens({ path: each, atimeNs: LONG_AGO_NS, mtimeNs: LONG_AGO_NS });
+  }
+  const overlay = undo.use(await guest.mountOverlay({ lower, ...layers }, client));
+  const fuse = undo.use(await guest.mountFuse({ root: overlay.path, init: { maxStackDepth: 2 } }));
+  const all = undo.move();
+  return { fuse, overlay, lower, upper: layers.upper, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+guestTest(
+  'a file that an open for writing copies up keeps data, size, owner, mode, times and attributes (E4)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await fileBelow(guest, client);
+    const before = await client.stat({ path: stack.overlay.file('d/f') });
+
+    const fd = await client.open({ path: stack.fuse.file('d/f'), flags: 'O_RDWR' });
+    await client.close({ fd });
+    const path = `${stack.upper}/d/f`;
+    t.deepEqual(await client.readdir({ path: `${stack.upper}/d` }), ['f'], 'it is in the upper layer');
+    const upper = await client.stat({ path });
+    t.is(upper.size, 5 * PAGE, 'the size, with the hole at the end');
+    const expected = `${'x'.repeat(PAGE)}${'\0'.repeat(4 * PAGE)}`;
+    t.true(text(await client.readFile({ path })) === expected, 'the data');
+    t.is((upper.mode & 0o7777).toString(8), '640', 'the mode');
+    t.is(upper.uid, 1234, 'the owner');
+    t.is(upper.gid, 2345, 'the group');
+    t.is(upper.mtimeNs, LONG_AGO_NS, 'the time of the last change');
+    t.is(text(await client.getxattr({ path, name: 'user.word' })), 'value', 'extended attributes');
+
+    const after = await client.stat({ path: stack.overlay.file('d/f') });
+    t.is(after.ino, before.ino, 'the inode number on the overlay stays');
+    t.is(
+      (await client.stat({ path: `${stack.upper}/d` })).mtimeNs,
+      LONG_AGO_NS,
+      'the time of the directory that it is copied into stays',
+    );
+    t.is((await client.stat({ path: `${stack.lower}/d/f` })).size, 5 * PAGE, 'the lower file stays');
+  },
+);
+
+guestTest('truncating through FUSE copies up what is left and nothing else (E4)', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await fileBelow(guest, client);
+
+  await client.truncate({ path: stack.fuse.file('d/f'), length: 10 });
+  t.is(text(await client.readFile({ path: `${stack.upper}/d/f` })), 'x'.repeat(10), 'the upper file');
+  t.is((await client.stat({ path: stack.overlay.file('d/f') })).size, 10, 'the size on the overlay');
+  t.is((await client.stat({ path: `${stack.lower}/d/f` })).size, 5 * PAGE, 'the lower file stays');
+});
+
+guestTest('changing attributes on an overlay shows at once and leaves the lower file', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await fileBelow(guest, client);
+  const path = stack.overlay.file('d/f');
+
+  await client.chmod({ path, mode: 0o604 });
+  const fd = await client.open({ path, flags: 'O_RDONLY' });
+  for (const [where, stat] of [
+    ['by its path', await client.stat({ path })],
+    ['by a descriptor', await client.fstat({ fd })],
+    ['in the upper layer', await client.stat({ path: `${stack.upper}/d/f` })],
+  ] as const) {
+    t.is((stat.mode & 0o7777).toString(8), '604', where);
+  }
+  await client.close({ fd });
+  t.is((await client.stat({ path: `${stack.lower}/d/f` })).mode & 0o777, 0o640, 'the lower file stays');
+});
+
+guestTest('a caller may write on an overlay what its own rights allow, and no more', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await fileBelow(guest, client);
+  const path = stack.overlay.file('d/f');
+  await client.chmod({ path: `${stack.lower}/d`, mode: 0o755 });
+  await using owner = await guest.client();
+  await owner.setCredentials({ uid: 1234, gid: 1234 });
+  await using stranger = await guest.client();
+  await stranger.setCredentials({ uid: 4000, gid: 4000 });
+
+  t.is(await stranger.errno.open({ path, flags: 'O_RDONLY' }), 'EACCES', 'a stranger, reading');
+  t.is(await stranger.errno.open({ path, flags: 'O_RDWR' }), 'EACCES', 'a stranger, writing');
+  t.deepEqual(await client.readdir({ path: stack.upper }), [], 'nothing was copied up for it');
+  const fd = await owner.open({ path, flags: 'O_RDWR' });
+  await owner.pwrite({ fd, data: 'mine', offset: 0 });
+  await owner.close({ fd });
+  t.is((await client.stat({ path: `${stack.upper}/d/f` })).uid, 1234, 'the owner of what was copied up');
+  const made = await owner.errno.creat({ path: stack.overlay.file('d/new') });
+  t.is(made, 'EACCES', 'a copy-up leaves the caller with its own rights');
+});

@@ -1,0 +1,121 @@
+import { bytes, text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { upperOn } from '../lib/stack.ts';
+
+/** Calls on open files of an overlay: what the overlay itself knows has to agree with the file below it. */
+
+const PAGE = 4096;
+
+async function overlayWith(guest: TestGuest, client: Client, data: string) {
+  await using undo = new AsyncDisposableStack();
+  const layers = await upperOn(guest);
+  await client.writeFile({ path: `${layers.upper}/f`, data });
+  const lower = await guest.directory('ext4', 'lower');
+  const overlay = undo.use(await guest.mountOverlay({ lower, ...layers }, client));
+  const all = undo.move();
+  return { overlay, upper: `${layers.upper}/f`, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+guestTest('seeking to data, holes and the end on an overlay moves its own position', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await overlayWith(guest, client, '');
+  const fd = await client.open({ path: stack.overlay.file('f'), flags: 'O_RDWR' });
+  await client.pwrite({ fd, data: 'data', offset: 16 * PAGE });
+  await client.ftruncate({ fd, length: 20 * PAGE });
+
+  await client.lseek({ fd, offset: 5, whence: 'SEEK_SET' });
+  t.is(await client.lseek({ fd, offset: 3, whence: 'SEEK_CUR' }), 8, 'from where it is');
+  const seeks = [
+    { offset: 0, whence: 'SEEK_DATA', at: 16 * PAGE },
+    { offset: 16 * PAGE, whence: 'SEEK_HOLE', at: 17 * PAGE },
+    { offset: -4, whence: 'SEEK_END', at: 20 * PAGE - 4 },
+  ] as const;
+  for (const { at, ...seek } of seeks) {
+    t.is(await client.lseek({ fd, ...seek }), at, `${seek.whence} gives the place`);
+    t.is(await client.lseek({ fd, offset: 0, whence: 'SEEK_CUR' }), at, `${seek.whence} moves the position`);
+  }
+  await client.close({ fd });
+});
+
+guestTest('the size on an overlay is right at once after writing and allocating', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await overlayWith(guest, client, 'abc');
+  const fd = await client.open({ path: stack.overlay.file('f'), flags: 'O_RDWR' });
+  const sizes = async () => ({
+    overlay: (await client.fstat({ fd })).size,
+    upper: (await client.stat({ path: stack.upper })).size,
+    end: await client.lseek({ fd, offset: 0, whence: 'SEEK_END' }),
+  });
+
+  await client.pwrite({ fd, data: 'more', offset: 3 });
+  t.deepEqual(await sizes(), { overlay: 7, upper: 7, end: 7 }, 'after a write');
+  await client.fallocate({ fd, offset: 0, length: 100 });
+  t.deepEqual(await sizes(), { overlay: 100, upper: 100, end: 100 }, 'after fallocate');
+  const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ', flags: 'MAP_SHARED' });
+  t.is(text(await client.mread({ map, offset: 0, length: 7 })), 'abcmore');
+  await client.munmap({ map });
+  // Appending begins at the size that the overlay knows.
+  await client.close({ fd });
+  const append = await client.open({ path: stack.overlay.file('f'), flags: 'O_WRONLY|O_APPEND' });
+  await client.write({ fd: append, data: 'end' });
+  await client.close({ fd: append });
+  t.is((await client.stat({ path: stack.upper })).size, 103, 'after appending');
+});
+
+guestTest('F_SETFL on a file of an overlay counts from the next write on', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await overlayWith(guest, client, '0123456789');
+  const fd = await client.open({ path: stack.overlay.file('f'), flags: 'O_RDWR' });
+  await client.fcntl({ fd, cmd: 'F_SETFL', arg: 'O_APPEND' });
+  await client.write({ fd, data: 'end' });
+  t.is(text(await client.readFile({ path: stack.upper })), '0123456789end', 'O_APPEND set');
+  await client.fcntl({ fd, cmd: 'F_SETFL', arg: 0 });
+  await client.pwrite({ fd, data: 'X', offset: 0 });
+  t.is(text(await client.readFile({ path: stack.upper })), 'X123456789end', 'O_APPEND cleared');
+  await client.close({ fd });
+});
+
+guestTest(
+  'reading on an overlay changes the access time of the upper file, O_NOATIME does not',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await overlayWith(guest, client, 'abc');
+    const old = 1_000_000_000;
+    const read = async (flags: string) => {
+      await client.utimens({ path: stack.upper, atimeNs: old, mtimeNs: null });
+      const fd = await client.open({ path: stack.overlay.file('f'), flags });
+      await client.pread({ fd, count: 3, offset: 0 });
+      await client.close({ fd });
+      return (await client.stat({ path: stack.upper })).atimeNs;
+    };
+    t.is(await read('O_RDONLY|O_NOATIME'), old, 'with O_NOATIME');
+    t.not(await read('O_RDONLY'), old, 'without');
+  },
+);
+
+guestTest('copy_file_range on an overlay copies from its offset to its offset', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await overlayWith(guest, client, '0123456789');
+  const fdIn = await client.open({ path: stack.overlay.file('f'), flags: 'O_RDONLY' });
+  const fdOut = await client.open({ path: stack.overlay.file('to'), flags: 'O_RDWR|O_CREAT' });
+  await client.pwrite({ fd: fdOut, data: bytes('abcdef'), offset: 0 });
+  t.is(await client.copy_file_range({ fdIn, offIn: 6, fdOut, offOut: 1, length: 3 }), 3);
+  t.is(text(await client.pread({ fd: fdOut, count: 10, offset: 0 })), 'a678ef');
+  await client.close({ fd: fdIn });
+  await client.close({ fd: fdOut });
+});
+
+guestTest('allocating takes the setuid bit away on an overlay', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await overlayWith(guest, client, 'abc');
+  await client.chown({ path: stack.upper, uid: 1500, gid: 1500 });
+  await client.chmod({ path: stack.upper, mode: 0o4755 });
+  await using owner = await guest.client();
+  await owner.setCredentials({ uid: 1500, gid: 1500 });
+  const fd = await owner.open({ path: stack.overlay.file('f'), flags: 'O_RDWR' });
+  await owner.fallocate({ fd, offset: 0, length: 100 });
+  await owner.close({ fd });
+  t.is(((await client.stat({ path: stack.upper })).mode & 0o7777).toString(8), '755');
+});
