@@ -2,6 +2,7 @@ import type { CommonCalls } from '../../protocol/calls.ts';
 import { serveStdio } from '../rpc/server.ts';
 import { Descriptors } from '../sys/descriptors.ts';
 import { warmUp } from '../sys/ffi.ts';
+import { batchCalls } from './batch.ts';
 import type { CallTable } from './call-table.ts';
 import { fileCalls } from './file-calls.ts';
 import { mappingCalls, unmapAll } from './mapping-calls.ts';
@@ -9,7 +10,8 @@ import { processCalls } from './process-calls.ts';
 import { transferCalls } from './transfer-calls.ts';
 import { treeCalls } from './tree-calls.ts';
 
-const calls: CallTable = { ...fileCalls, ...treeCalls, ...mappingCalls, ...transferCalls, ...processCalls };
+const single: Omit<CallTable, 'batch'> = { ...fileCalls, ...treeCalls, ...mappingCalls, ...transferCalls, ...processCalls };
+const calls: CallTable = { ...single, ...batchCalls(single) };
 
 /**
  * A process that makes system calls and says what they gave. Each runs on a thread of the pool, so that one
