@@ -40,9 +40,7 @@ export function leftOut(operation: Operation, model: FileModel): string | undefi
     case 'fallocate':
       return undefined;
     case 'copy':
-      return operation.offOut + operation.length > MAX_SIZE
-        ? 'the file would become too long'
-        : directCopy(operation, model);
+      return copyReason(operation, model);
     case 'setfl':
     case 'reopen':
       return flagChange(operation, model.handles[operation.on]);
@@ -51,10 +49,15 @@ export function leftOut(operation: Operation, model: FileModel): string | undefi
   }
 }
 
-function directCopy({ from, to }: { from: Handle; to: Handle }, { handles }: FileModel): string | undefined {
-  return handles[from].direct || handles[to].direct
-    ? 'a server copies with descriptors of its own, which need no alignment'
-    : undefined;
+function copyReason(
+  { from, to, offOut, length }: Extract<Operation, { do: 'copy' }>,
+  { handles }: FileModel,
+): string | undefined {
+  if ((from === 'behind') !== (to === 'behind')) return 'from one filesystem to another it is EXDEV';
+  if (handles[from].direct || handles[to].direct) {
+    return 'a server copies with descriptors of its own, which need no alignment';
+  }
+  return offOut + length > MAX_SIZE ? 'the file would become too long' : undefined;
 }
 
 function flagChange(
