@@ -51,3 +51,44 @@ for (const backing of ['ext4', 'tmpfs'] as const) {
     },
   );
 }
+
+guestTest(
+  'a random sequence of calls gives without passthrough what it gives on ext4 itself',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client({ callMs: 20_000 });
+    // `behind` is one more descriptor of the mount, and O_DIRECT stays away: the cache of FUSE is not coherent
+    // with what goes past it, by design.
+    const places: FreshPlaces = (round) => {
+      const [seen, native] = [fuse.file(`fuse-${round}`), fuse.backing(`native-${round}`)];
+      return [
+        { name: 'plain FUSE', path: seen, behind: seen, direct: false },
+        { name: 'native', path: native, behind: native, direct: true },
+      ];
+    };
+    await agree(t, guest, client, { places, seed: SEED });
+    t.true((await fuse.dataRequests()).length > 0, 'this one does go through the server');
+  },
+);
+
+guestTest('a server that refuses what it should do is found, and in few steps', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client({ callMs: 20_000 });
+  await fuse.fail('SETATTR', 'EDQUOT');
+  const operations = generate({ seed: SEED, count: OPERATIONS, maps: guest.expected.mapsBackingFile });
+  const found = await compareSequence(client, beside(fuse, 'broken'), {
+    operations,
+    maps: guest.expected.mapsBackingFile,
+    seed: SEED,
+    tries: 30,
+  });
+  t.deepEqual(
+    found?.operations.map((each) => each.do),
+    ['ftruncate'],
+    found?.text,
+  );
+  t.regex(
+    found?.text ?? '',
+    /^ftruncate .* gave passthrough: EDQUOT; native: 0\nseed \d+, shrunk to:\n {2}1\. ftruncate/,
+  );
+});
