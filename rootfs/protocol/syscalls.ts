@@ -43,6 +43,34 @@ type Flags = string;
  */
 type Misalign = { misalign?: number };
 
+/** The value of an earlier call of the batch, by position; `part` of a pair, as pipe gives it. */
+export interface BatchReference {
+  readonly of: number;
+  readonly part?: 0 | 1;
+}
+
+/** Bytes that the client makes itself (`pattern`), so that they need not travel. */
+export interface BatchData {
+  readonly length: number;
+  readonly seed: number;
+}
+
+/** What bytes that a call has read are told by: they need not travel either. */
+export interface BatchDigest {
+  readonly length: number;
+  readonly sha1: string;
+}
+
+export interface BatchCall {
+  /** None that changes the process for good: whoever keeps processes for later tests has to know of those. */
+  readonly call: Exclude<
+    SyscallName,
+    'batch' | 'setCredentials' | 'setrlimit' | 'signal' | 'chdir' | 'umask'
+  >;
+  /** As of the call by itself; any value may be `{ ref: BatchReference }`, and any bytes `{ make: BatchData }`. */
+  readonly args: Readonly<Record<string, unknown>>;
+}
+
 /** The system calls a client process can make, by name: arguments and value. */
 export interface Syscalls {
   open: { args: At & { flags: Flags; mode?: number }; value: number };
@@ -179,6 +207,12 @@ export interface Syscalls {
   /** glibc's setgroups, setresgid, setresuid: all threads, no way back. */
   setCredentials: { args: { uid: number; gid: number; groups?: number[] }; value: number };
   setrlimit: { args: { resource: string; soft: number; hard?: number }; value: number };
+  /**
+   * The calls one after the other, without a trip to the host in between; each gives its result, whether it
+   * works or not. An argument that has no result to refer to, because that call failed, is -1. `digests`: bytes
+   * that were read come as `BatchDigest`.
+   */
+  batch: { args: { calls: readonly BatchCall[]; digests?: boolean }; value: CallResult<unknown>[] };
   /** A signal by name and its disposition; SIGXFSZ must be ignored to see EFBIG. */
   signal: { args: { signal: string; disposition: 'ignore' | 'default' }; value: number };
   chdir: { args: { path: string }; value: number };

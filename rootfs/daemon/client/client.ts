@@ -2,6 +2,7 @@ import type { CommonCalls } from '../../protocol/calls.ts';
 import { serveStdio } from '../rpc/server.ts';
 import { Descriptors } from '../sys/descriptors.ts';
 import { warmUp } from '../sys/ffi.ts';
+import { batchCalls } from './batch.ts';
 import type { CallTable } from './call-table.ts';
 import { eventCalls } from './event-calls.ts';
 import { failingCalls } from './fail-nth.ts';
@@ -11,7 +12,7 @@ import { processCalls } from './process-calls.ts';
 import { transferCalls } from './transfer-calls.ts';
 import { treeCalls } from './tree-calls.ts';
 
-const plainCalls = {
+const single = {
   ...fileCalls,
   ...treeCalls,
   ...mappingCalls,
@@ -19,7 +20,7 @@ const plainCalls = {
   ...processCalls,
   ...eventCalls,
 };
-const calls: CallTable = { ...plainCalls, ...failingCalls(plainCalls) };
+const calls: CallTable = { ...single, ...batchCalls(single), ...failingCalls(single) };
 
 /**
  * A process that makes system calls and says what they gave. Each runs on a thread of the pool, so that one
