@@ -7,12 +7,12 @@ import type {
   BatchReference,
   CallResult,
 } from '../../protocol/syscalls.ts';
-import type { CallTable } from './call-table.ts';
+import type { CallTable, SingleCalls } from './call-table.ts';
 
 type Call = (args: never) => Promise<CallResult<unknown>>;
 
 /** Many calls in one request: under emulation the way to the host and back costs more than most calls do. */
-export function batchCalls(single: Omit<CallTable, 'batch'>): Pick<CallTable, 'batch'> {
+export function batchCalls(single: SingleCalls): Pick<CallTable, 'batch'> {
   return {
     batch: async ({ calls, digests }) => {
       const results: CallResult<unknown>[] = [];

@@ -11,3 +11,6 @@ export const AT_FDCWD = -100;
 export function mapValue<T, U>(result: CallResult<T>, change: (value: T) => U): CallResult<U> {
   return 'errno' in result ? result : { value: change(result.value) };
 }
+
+/** The calls that are one system call each, or a few; the others make these. */
+export type SingleCalls = Omit<CallTable, 'batch' | 'failNth'>;

@@ -1,10 +1,10 @@
 import { readSync, writeSync } from 'node:fs';
 import { callSync } from '../sys/ffi.ts';
 import { onThisThread } from '../sys/syscall.ts';
-import type { CallTable } from './call-table.ts';
+import type { CallTable, SingleCalls } from './call-table.ts';
 
 /** `failNth` for the other calls of a client. */
-export function failingCalls(calls: Omit<CallTable, 'failNth'>): Pick<CallTable, 'failNth'> {
+export function failingCalls(calls: SingleCalls): Pick<CallTable, 'failNth'> {
   return {
     failNth: async ({ counter, nth, call, args }) => {
       if (!Object.hasOwn(calls, call)) return { errno: 'EINVAL' };
