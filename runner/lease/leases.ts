@@ -58,9 +58,9 @@ export class Leases {
     this.#options = options;
   }
 
-  /** Waits for a machine. `signal`: the test process went away. */
-  async grant(test: string, signal: AbortSignal): Promise<Lease> {
-    const pooled = await this.#options.pool.acquire(signal, fileOf(test));
+  /** Waits for a machine. `signal`: the test process went away; `cold`: it must have booted for this test. */
+  async grant(test: string, signal: AbortSignal, cold = false): Promise<Lease> {
+    const pooled = await this.#options.pool.acquire(signal, { file: fileOf(test), cold });
     const { guest } = pooled;
     const { machine } = guest;
     await guest.call('kernel.mark', { text: `fusegate: ${cleanLine(test, 200)}` }).catch(() => undefined);
@@ -111,8 +111,7 @@ export class Leases {
     if (dirty) {
       const machine = guest.machine.id;
       if (outcome.lost !== null) emit({ type: 'machine-lost', machine, failure: outcome.lost });
-      await pool.discard(open.pooled);
-      emit({ type: 'machine-stopped', machine });
+      pool.discard(open.pooled);
     } else {
       pool.release(open.pooled);
     }
