@@ -11,7 +11,13 @@ import { examineGuest, type Examination } from './examine.ts';
 import { writeEvidence } from './evidence-files.ts';
 import type { Finding } from './messages.ts';
 import type { ResetReport } from './reset-report.ts';
-import { findLeftovers, kernelLogLines, requestLines, resetReportSchema } from './reset-report.ts';
+import {
+  findLeftovers,
+  kernelLogLines,
+  reasonToReplace,
+  requestLines,
+  resetReportSchema,
+} from './reset-report.ts';
 
 export interface SettleOptions {
   readonly guest: Guest;
@@ -65,6 +71,7 @@ export async function settle(options: SettleOptions): Promise<Settled> {
   const suspect = isSuspect(guest.machine, faults);
   if (!suspect) emitFaults(options, faults, lost, evidence);
   const machine = guest.machine.id;
+  const replace = findings.length === 0 && tellReplaced(options, report);
   return {
     outcome: {
       machine,
@@ -76,8 +83,16 @@ export async function settle(options: SettleOptions): Promise<Settled> {
       skipReason: options.skipReason,
       timedOut: options.timedOut,
     },
-    dirty: findings.length > 0,
+    dirty: findings.length > 0 || replace,
   };
+}
+
+/** Whether the machine has more in it than a test may leave, although nothing is proved against this one. */
+function tellReplaced({ guest, test, emit }: SettleOptions, report: ResetReport | undefined): boolean {
+  const reason = report === undefined ? null : reasonToReplace(report);
+  if (reason === null) return false;
+  emit({ type: 'note', text: `${guest.machine.id} is replaced after ${cleanLine(test)}: ${reason}` });
+  return true;
 }
 
 interface Showed {
