@@ -14,7 +14,13 @@ import { examineGuest, notTheKernel, type Examination } from './examine.ts';
 import { writeEvidence } from './evidence-files.ts';
 import type { Finding } from './messages.ts';
 import type { ResetReport } from './reset-report.ts';
-import { findLeftovers, kernelLogLines, requestLines, resetReportSchema } from './reset-report.ts';
+import {
+  findLeftovers,
+  kernelLogLines,
+  reasonToReplace,
+  requestLines,
+  resetReportSchema,
+} from './reset-report.ts';
 
 export interface SettleOptions {
   readonly guest: Guest;
@@ -53,7 +59,8 @@ export async function settle(options: SettleOptions): Promise<Settled> {
   const gone = reset instanceof Failure ? reset : null;
   const report = reset instanceof Failure ? undefined : reset;
 
-  const { console, kernelLog, faults, examined, dump } = await whatItShowed(options, report, gone);
+  const showed = await whatItShowed(options, report, gone);
+  const { faults, examined } = showed;
   const lost = (examined === null ? undefined : notTheKernel(guest.machine, examined.silent)) ?? gone;
   const findings: readonly Finding[] = [
     ...(lost === null ? [] : [lostFinding(lost, examined)]),
@@ -61,17 +68,15 @@ export async function settle(options: SettleOptions): Promise<Settled> {
     ...(report === undefined ? [] : findLeftovers(report, options.taintBefore)),
   ];
   const wanted = options.keepEvidence || !options.passed || findings.length > 0;
-  const requests = report === undefined ? [] : requestLines(report);
-  const evidence: readonly Evidence[] = [
-    ...(wanted
-      ? await writeEvidence(out, test, { console, kernelLog, requests, machine: examined?.lines })
-      : []),
+  const evidence = [
+    ...(wanted ? await writeEvidence(out, test, showedLines(showed, report)) : []),
     ...(lost?.evidence ?? []),
-    ...(dump === null ? [] : [dump]),
+    ...(showed.dump === null ? [] : [showed.dump]),
   ];
   const suspect = isSuspect(guest.machine, faults);
   if (!suspect) emitFaults(options, faults, lost, evidence);
   const machine = guest.machine.id;
+  const replace = findings.length === 0 && tellReplaced(options, report);
   return {
     outcome: {
       machine,
@@ -83,8 +88,16 @@ export async function settle(options: SettleOptions): Promise<Settled> {
       skipReason: options.skipReason,
       timedOut: options.timedOut,
     },
-    dirty: findings.length > 0,
+    dirty: findings.length > 0 || replace,
   };
+}
+
+/** Whether the machine has more in it than a test may leave, although nothing is proved against this one. */
+function tellReplaced({ guest, test, emit }: SettleOptions, report: ResetReport | undefined): boolean {
+  const reason = report === undefined ? null : reasonToReplace(report);
+  if (reason === null) return false;
+  emit({ type: 'note', text: `${guest.machine.id} is replaced after ${cleanLine(test)}: ${reason}` });
+  return true;
 }
 
 interface Showed {
@@ -95,6 +108,14 @@ interface Showed {
   readonly examined: Examination | null;
   /** The guest's memory, where it was asked for. */
   readonly dump: Evidence | null;
+}
+
+function showedLines(
+  { console, kernelLog, examined }: Showed,
+  report: ResetReport | undefined,
+): Parameters<typeof writeEvidence>[2] {
+  const requests = report === undefined ? [] : requestLines(report);
+  return { console, kernelLog, requests, machine: examined?.lines };
 }
 
 /** The console and the kernel's log since the test began, and what a hung machine says when it is asked. */

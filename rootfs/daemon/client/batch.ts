@@ -17,7 +17,7 @@ export function batchCalls(single: SingleCalls): Pick<CallTable, 'batch'> {
     batch: async ({ calls, digests }) => {
       const results: CallResult<unknown>[] = [];
       for (const { call, args } of calls) {
-        const result = await (single[call] as Call)(resolved(args, results) as never);
+        const result = await (single[call as keyof SingleCalls] as Call)(resolved(args, results) as never);
         results.push(result);
       }
       return { value: digests === true ? results.map(digested) : results };

@@ -83,50 +83,54 @@ const KINDS = Object.entries(WEIGHTS).flatMap(([name, weight]) => {
   return Array<Operation['do']>(weight).fill(name as Operation['do']);
 });
 
+interface Drawn {
+  readonly random: Random;
+  readonly on: Handle;
+  readonly offset: number;
+  readonly length: number;
+  readonly seed: number;
+}
+
+const DRAWS: { readonly [K in Operation['do']]: (drawn: Drawn) => Operation } = {
+  pread: ({ on, offset, length }) => ({ do: 'pread', on, offset, length }),
+  'splice-out': ({ on, offset, length }) => ({ do: 'splice-out', on, offset, length }),
+  pwrite: ({ on, offset, length, seed }) => ({ do: 'pwrite', on, offset, length, seed }),
+  'pwrite-append': ({ on, offset, length, seed }) => ({ do: 'pwrite-append', on, offset, length, seed }),
+  'splice-in': ({ on, offset, length, seed }) => ({ do: 'splice-in', on, offset, length, seed }),
+  read: ({ on, length }) => ({ do: 'read', on, length }),
+  write: ({ on, length, seed }) => ({ do: 'write', on, length, seed }),
+  readv: ({ random, on, length }) => ({ do: 'readv', on, lengths: [length, random.length()] }),
+  writev: ({ random, on, length, seed }) => ({ do: 'writev', on, lengths: [length, random.length()], seed }),
+  lseek: ({ random, on, offset, length }) => {
+    const whence = random.pick(['SEEK_SET', 'SEEK_CUR', 'SEEK_END'] as const);
+    return { do: 'lseek', on, offset: whence === 'SEEK_SET' ? offset : -length, whence };
+  },
+  ftruncate: ({ on, offset }) => ({ do: 'ftruncate', on, size: offset }),
+  'map-read': ({ offset, length }) => ({ do: 'map-read', offset, length }),
+  'map-write': ({ offset, length, seed }) => ({ do: 'map-write', offset, length, seed }),
+  remap: () => ({ do: 'remap' }),
+  copy: ({ random, on, offset, length }) => {
+    const to = random.pick(HANDLES);
+    return { do: 'copy', from: on, to, offIn: offset, offOut: random.offset(), length };
+  },
+  fallocate: ({ random, on, offset, length }) => {
+    return { do: 'fallocate', on, mode: random.pick(SPACE_MODES), offset, length: length + 1 };
+  },
+  setfl: ({ random, on }) => ({ do: 'setfl', on, ...drawFlags(random) }),
+  reopen: ({ random, on }) => ({ do: 'reopen', on, ...drawFlags(random) }),
+};
+
+function drawFlags(random: Random): { readonly append: boolean; readonly direct: boolean } {
+  const append = random.chance(3);
+  return { append, direct: !append && random.chance(2) };
+}
+
 function draw(random: Random): Operation {
-  const on: Handle = random.pick(HANDLES);
+  const on = random.pick(HANDLES);
   const offset = random.offset();
   const length = random.length();
   const seed = 1 + random.below(0x7fff_ffff);
-  const kind = random.pick(KINDS);
-  switch (kind) {
-    case 'pread':
-    case 'splice-out':
-      return { do: kind, on, offset, length };
-    case 'pwrite':
-    case 'pwrite-append':
-    case 'splice-in':
-      return { do: kind, on, offset, length, seed };
-    case 'read':
-      return { do: kind, on, length };
-    case 'write':
-      return { do: kind, on, length, seed };
-    case 'readv':
-      return { do: kind, on, lengths: [length, random.length()] };
-    case 'writev':
-      return { do: kind, on, lengths: [length, random.length()], seed };
-    case 'lseek': {
-      const whence = random.pick(['SEEK_SET', 'SEEK_CUR', 'SEEK_END'] as const);
-      return { do: kind, on, offset: whence === 'SEEK_SET' ? offset : -length, whence };
-    }
-    case 'ftruncate':
-      return { do: kind, on, size: offset };
-    case 'map-read':
-      return { do: kind, offset, length };
-    case 'map-write':
-      return { do: kind, offset, length, seed };
-    case 'remap':
-      return { do: kind };
-    case 'copy':
-      return { do: kind, from: on, to: random.pick(HANDLES), offIn: offset, offOut: random.offset(), length };
-    case 'fallocate':
-      return { do: kind, on, mode: random.pick(SPACE_MODES), offset, length: length + 1 };
-    case 'setfl':
-    case 'reopen': {
-      const append = random.chance(3);
-      return { do: kind, on, append, direct: !append && random.chance(2) };
-    }
-  }
+  return DRAWS[random.pick(KINDS)]({ random, on, offset, length, seed });
 }
 
 export interface SequenceRequest {
