@@ -80,6 +80,14 @@ async function mapAndUnmap(client: Client, fd: number): Promise<string> {
   }
 }
 
+/**
+ * All of three steps, and of four those that close before the last: whether what was refused or closed is
+ * still counted shows only then. All 265 of four steps take half a minute in a guest without KVM.
+ */
+const TELLING = [...sequences(3), ...sequences(4).filter((steps) => steps[2] === 'close-oldest')].filter(
+  (steps) => steps.includes('open-passthrough-1'),
+);
+
 function expected(steps: readonly ModeStep[]): string[] {
   let state: InodeModes = CLOSED;
   const answers: string[] = [];
@@ -98,7 +106,7 @@ function expected(steps: readonly ModeStep[]): string[] {
 
 for (const first of ['open-cached', 'open-direct', 'open-passthrough-1'] as const) {
   guestTest(
-    `four opens, closes and mappings that begin with ${first} are answered by the rules, in every order (D1-D7)`,
+    `opens, closes and mappings that begin with ${first} are answered by the rules, in every order (D1-D7)`,
     async (t, guest) => {
       const init = { addFlags: ['DIRECT_IO_ALLOW_MMAP'] } as const;
       await using fuse = await mountWithModes(guest, { init });
@@ -109,7 +117,7 @@ for (const first of ['open-cached', 'open-direct', 'open-passthrough-1'] as cons
         ids.push(await fuse.server.registerBacking({ path: fuse.backing(data), flags: 'O_RDWR' }));
       }
       const bench: Bench = { fuse, client, ids: [ids[0] ?? 0, ids[1] ?? 0] };
-      const all = sequences(4).filter(([step]) => step === first);
+      const all = TELLING.filter((steps) => steps[0] === first);
       const names = Array.from({ length: BATCH }, (_, at) => `f${at}`);
       for (const name of names) await client.writeFile({ path: fuse.backing(name), data: 'served' });
 

@@ -29,47 +29,37 @@ guestTest('parallel direct writes are at the server at the same time (K10, K37)'
   for (const fd of fds) await client.close({ fd });
 });
 
-guestTest(
-  'a cached open waits for a parallel direct write, a passthrough one does not (D8)',
-  async (t, guest) => {
-    await using fuse = await mountWithModes(guest);
-    await using client = await guest.client();
-    await using other = await guest.client();
-    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
-    const direct = await openParallel(fuse, client);
-    const hold = await fuse.hold('WRITE');
-    const events: string[] = [];
-    const writing = client.pwrite({ fd: direct, data: 'CON', offset: 0 }).then(() => events.push('written'));
-    writing.catch(() => undefined);
-    const request = await hold.arrived();
+guestTest('a cached open waits for a parallel direct write to end (D8)', async (t, guest) => {
+  await using fuse = await mountWithModes(guest);
+  await using client = await guest.client();
+  await using other = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  const direct = await openParallel(fuse, client);
+  const hold = await fuse.hold('WRITE');
+  const events: string[] = [];
+  const writing = client.pwrite({ fd: direct, data: 'CON', offset: 0 }).then(() => events.push('written'));
+  writing.catch(() => undefined);
+  const request = await hold.arrived();
 
-    // NOFLUSH: else its close would wait for the writer, who has the inode's lock.
-    const openFlags = OpenFlag.PASSTHROUGH | OpenFlag.NOFLUSH;
-    await fuse.answerOpen('OPEN', { openFlags, backingId: await register(fuse, 'f') }, 1);
-    const passthrough = await other.open({ path: fuse.file('f'), flags: 'O_RDWR' });
-    t.is(text(await other.pread({ fd: passthrough, count: 8, offset: 0 })), 'contents', 'beside the writer');
-    await other.close({ fd: passthrough });
-
-    const opening = openAs(other, fuse, { name: 'f', mode: 'cached' }).then((fd) => {
-      events.push('opened');
-      return fd;
-    });
-    opening.catch(() => undefined);
-    const stack = await eventually(
-      () => guest.where(other.pid),
-      (where) => where.includes('fuse_file_cached_io_'),
-    );
-    t.regex(stack, /fuse_file_cached_io_/, 'the cached open waits for the writer');
-    await hold.release(request);
-    await hold.stop();
-    await writing;
-    const cached = await opening;
-    t.deepEqual(events, ['written', 'opened']);
-    t.is(text(await other.pread({ fd: cached, count: 8, offset: 0 })), 'CONtents');
-    await other.close({ fd: cached });
-    await client.close({ fd: direct });
-  },
-);
+  const opening = openAs(other, fuse, { name: 'f', mode: 'cached' }).then((fd) => {
+    events.push('opened');
+    return fd;
+  });
+  opening.catch(() => undefined);
+  const stack = await eventually(
+    () => guest.where(other.pid),
+    (where) => where.includes('fuse_file_cached_io_'),
+  );
+  t.regex(stack, /fuse_file_cached_io_/, 'the cached open waits for the writer');
+  await hold.release(request);
+  await hold.stop();
+  await writing;
+  const cached = await opening;
+  t.deepEqual(events, ['written', 'opened']);
+  t.is(text(await other.pread({ fd: cached, count: 8, offset: 0 })), 'CONtents');
+  await other.close({ fd: cached });
+  await client.close({ fd: direct });
+});
 
 guestTest(
   'a cached open that waits ends when a passthrough open that overtook it is closed (D8)',
