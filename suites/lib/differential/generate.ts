@@ -91,7 +91,7 @@ interface Drawn {
   readonly seed: number;
 }
 
-const DRAWS: { readonly [K in Operation['do']]: (drawn: Drawn) => Operation } = {
+const DRAWS: Readonly<Record<Operation['do'], (drawn: Drawn) => Operation>> = {
   pread: ({ on, offset, length }) => ({ do: 'pread', on, offset, length }),
   'splice-out': ({ on, offset, length }) => ({ do: 'splice-out', on, offset, length }),
   pwrite: ({ on, offset, length, seed }) => ({ do: 'pwrite', on, offset, length, seed }),
