@@ -1,3 +1,4 @@
+import { beforeDeadline } from '#runner/lib/deadline.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import type { Machine } from '#runner/machine/machine.ts';
 
@@ -12,11 +13,7 @@ export async function explainLoss<T>(machine: Machine, work: Promise<T>, newsMs:
     return await Promise.race([work, lost]);
   } catch (error) {
     if (!(error instanceof Failure) || !BROKEN.has(error.code)) throw error;
-    const late = Promise.withResolvers<undefined>();
-    const timer = setTimeout(() => late.resolve(undefined), newsMs);
-    const reason = await Promise.race([machine.lost, late.promise]);
-    clearTimeout(timer);
-    throw reason ?? withConsole(error, machine);
+    throw await beforeDeadline(machine.lost, newsMs, () => withConsole(error, machine));
   }
 }
 

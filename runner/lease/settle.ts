@@ -1,3 +1,4 @@
+import { beforeDeadline } from '#runner/lib/deadline.ts';
 import type { Emit } from '#runner/lib/events.ts';
 import type { Evidence } from '#runner/lib/failure.ts';
 import { Failure } from '#runner/lib/failure.ts';
@@ -121,7 +122,9 @@ export async function resetGuest(
     return answer instanceof Failure ? answer : resetReportSchema.parse(answer);
   } catch (error) {
     if (isOver(signal)) return interrupted(signal);
-    return (await soon(guest.machine.lost, LOST_NEWS_MS)) ?? hung(guest.machine, error);
+    return (
+      (await beforeDeadline(guest.machine.lost, LOST_NEWS_MS, () => undefined)) ?? hung(guest.machine, error)
+    );
   }
 }
 
@@ -167,17 +170,4 @@ function emitFaults(
   if (lost?.blame !== 'kernel' || faults.length > 0) return;
   const title = cleanLine(lost.message);
   emit({ type: 'kernel-fault', machine, kind: 'lockup', title, fingerprint: lost.code, test, evidence });
-}
-
-/** The value of a promise if it comes within `withinMs`. */
-async function soon<T>(promise: Promise<T>, withinMs: number): Promise<T | undefined> {
-  const { promise: late, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(() => {
-    resolve(undefined);
-  }, withinMs);
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -3,6 +3,7 @@ import { diskFull } from '#kernel/cache/disk-full.ts';
 import type { KernelImage } from '#kernel/kernel-image.ts';
 import { writeMachineInitramfs } from '#rootfs/image/initramfs.ts';
 import type { RootfsImage } from '#rootfs/image/rootfs-image.ts';
+import { beforeDeadline } from '#runner/lib/deadline.ts';
 import type { Emit } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { checkBootable } from './bootable.ts';
@@ -155,17 +156,9 @@ async function waitForSshd(watch: MachineWatch, timeouts: Timeouts, signal: Abor
       [watch.initStarted, timeouts.initMs],
       [watch.sshdUp, timeouts.sshdMs],
     ] as const) {
-      const deadline = Promise.withResolvers<never>();
-      deadline.promise.catch(() => undefined);
-      const timer = setTimeout(
-        () => deadline.reject(bootTimeout(watch.witness(), limitMs, watch.lastLine)),
-        limitMs,
-      );
-      try {
-        await Promise.race([reached, failed, aborted.promise, deadline.promise]);
-      } finally {
-        clearTimeout(timer);
-      }
+      await beforeDeadline(Promise.race([reached, failed, aborted.promise]), limitMs, () => {
+        throw bootTimeout(watch.witness(), limitMs, watch.lastLine);
+      });
     }
   } finally {
     signal.removeEventListener('abort', abort);

@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
+import { beforeDeadline } from '#runner/lib/deadline.ts';
 import { groupMembers, signalGroup } from '#runner/lib/process-table.ts';
 import type { QmpChannel } from './qmp.ts';
 
@@ -96,13 +97,11 @@ export class MachineProcess {
   }
 
   async #endsWithin(limitMs: number): Promise<boolean> {
-    const tooLong = Promise.withResolvers<boolean>();
-    const timer = setTimeout(() => tooLong.resolve(false), limitMs);
-    try {
-      return await Promise.race([this.ended.then(() => true), tooLong.promise]);
-    } finally {
-      clearTimeout(timer);
-    }
+    return beforeDeadline(
+      this.ended.then(() => true),
+      limitMs,
+      () => false,
+    );
   }
 
   /** virtme-ng can be gone while QEMU is not. The group's number is taken as long as one member lives. */

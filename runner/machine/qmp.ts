@@ -1,6 +1,7 @@
 import { EventEmitter, once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { z } from 'zod';
+import { beforeDeadline } from '#runner/lib/deadline.ts';
 import { Failure } from '#runner/lib/failure.ts';
 
 const Message = z.union([
@@ -71,22 +72,15 @@ export class QmpChannel implements AsyncDisposable {
    * @throws Failure E_QMP (infra) when QEMU does not answer in time.
    */
   async describe(timeoutMs: number): Promise<string> {
-    const late = Promise.withResolvers<never>();
-    const timer = setTimeout(() => {
-      late.reject(new Failure('E_QMP', 'infra', `QEMU has not answered in ${timeoutMs} ms`));
-    }, timeoutMs);
-    try {
-      const registers = { 'command-line': 'info registers -a' };
-      const answers = Promise.all([
-        this.execute('query-status'),
-        this.execute('human-monitor-command', registers),
-      ]);
-      answers.catch(() => undefined);
-      const [status, text] = await Promise.race([answers, late.promise]);
-      return `status ${JSON.stringify(status)}\n${String(text)}`;
-    } finally {
-      clearTimeout(timer);
-    }
+    const registers = { 'command-line': 'info registers -a' };
+    const answers = Promise.all([
+      this.execute('query-status'),
+      this.execute('human-monitor-command', registers),
+    ]);
+    const [status, text] = await beforeDeadline(answers, timeoutMs, () => {
+      throw new Failure('E_QMP', 'infra', `QEMU has not answered in ${timeoutMs} ms`);
+    });
+    return `status ${JSON.stringify(status)}\n${String(text)}`;
   }
 
   /**

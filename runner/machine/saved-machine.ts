@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path';
 import type { KernelImage } from '#kernel/kernel-image.ts';
 import type { RootfsImage } from '#rootfs/image/rootfs-image.ts';
 import type { Emit } from '#runner/lib/events.ts';
+import { beforeDeadline } from '#runner/lib/deadline.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import type { AgentPort } from './agent-port.ts';
 import { launchMachine, machineOf, type LaunchedMachine } from './launch-machine.ts';
@@ -81,7 +82,11 @@ export async function restoreMachine(options: RestoreOptions): Promise<RestoredM
   const launched = stack.use(await launchMachine({ ...options, accelerator, plan, virtme, timeouts }));
   const { watch, qmp, port } = launched;
   try {
-    await orLost(watch.lost, inTime(qmp.migrate('migrate-incoming', `exec:cat ${link}`), timeouts.initMs));
+    const loaded = qmp.migrate('migrate-incoming', `exec:cat ${link}`);
+    await orLost(
+      watch.lost,
+      beforeDeadline(loaded, timeouts.initMs, () => notLoaded(timeouts.initMs)),
+    );
   } catch (cause) {
     options.signal.throwIfAborted();
     const why = cause instanceof Error ? cause.message : String(cause);
@@ -100,14 +105,6 @@ async function orLost<T>(lost: Promise<Failure>, work: Promise<T>): Promise<T> {
   return answer;
 }
 
-async function inTime<T>(work: Promise<T>, limitMs: number): Promise<T> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => {
-    late.reject(new Failure('E_RESTORE', 'infra', `QEMU has not loaded it in ${limitMs} ms`));
-  }, limitMs);
-  try {
-    return await Promise.race([work, late.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
+function notLoaded(limitMs: number): never {
+  throw new Failure('E_RESTORE', 'infra', `QEMU has not loaded it in ${limitMs} ms`);
 }
