@@ -14,8 +14,16 @@ export const avaEventSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('failed'), ...named, durationMs: z.number(), message: z.string() }),
   /** Something outside a test went wrong in the file: an import, a hook, an uncaught exception. */
   z.object({ type: z.literal('file-error'), file: z.string(), message: z.string() }),
-  /** The test process is gone. `how` is null when it came to its own end. */
-  z.object({ type: z.literal('file-finished'), file: z.string(), how: z.string().nullable() }),
+  /**
+   * The test process is gone. `how` is null when it came to its own end; `fromOutside`: by a signal that a
+   * program does not give itself by a mistake.
+   */
+  z.object({
+    type: z.literal('file-finished'),
+    file: z.string(),
+    how: z.string().nullable(),
+    fromOutside: z.boolean().default(false),
+  }),
   /** AVA heard nothing for `periodMs` and kills the test processes. */
   z.object({ type: z.literal('timeout'), periodMs: z.number() }),
   z.object({ type: z.literal('run-error'), message: z.string() }),

@@ -91,13 +91,22 @@ function translateTrouble(event: ObservedEvent): AvaEvent | undefined {
         type: 'file-finished',
         file: event.testFile,
         how: event.forcedExit ? 'was killed by AVA' : null,
+        fromOutside: false,
       };
     case 'worker-failed':
-      return { type: 'file-finished', file: fileOf(event), how: howItDied(event) };
+      return {
+        type: 'file-finished',
+        file: fileOf(event),
+        how: howItDied(event),
+        fromOutside: FROM_OUTSIDE.has(event.signal ?? ''),
+      };
     default:
       return undefined;
   }
 }
+
+/** The host was short of memory, or somebody tidied up. A crash has other signals. */
+const FROM_OUTSIDE: ReadonlySet<string> = new Set(['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP']);
 
 function howItDied(event: Event & { readonly type: 'worker-failed' }): string {
   // AVA's types say boolean; the code itself is what is sent.

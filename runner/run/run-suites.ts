@@ -95,6 +95,9 @@ async function testsWithLeases(
     noMachines.abort(failure);
   });
   const signal = AbortSignal.any([context.signal, noMachines.signal]);
+  const close = (): void => ledger.close(reasonOf(signal));
+  // Before the tests that are now refused a machine can say that they failed.
+  signal.addEventListener('abort', close, { once: true });
   try {
     await using broker = await LeaseBroker.listen(leases);
     await runSelectedTests({
@@ -109,9 +112,13 @@ async function testsWithLeases(
     });
     if (!signal.aborted) await broker.idle();
   } finally {
-    const reason: unknown = signal.reason;
-    ledger.close(reason instanceof Error ? reason.message : 'AVA ended before this test did');
+    signal.removeEventListener('abort', close);
+    close();
   }
   if (broken !== undefined) throw broken;
   context.signal.throwIfAborted();
+}
+
+function reasonOf({ reason }: AbortSignal): string {
+  return reason instanceof Error ? reason.message : 'AVA ended before this test did';
 }

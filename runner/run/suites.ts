@@ -30,7 +30,7 @@ export interface SuitesOptions {
 export async function runSelectedTests(options: SuitesOptions): Promise<void> {
   const { ledger, selection, signal } = options;
   const shards = shardFiles(options.projectDir, selection, options.jobs);
-  await Promise.all(shards.map((shard) => pass(options, shard)));
+  await allPasses(options, shards);
   if (ledger.size === 0 && !signal.aborted) throw noTests(selection);
   let before = Infinity;
   for (let rest = ledger.remaining(); rest.length > 0 && rest.length < before; rest = ledger.remaining()) {
@@ -44,6 +44,26 @@ export async function runSelectedTests(options: SuitesOptions): Promise<void> {
     });
     await pass(options, { files: [file], match: titles.map(exactMatch) });
   }
+}
+
+/**
+ * Side by side. When one AVA is lost the others are ended, too, before anything else of the run is: what their
+ * tests then say is about that.
+ */
+async function allPasses(options: SuitesOptions, shards: readonly Selection[]): Promise<void> {
+  const oneLost = new AbortController();
+  const signal = AbortSignal.any([options.signal, oneLost.signal]);
+  const work = shards.map(async (shard) => {
+    try {
+      await pass({ ...options, signal }, shard);
+    } catch (error) {
+      if (error instanceof Error) options.ledger.close(error.message);
+      oneLost.abort(error);
+      throw error;
+    }
+  });
+  await Promise.allSettled(work);
+  await Promise.all(work);
 }
 
 async function pass(options: SuitesOptions, { files, match }: Selection): Promise<void> {

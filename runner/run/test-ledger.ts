@@ -67,7 +67,7 @@ export class TestLedger {
         this.#fileErrors.set(event.file, event.message);
         return;
       case 'file-finished':
-        this.#fileFinished(event.file, event.how);
+        this.#fileFinished(event);
         return;
       case 'timeout':
         this.#timedOutMs = event.periodMs;
@@ -125,12 +125,22 @@ export class TestLedger {
   }
 
   /** A test process that died takes the test it was running along; the others may run in a second pass. */
-  #fileFinished(file: string, how: string | null): void {
+  #fileFinished({ file, how, fromOutside }: AvaEvent & { type: 'file-finished' }): void {
     const error = this.#fileErrors.get(file);
-    const pending = this.remaining().filter((entry) => entry.file === file);
-    const [running] = pending;
+    const entries = [...this.#entries.values()].filter((entry) => entry.file === file);
+    const running = entries.find((entry) => entry.statement === undefined);
+    const killed = fromOutside && error === undefined;
+    const died = `the test process ${how ?? 'ended'}`;
     if (running === undefined) {
-      if (error !== undefined) this.#fileFailed(file, error);
+      const early = entries.length === 0 && how !== null ? `${died} before any test` : undefined;
+      const message = error ?? early;
+      if (message !== undefined) this.#fileFailed(file, killed ? 'not-run' : 'failed', message);
+      return;
+    }
+    if (killed) {
+      // One that had no machine yet has not begun: it gets its turn with the others.
+      if (!this.#leased.has(running.id)) return;
+      this.#state(running, { outcome: 'not-run', durationMs: 0, message: `${died} from outside` });
       return;
     }
     const timedOut = how === 'was killed by AVA' && this.#timedOutMs !== undefined;
@@ -139,15 +149,15 @@ export class TestLedger {
       durationMs: timedOut ? (this.#timedOutMs ?? 0) : 0,
       message: timedOut
         ? `no answer for ${Math.round((this.#timedOutMs ?? 0) / 1000)} s: the test process was killed`
-        : (error ?? `the test process ${how ?? 'ended'} before the test did`),
+        : (error ?? `${died} before the test did`),
     });
   }
 
   /** A file that could not be loaded has no test to blame, and must not be lost. */
-  #fileFailed(file: string, message: string): void {
+  #fileFailed(file: string, outcome: 'failed' | 'not-run', message: string): void {
     const title = 'the test file runs';
     this.#select({ type: 'selected', file, title, declared: 'run' });
-    this.#state({ file, title }, { outcome: 'failed', durationMs: 0, message });
+    this.#state({ file, title }, { outcome, durationMs: 0, message });
   }
 
   #tell(entry: Entry, evenIfLeased = false): void {
