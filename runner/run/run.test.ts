@@ -1,47 +1,13 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { fakeProject } from '#runner/ava/fake-project.ts';
-import { resolveConfig } from '#runner/config/config.ts';
-import { FakeGuest } from '#runner/lease/fake-guest.ts';
-import type { RunEvent } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
-import { projectRoot } from '#runner/lib/paths.ts';
 import { loadReport } from '#runner/report/load-report.ts';
 import { renderText } from '#runner/report/render-text.ts';
-import type { RunParts } from './parts.ts';
-import type { RunOptions, RunResult } from './run.ts';
-import { run } from './run.ts';
-
-// The whole engine with the real AVA, broker, sockets and report; only what makes a guest is small.
-
-const LEASED = `
-  import test from 'ava';
-  import { basename, dirname } from 'node:path';
-  import { fileURLToPath } from 'node:url';
-  import { FakeTestProcess } from ${JSON.stringify(join(projectRoot, 'runner/lease/fake-test-process.ts'))};
-
-  const file = fileURLToPath(test.meta.file);
-  const place = basename(dirname(file)) + '/' + basename(file, '.test.ts');
-
-  export function leased(title: string, body: (t: any, guest: FakeTestProcess) => Promise<void>): void {
-    test.serial(title, async (t: any) => {
-      await using guest = await FakeTestProcess.connect(process.env['FUSEGATE_LEASE_SOCKET'] ?? '');
-      const terms = await guest.call('lease.acquire', { test: place + ': ' + title });
-      if (typeof terms === 'string') throw new Error(terms);
-      try {
-        await body(t, guest);
-      } finally {
-        const end: any = await guest.call('lease.finish', { passed: t.passed });
-        if (typeof end !== 'string' && end.findings.length > 0) t.fail(end.findings[0].message);
-      }
-    });
-  }
-`;
+import { fakeRun } from './fake-run.ts';
 
 test('run: all pass', async (t) => {
-  await using bench = await setUp({
+  await using bench = await fakeRun({
     'suites/area/good.test.ts': `
       import { leased } from '../lib/leased.ts';
       leased('works', async (t, guest) => { t.is(await guest.call('hello'), 'hello'); });
@@ -68,7 +34,7 @@ test('run: all pass', async (t) => {
 });
 
 test('run: a failed assertion, a left mount, a skip and a killed test process are told apart', async (t) => {
-  await using bench = await setUp({
+  await using bench = await fakeRun({
     'suites/area/mixed.test.ts': `
       import test from 'ava';
       import { leased } from '../lib/leased.ts';
@@ -102,7 +68,7 @@ test('run: a failed assertion, a left mount, a skip and a killed test process ar
 });
 
 test('run: a kernel that panics during a test fails that test and no other', async (t) => {
-  await using bench = await setUp({
+  await using bench = await fakeRun({
     'suites/area/panic.test.ts': `
       import { leased } from '../lib/leased.ts';
       leased('panics', async (t, guest) => { t.is(await guest.call('panic'), 'ok'); });
@@ -121,7 +87,7 @@ test('run: a kernel that panics during a test fails that test and no other', asy
 });
 
 test('run: a machine that infrastructure took away makes no verdict', async (t) => {
-  await using bench = await setUp({
+  await using bench = await fakeRun({
     'suites/area/lost.test.ts': `
       import { leased } from '../lib/leased.ts';
       leased('loses its machine', async (t, guest) => { t.is(await guest.call('kill'), 'ok'); });
@@ -139,7 +105,7 @@ test('run: a machine that infrastructure took away makes no verdict', async (t) 
 });
 
 test('run: a test file that does not load is a failure, not a gap', async (t) => {
-  await using bench = await setUp({ 'suites/area/broken.test.ts': `import '../lib/not-there.ts';` });
+  await using bench = await fakeRun({ 'suites/area/broken.test.ts': `import '../lib/not-there.ts';` });
   const { report, exitCode } = await bench.run();
   t.is(exitCode, 1);
   t.is(report.tests[0]?.id, 'area/broken: the test file runs');
@@ -148,7 +114,7 @@ test('run: a test file that does not load is a failure, not a gap', async (t) =>
 
 test('run: a known failure does not fail, and one that passes does', async (t) => {
   const entry = { profiles: ['mainline-6.12'], reason: 'broken upstream', link: 'https://lore.example/x' };
-  await using bench = await setUp({
+  await using bench = await fakeRun({
     'suites/area/known.test.ts': `
       import { leased } from '../lib/leased.ts';
       leased('fails as known', async (t) => { t.fail('as always'); });
@@ -173,7 +139,7 @@ test('run: a known failure does not fail, and one that passes does', async (t) =
 });
 
 test('run: nothing matches', async (t) => {
-  await using bench = await setUp({ 'suites/area/good.test.ts': GOOD }, { match: ['no such title'] });
+  await using bench = await fakeRun({ 'suites/area/good.test.ts': GOOD }, { match: ['no such title'] });
   const { report, exitCode } = await bench.run();
   t.is(exitCode, 2);
   t.is(report.failure?.code, 'E_NO_TESTS');
@@ -181,7 +147,7 @@ test('run: nothing matches', async (t) => {
 });
 
 test('run: several machines share the files', async (t) => {
-  await using bench = await setUp(
+  await using bench = await fakeRun(
     { 'suites/one/a.test.ts': GOOD, 'suites/two/b.test.ts': GOOD, 'suites/two/c.test.ts': GOOD },
     { jobs: '2' },
   );
@@ -192,7 +158,7 @@ test('run: several machines share the files', async (t) => {
 });
 
 test('run: a series that does not apply ends the run, and the image with it', async (t) => {
-  await using bench = await setUp({ 'suites/area/good.test.ts': GOOD });
+  await using bench = await fakeRun({ 'suites/area/good.test.ts': GOOD });
   let imageEnded = false;
   const { report, exitCode } = await bench.run({
     prepareKernel: () => Promise.reject(new Failure('E_SERIES_CONFLICT', 'series', 'patch 2 does not apply')),
@@ -211,7 +177,7 @@ test('run: a series that does not apply ends the run, and the image with it', as
 });
 
 test('run: a kernel that does not boot fails before any test', async (t) => {
-  await using bench = await setUp({ 'suites/area/good.test.ts': GOOD });
+  await using bench = await fakeRun({ 'suites/area/good.test.ts': GOOD });
   const { report, exitCode } = await bench.run({
     bootMachine: () => Promise.reject(new Failure('E_BOOT_PANIC', 'kernel', 'the kernel panicked at boot')),
   });
@@ -225,7 +191,7 @@ test('run: a kernel that does not boot fails before any test', async (t) => {
 });
 
 test('run: machines that stop booting end the run and say what did not run', async (t) => {
-  await using bench = await setUp({
+  await using bench = await fakeRun({
     'suites/area/lost.test.ts': `
       import { leased } from '../lib/leased.ts';
       leased('loses its machine', async (t, guest) => { t.is(await guest.call('kill'), 'ok'); });
@@ -253,7 +219,7 @@ test('run: machines that stop booting end the run and say what did not run', asy
 });
 
 test('run: an interrupt during a test ends in order, with a report', async (t) => {
-  await using bench = await setUp({
+  await using bench = await fakeRun({
     'suites/area/long.test.ts': `
       import { leased } from '../lib/leased.ts';
       leased('is long', async (t, guest) => { t.is(await guest.call('hang'), 'ok'); });
@@ -273,7 +239,7 @@ test('run: an interrupt during a test ends in order, with a report', async (t) =
 });
 
 test('run: a bug of ours is told as one, and still leaves a report', async (t) => {
-  await using bench = await setUp({ 'suites/area/good.test.ts': GOOD });
+  await using bench = await fakeRun({ 'suites/area/good.test.ts': GOOD });
   await t.throwsAsync(bench.run({ bundleDaemon: () => Promise.reject(new TypeError('oh no')) }), {
     instanceOf: TypeError,
   });
@@ -287,101 +253,3 @@ const GOOD = `
   import { leased } from '../lib/leased.ts';
   leased('works', async (t, guest) => { t.is(await guest.call('hello'), 'hello'); });
 `;
-
-async function setUp(files: Readonly<Record<string, string>>, options: Record<string, unknown> = {}) {
-  const project = await fakeProject({ 'suites/lib/leased.ts': LEASED, ...files });
-  const out = await mkdtemp(join(tmpdir(), 'fusegate-run-test-'));
-  const guests: FakeGuest[] = [];
-  const config = resolveConfig(
-    { out, profile: 'mainline-6.12', ...options },
-    {
-      env: {},
-      cwd: project.dir,
-      projectDir: project.dir,
-      defaultProfile: 'mainline-6.12',
-      defaultJobs: 1,
-      now: new Date(),
-    },
-  );
-  const parts = fakeParts(guests);
-  return {
-    out,
-    guests,
-    parts,
-    run: async (
-      replaced: Partial<RunParts> = {},
-      onEvent: (event: RunEvent, abort: () => void) => void = () => undefined,
-    ): Promise<RunResult> => {
-      const controller = new AbortController();
-      const abort = (): void => {
-        controller.abort(new Failure('E_INTERRUPTED', 'interrupted', 'interrupted by SIGINT'));
-      };
-      const runOptions: RunOptions = {
-        config,
-        profile: PROFILE,
-        parts: { ...parts, ...replaced },
-        projectDir: project.dir,
-        sinks: [
-          (event) => {
-            onEvent(event, abort);
-          },
-        ],
-        signal: controller.signal,
-      };
-      return run(runOptions);
-    },
-    async [Symbol.asyncDispose]() {
-      await project[Symbol.asyncDispose]();
-      await rm(out, { recursive: true, force: true });
-    },
-  };
-}
-
-const PROFILE: RunOptions['profile'] = {
-  name: 'mainline-6.12',
-  description: 'fake',
-  source: { debianPackage: 'linux-source-6.12' },
-  series: null,
-  fragments: ['base'],
-  abi: 'backing-id',
-  kernelFeatures: {},
-  expectations: [],
-};
-
-function fakeParts(guests: FakeGuest[]): RunParts {
-  const newGuest = (name: string): FakeGuest => {
-    const guest = new FakeGuest(name);
-    guest.handlers.set('hello', () => 'hello');
-    guest.handlers.set('hang', () => new Promise(() => undefined));
-    guest.handlers.set('leave', () => {
-      guest.handlers.set('reset', () => ({ leftMounts: ['/area/m'] }));
-      return null;
-    });
-    guest.handlers.set('panic', () => {
-      guest.console.push('[    9.000000] Kernel panic - not syncing: fake');
-      guest.handlers.set('reset', () => new Promise(() => undefined));
-      guest.lose(new Failure('E_KERNEL_PANIC', 'kernel', 'the kernel panicked: fake'));
-      return new Promise(() => undefined);
-    });
-    guest.handlers.set('kill', () => {
-      guest.lose(new Failure('E_QEMU_DIED', 'infra', 'QEMU was ended by SIGKILL'));
-      return new Promise(() => undefined);
-    });
-    guests.push(guest);
-    return guest;
-  };
-  return {
-    prepareKernel: ({ profile }) =>
-      Promise.resolve({ ...new FakeGuest().pooled.guest.machine.kernel, profile: profile.name }),
-    buildRootfs: () => Promise.resolve({ key: '', rootDisk: '', initramfs: '', scratchDisk: '' }),
-    probeAccelerator: () => Promise.resolve({ accelerator: 'tcg', reason: 'fake' }),
-    bootMachine: ({ name }) => Promise.resolve(newGuest(name).machine),
-    bundleDaemon: () => Promise.resolve({ path: '/nowhere/daemon.js', sha256: '' }),
-    deployDaemon: (machine) => {
-      const guest = guests.find((each) => each.machine === machine);
-      return guest === undefined
-        ? Promise.reject(new Error('another machine'))
-        : Promise.resolve(guest.guest);
-    },
-  };
-}
