@@ -9,11 +9,16 @@ export interface TestId {
 
 /** `<suites>/passthrough-io/read.test.ts` and `title` → `passthrough-io/read: title`. */
 export function testId(suitesDir: string, file: string, title: string): TestId {
-  const path = relative(suitesDir, file).replace(/\.test\.[cm]?[jt]s$/, '');
-  const parts = path.split(sep);
-  const area = parts.length > 1 ? (parts[0] ?? 'suites') : 'suites';
-  const within = parts.length > 1 ? parts.slice(1).join('/') : path;
-  return { id: `${area}/${within}: ${title}`, area, title };
+  const name = fileId(suitesDir, file);
+  return { id: `${name}: ${title}`, area: name.split('/', 1)[0] ?? name, title };
+}
+
+/** `<suites>/passthrough-io/read.test.ts` → `passthrough-io/read`: what the ids of its tests begin with. */
+export function fileId(suitesDir: string, file: string): string {
+  const parts = relative(suitesDir, file)
+    .replace(/\.test\.[cm]?[jt]s$/, '')
+    .split(sep);
+  return parts.length > 1 ? parts.join('/') : `suites/${parts.join('')}`;
 }
 
 /** A test's own way of naming itself to the broker may still have the file's ending. */

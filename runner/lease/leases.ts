@@ -60,7 +60,7 @@ export class Leases {
 
   /** Waits for a machine. `signal`: the test process went away. */
   async grant(test: string, signal: AbortSignal): Promise<Lease> {
-    const pooled = await this.#options.pool.acquire(signal, fileOf(test));
+    const pooled = await this.#acquire(test, signal);
     const { guest } = pooled;
     const { machine } = guest;
     await guest.call('kernel.mark', { text: `fusegate: ${cleanLine(test, 200)}` }).catch(() => undefined);
@@ -80,6 +80,17 @@ export class Leases {
     this.#open.set(lease, { pooled, consoleFrom, startedAt: performance.now() });
     this.#options.onGranted(test, machine.id);
     return lease;
+  }
+
+  async #acquire(test: string, signal: AbortSignal): Promise<PooledGuest> {
+    const { pool, emit } = this.#options;
+    emit({ type: 'lease-requested', test });
+    try {
+      return await pool.acquire(signal, fileOf(test));
+    } catch (error) {
+      emit({ type: 'lease-ended', test, machine: null });
+      throw error;
+    }
   }
 
   /** Cleans the guest, says what was found and gives the guest back or ends it. Once per lease. */
@@ -108,8 +119,9 @@ export class Leases {
       ...said,
     });
     this.#open.delete(lease);
+    const machine = guest.machine.id;
+    emit({ type: 'lease-ended', test: lease.test, machine });
     if (dirty) {
-      const machine = guest.machine.id;
       if (outcome.lost !== null) emit({ type: 'machine-lost', machine, failure: outcome.lost });
       await pool.discard(open.pooled);
       emit({ type: 'machine-stopped', machine });

@@ -88,7 +88,7 @@ export class GuestPool implements AsyncDisposable {
     const all = [...this.#living];
     this.#living.clear();
     this.#idle.length = 0;
-    await Promise.all([...all.map((pooled) => pooled[Symbol.asyncDispose]()), ...this.#ending]);
+    await Promise.all([...all.map((pooled) => this.#stop(pooled)), ...this.#ending]);
   }
 
   /** One that this file has had already, else one that none has had, else any: unless a new one is better. */

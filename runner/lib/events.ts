@@ -82,6 +82,11 @@ export type RunEvent =
   | { readonly type: 'machine-lost'; readonly machine: string; readonly failure: Failure }
   | { readonly type: 'machine-stopped'; readonly machine: string }
   | { readonly type: 'suites-planned'; readonly files: readonly string[] }
+  /** `file`: `area/file`. Its test process starts, and is gone. */
+  | { readonly type: 'file-started' | 'file-finished'; readonly file: string }
+  /** A test asks for a machine; `lease-ended`: the machine is cleaned, or gone. */
+  | { readonly type: 'lease-requested'; readonly test: string }
+  | { readonly type: 'lease-ended'; readonly test: string; readonly machine: string | null }
   | { readonly type: 'test-started'; readonly id: string; readonly machine: string }
   | {
       readonly type: 'test-finished';

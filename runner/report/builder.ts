@@ -56,14 +56,15 @@ export class ReportBuilder {
   }
 
   build(failure: Failure | null): Report {
-    const tests = [...this.#tests.values()];
+    const tests = [...this.#tests.values()].sort(byFile);
+    const faults = this.#faults.toSorted(byTest(tests));
     const stated = failure === null ? null : stateFailure(failure);
     return {
       schema: 1,
-      verdict: decideVerdict({ tests, faults: this.#faults, failure: stated }),
+      verdict: decideVerdict({ tests, faults, failure: stated }),
       kernels: this.#kernels(),
       tests,
-      faults: this.#faults,
+      faults,
       timings: this.#timings(),
       counts: countTests(tests),
       gate: null,
@@ -143,4 +144,21 @@ export function stateFailure(failure: Failure): ReportFailure {
     evidence: [...failure.evidence],
     excerpt: failure.excerpt.map((line) => neutraliseCommands(cleanLine(line))),
   };
+}
+
+/** Files by their names, their tests as they came: the same order however many machines there were. */
+function byFile(a: ReportTest, b: ReportTest): number {
+  const [left, right] = [fileOf(a.id), fileOf(b.id)];
+  return left < right ? -1 : left > right ? 1 : 0;
+}
+
+function fileOf(id: string): string {
+  return id.split(': ', 1)[0] ?? id;
+}
+
+/** Faults in the order of their tests; those of no test come last. */
+function byTest(tests: readonly ReportTest[]): (a: ReportFault, b: ReportFault) => number {
+  const positions = new Map(tests.map(({ id }, position) => [id, position]));
+  const of = ({ test }: ReportFault): number => positions.get(test ?? '') ?? tests.length;
+  return (a, b) => of(a) - of(b);
 }

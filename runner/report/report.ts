@@ -68,7 +68,7 @@ const failure = z.object({
 });
 
 const span = z.object({
-  kind: z.enum(['stage', 'boot', 'restore', 'machine', 'test']),
+  kind: z.enum(['stage', 'boot', 'restore', 'machine', 'file', 'lease', 'test']),
   name: z.string(),
   machine: z.string().nullable(),
   startMs: z.number(),
@@ -97,7 +97,10 @@ export const reportSchema = z.object({
   /** The command that makes the same kernel and machine again, ready for `--suite` and `--match`. */
   rerun: z.string(),
   notes: z.array(z.string()),
-  /** Where the run's time went: stages, boots and restores, machines, tests. Milliseconds from its beginning. */
+  /**
+   * Where the run's time went, in milliseconds from its beginning: stages, boots and restores, machines, files,
+   * leases (from the wish for a machine until that is cleaned), tests (from the machine to the outcome).
+   */
   timeline: z.array(span).optional(),
 });
 

@@ -8,7 +8,10 @@ test('timeline: stages, machines and tests, each with its start, its duration an
     [10, { type: 'machine-booting', machine: 'm1', accelerator: 'tcg', console: '', restored: true }],
     [40, { type: 'machine-ready', machine: 'm1', bootMs: 20, deployMs: 10 }],
     [41, { type: 'stage-finished', stage: 'boot', durationMs: 41, cached: false }],
+    [42, { type: 'file-started', file: 'a/b' }],
+    [44, { type: 'lease-requested', test: 'a/b: c' }],
     [50, { type: 'test-started', id: 'a/b: c', machine: 'm1' }],
+    [88, { type: 'lease-ended', test: 'a/b: c', machine: 'm1' }],
     [
       90,
       {
@@ -16,12 +19,15 @@ test('timeline: stages, machines and tests, each with its start, its duration an
         ...{ durationMs: 40, message: null, evidence: [] },
       },
     ],
+    [93, { type: 'file-finished', file: 'a/b' }],
     [95, { type: 'machine-stopped', machine: 'm1' }],
   ]);
   t.deepEqual(spans, [
     { kind: 'stage', name: 'boot', machine: null, startMs: 0, durationMs: 41 },
     { kind: 'restore', name: 'm1', machine: 'm1', startMs: 10, durationMs: 30 },
     { kind: 'machine', name: 'm1', machine: 'm1', startMs: 10, durationMs: 85 },
+    { kind: 'file', name: 'a/b', machine: null, startMs: 42, durationMs: 51 },
+    { kind: 'lease', name: 'a/b: c', machine: 'm1', startMs: 44, durationMs: 44 },
     { kind: 'test', name: 'a/b: c', machine: 'm1', startMs: 50, durationMs: 40 },
   ]);
 });

@@ -2,10 +2,10 @@ import type { EventSink, TimedEvent } from '#runner/lib/events.ts';
 
 /** A stretch of time in a run. Milliseconds; `startMs` counts from the beginning of the run. */
 export interface Span {
-  readonly kind: 'stage' | 'boot' | 'restore' | 'machine' | 'test';
-  /** Stage, machine or test id. */
+  readonly kind: 'stage' | 'boot' | 'restore' | 'machine' | 'file' | 'lease' | 'test';
+  /** Stage, machine, `area/file` or test id. */
   readonly name: string;
-  /** Machine on which it was; null for stages. */
+  /** Machine on which it was; null for stages and files, and for a lease that never got one. */
   readonly machine: string | null;
   readonly startMs: number;
   readonly durationMs: number;
@@ -37,6 +37,18 @@ export class Timeline {
       case 'machine-stopped':
         this.#end('machine', event.machine, event.at);
         return;
+      case 'file-started':
+        this.#begin('file', event.file, null, event.at);
+        return;
+      case 'file-finished':
+        this.#end('file', event.file, event.at);
+        return;
+      case 'lease-requested':
+        this.#begin('lease', event.test, null, event.at);
+        return;
+      case 'lease-ended':
+        this.#end('lease', event.test, event.at, event.machine);
+        return;
       case 'test-started':
         this.#begin('test', event.id, event.machine, event.at);
         return;
@@ -56,11 +68,11 @@ export class Timeline {
     this.#open.set(`${kind} ${name}`, { kind, name, machine, startMs: at });
   }
 
-  #end(kind: Span['kind'], name: string, at: TimedEvent['at']): void {
+  #end(kind: Span['kind'], name: string, at: TimedEvent['at'], machine?: string | null): void {
     const key = `${kind} ${name}`;
     const open = this.#open.get(key);
     if (open === undefined) return;
     this.#open.delete(key);
-    this.#spans.push({ ...open, durationMs: at - open.startMs });
+    this.#spans.push({ ...open, machine: machine ?? open.machine, durationMs: at - open.startMs });
   }
 }

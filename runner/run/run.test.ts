@@ -4,6 +4,7 @@ import test from 'ava';
 import { Failure } from '#runner/lib/failure.ts';
 import { loadReport } from '#runner/report/load-report.ts';
 import { renderText } from '#runner/report/render-text.ts';
+import { comparable } from '#runner/report/comparable.ts';
 import { fakeRun } from './fake-run.ts';
 
 test('run: all pass', async (t) => {
@@ -84,6 +85,56 @@ test('run: a kernel that panics during a test fails that test and no other', asy
   t.like(report.faults[0], { kind: 'panic', test: 'area/panic: panics', kernel: 'mainline-6.12/base' });
   t.is(report.faults.length, 1);
   t.true(report.tests[0]?.evidence.some(({ label }) => label === 'console'));
+});
+
+test('run: a panic in the third test costs that test, and the rest of the file goes on on a new machine', async (t) => {
+  const quiet = (title: string): string =>
+    `leased('${title}', async (t, guest) => { t.is(await guest.call('hello'), 'hello'); });`;
+  await using bench = await fakeRun({
+    'suites/area/third.test.ts': `
+      import { leased } from '../lib/leased.ts';
+      ${quiet('first')}
+      ${quiet('second')}
+      leased('third', async (t, guest) => { t.is(await guest.call('panic'), 'ok'); });
+      ${quiet('fourth')}
+      ${quiet('fifth')}
+    `,
+  });
+  const machines: string[] = [];
+  const { report, exitCode } = await bench.run({}, (event) => {
+    if (event.type === 'test-started') machines.push(event.machine);
+  });
+  t.is(exitCode, 1);
+  t.deepEqual(
+    report.tests.map(({ title, outcome }) => `${title}: ${outcome}`),
+    ['first: passed', 'second: passed', 'third: crashed', 'fourth: passed', 'fifth: passed'],
+  );
+  t.deepEqual(machines, ['machine-1', 'machine-1', 'machine-1', 'machine-2', 'machine-2']);
+  t.like(report.faults[0], { kind: 'panic', test: 'area/third: third' });
+  t.is(report.faults.length, 1);
+  const trace = report.tests[2]?.evidence.find(({ label }) => label === 'console')?.path ?? '';
+  t.regex(await readFile(trace, 'utf8'), /Kernel panic - not syncing: fake/);
+});
+
+test('run: one machine and two give the same report but for times and machines', async (t) => {
+  const file = (name: string): string => `
+    import test from 'ava';
+    import { leased } from '../lib/leased.ts';
+    leased('${name} works', async (t, guest) => { t.is(await guest.call('hello'), 'hello'); });
+    leased('${name} asserts wrongly', async (t) => { t.is(1, 2); });
+    leased('${name} panics', async (t, guest) => { t.is(await guest.call('panic'), 'ok'); });
+    leased('${name} leaves a mount', async (t, guest) => { await guest.call('leave'); t.pass(); });
+    leased('${name} has a reason', async (t, guest) => { await guest.call('lease.skip', { reason: 'r' }); t.pass(); });
+    test.skip('${name} is switched off', (t: any) => { t.pass(); });
+    leased('${name} goes on', async (t, guest) => { t.is(await guest.call('hello'), 'hello'); });
+  `;
+  const files = Object.fromEntries(
+    ['b', 'a', 'd', 'c'].map((name) => [`suites/area/${name}.test.ts`, file(name)]),
+  );
+  const results = await Promise.all(['1', '2'].map((jobs) => resultsOf(files, jobs)));
+  t.is(results[0]?.tests.length, 28);
+  t.is(results[0]?.faults.length, 4);
+  t.deepEqual(results[1], results[0]);
 });
 
 test('run: a machine that infrastructure took away makes no verdict', async (t) => {
@@ -253,3 +304,10 @@ const GOOD = `
   import { leased } from '../lib/leased.ts';
   leased('works', async (t, guest) => { t.is(await guest.call('hello'), 'hello'); });
 `;
+
+/** Of a report what must not depend on how many machines there were. */
+async function resultsOf(files: Readonly<Record<string, string>>, jobs: string) {
+  await using bench = await fakeRun(files, { jobs });
+  const { report, exitCode } = await bench.run();
+  return { exitCode, ...comparable(report) };
+}

@@ -1,6 +1,6 @@
 import type { Emit } from '#runner/lib/events.ts';
 import type { AvaEvent } from '#runner/ava/ava-event.ts';
-import { testId } from '#runner/ava/test-id.ts';
+import { fileId, testId } from '#runner/ava/test-id.ts';
 import type { KnownFailure } from '#runner/verdict/known-failures.ts';
 import { applyKnownFailure, findKnownFailure } from '#runner/verdict/known-failures.ts';
 import type { LeaseOutcome, TestStatement } from '#runner/verdict/judge-test.ts';
@@ -54,6 +54,9 @@ export class TestLedger {
 
   readonly onAva = (event: AvaEvent): void => {
     switch (event.type) {
+      case 'file-started':
+        this.#options.emit({ type: 'file-started', file: fileId(this.#options.suitesDir, event.file) });
+        return;
       case 'selected':
         this.#select(event);
         return;
@@ -67,6 +70,7 @@ export class TestLedger {
         this.#fileErrors.set(event.file, event.message);
         return;
       case 'file-finished':
+        this.#options.emit({ type: 'file-finished', file: fileId(this.#options.suitesDir, event.file) });
         this.#fileFinished(event);
         return;
       case 'timeout':
@@ -133,28 +137,30 @@ export class TestLedger {
     const died = `the test process ${how ?? 'ended'}`;
     if (running === undefined) {
       const early = entries.length === 0 && how !== null ? `${died} before any test` : undefined;
-      const message = error ?? early;
-      if (message !== undefined) this.#fileFailed(file, killed ? 'not-run' : 'failed', message);
-      return;
-    }
-    if (killed) {
+      this.#fileFailed(file, killed ? 'not-run' : 'failed', error ?? early);
+    } else if (killed) {
       // One that had no machine yet has not begun: it gets its turn with the others.
       if (!this.#leased.has(running.id)) return;
       this.#state(running, { outcome: 'not-run', durationMs: 0, message: `${died} from outside` });
-      return;
+    } else {
+      this.#state(running, this.#cutShort(how, error ?? `${died} before the test did`));
     }
-    const timedOut = how === 'was killed by AVA' && this.#timedOutMs !== undefined;
-    this.#state(running, {
-      outcome: timedOut ? 'timed-out' : 'failed',
-      durationMs: timedOut ? (this.#timedOutMs ?? 0) : 0,
-      message: timedOut
-        ? `no answer for ${Math.round((this.#timedOutMs ?? 0) / 1000)} s: the test process was killed`
-        : (error ?? `${died} before the test did`),
-    });
+  }
+
+  #cutShort(how: string | null, message: string): TestStatement {
+    const silentMs = how === 'was killed by AVA' ? this.#timedOutMs : undefined;
+    if (silentMs === undefined) return { outcome: 'failed', durationMs: 0, message };
+    const seconds = Math.round(silentMs / 1000);
+    return {
+      outcome: 'timed-out',
+      durationMs: silentMs,
+      message: `no answer for ${seconds} s: the test process was killed`,
+    };
   }
 
   /** A file that could not be loaded has no test to blame, and must not be lost. */
-  #fileFailed(file: string, outcome: 'failed' | 'not-run', message: string): void {
+  #fileFailed(file: string, outcome: 'failed' | 'not-run', message: string | undefined): void {
+    if (message === undefined) return;
     const title = 'the test file runs';
     this.#select({ type: 'selected', file, title, declared: 'run' });
     this.#state({ file, title }, { outcome, durationMs: 0, message });

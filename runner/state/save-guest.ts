@@ -84,6 +84,7 @@ async function makeState(
     await using guest = await attachAgent(machine, launched.port, { signal, answerMs, restored: false });
     await warmUp(guest, abi, signal);
     await saveMachine(launched, join(draft, STATE));
+    emit({ type: 'machine-stopped', machine: machine.id });
   } catch (error) {
     // It boots. What it does afterwards is for the tests to find out.
     if (!(error instanceof Failure) || error.blame === 'interrupted') throw error;
