@@ -56,7 +56,9 @@ export async function attachAgent(
 }
 
 function portClosed(): Failure {
-  return new Failure('E_AGENT_GONE', 'infra', "the agent's port was closed");
+  return new Failure('E_AGENT_GONE', 'infra', 'the agent in the guest has ended', {
+    hint: 'if the guest ran out of memory, the console says so',
+  });
 }
 
 function givenBack(): Failure {

@@ -33,6 +33,11 @@ export class AgentPort implements AsyncDisposable {
     return this.#connected.promise;
   }
 
+  /** The guest has closed its end: nobody there reads or answers any more. */
+  hangUp(): void {
+    this.#socket?.destroy();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#socket?.destroy();
     if (!this.#server.listening) return;

@@ -10,7 +10,7 @@ import { MachineWatch } from './machine-watch.ts';
 import type { Accelerator, Machine } from './machine.ts';
 import { QmpChannel } from './qmp.ts';
 import type { Timeouts } from './timeouts.ts';
-import { virtmeArguments, type MachinePlan } from './virtme-command.ts';
+import { AGENT_DEVICE, virtmeArguments, type MachinePlan } from './virtme-command.ts';
 import type { Virtme } from './virtme.ts';
 
 export interface LaunchRequest {
@@ -32,7 +32,12 @@ export interface LaunchedMachine extends AsyncDisposable {
   readonly port: AgentPort;
   readonly console: ConsoleLog;
   readonly consolePath: string;
+  /** Presses keys on the guest's serial console. */
+  type(text: string): void;
 }
+
+/** What virtme-ng calls the other end of the guest's serial port in QEMU. */
+const CONSOLE_CHARDEV = 'console';
 
 /** Starts vng; what the guest then does is the caller's to wait for. Says `machine-booting`. */
 export async function launchMachine(request: LaunchRequest): Promise<LaunchedMachine> {
@@ -53,6 +58,7 @@ export async function launchMachine(request: LaunchRequest): Promise<LaunchedMac
   });
   const qmp = stack.use(await QmpChannel.listen(plan.files.qmp));
   const port = stack.use(await AgentPort.listen(plan.files.agent));
+  qmp.onPortClosed(AGENT_DEVICE, () => port.hangUp());
   request.emit({
     type: 'machine-booting',
     machine: id,
@@ -88,6 +94,7 @@ export async function launchMachine(request: LaunchRequest): Promise<LaunchedMac
     port,
     console,
     consolePath,
+    type: (text) => process.type(text),
     [Symbol.asyncDispose]: async () => held.disposeAsync(),
   };
 }
@@ -99,7 +106,7 @@ export function machineOf(
     kernel,
     accelerator,
   }: { readonly id: string; readonly kernel: KernelImage; readonly accelerator: Accelerator },
-  { watch, qmp, console, consolePath }: LaunchedMachine,
+  { watch, qmp, console, consolePath, type }: LaunchedMachine,
   bootMs: number,
 ): Omit<Machine, typeof Symbol.asyncDispose> {
   return {
@@ -115,5 +122,9 @@ export function machineOf(
     },
     consoleSince: async (offset) => readConsole(consolePath, offset),
     examine: async (timeoutMs) => qmp.describe(timeoutMs),
+    sysrq: async (key) => {
+      await qmp.execute('chardev-send-break', { id: CONSOLE_CHARDEV });
+      type(key);
+    },
   };
 }

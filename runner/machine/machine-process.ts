@@ -40,6 +40,8 @@ export class MachineProcess {
 
   private constructor(child: ChildProcess) {
     this.#child = child;
+    // Its end is told by the end of the process.
+    child.stdin?.on('error', () => undefined);
     child.stderr?.setEncoding('utf8');
     child.stderr?.on('data', (text: string) => {
       this.#complaint = (this.#complaint + text).slice(-MAX_COMPLAINT);
@@ -67,7 +69,7 @@ export class MachineProcess {
         env: { ...process.env, ...options.env },
         // A pipe of Node's is a socket; virtme-ng cannot open it a second time and so leaves out its own
         // virtio console, of which we have no need.
-        stdio: ['ignore', console.fd, 'pipe'],
+        stdio: ['pipe', console.fd, 'pipe'],
         detached: true,
       });
       const launched = new MachineProcess(child);
@@ -87,6 +89,11 @@ export class MachineProcess {
   /** What virtme-ng and QEMU wrote to standard error, its end. */
   get complaint(): string {
     return this.#complaint;
+  }
+
+  /** To standard input, which virtme-ng makes the guest's serial port. */
+  type(text: string): void {
+    this.#child.stdin?.write(text);
   }
 
   /** Asks QEMU to quit, then SIGTERM, then SIGKILL to the whole group. Afterwards nothing of it runs. */

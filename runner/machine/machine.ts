@@ -35,6 +35,12 @@ export interface Machine extends AsyncDisposable {
   consoleSince(offset: number): Promise<readonly string[]>;
   /** What QEMU says of the machine: its status and the registers. @throws Failure E_QMP (infra) */
   examine?(timeoutMs: number): Promise<string>;
+  /**
+   * A magic key on the serial console: a break and a letter, which the kernel takes in an interrupt, whatever
+   * its processes do (Documentation/admin-guide/sysrq.rst). What it says is on the console.
+   * @throws Failure E_QMP (infra)
+   */
+  sysrq?(key: string): Promise<void>;
 }
 
 /** A machine that was booted, not restored: it has a door for SSH. */

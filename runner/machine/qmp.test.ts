@@ -20,6 +20,20 @@ test('QMP: an answer comes to whoever asked, a refusal with what QEMU says', asy
   await t.throwsAsync(bench.qmp.execute('nonsense'), { message: 'QEMU: no such thing', code: 'E_QMP' });
 });
 
+test('QMP: a port that the guest closes is told to whoever has it', async (t) => {
+  await using bench = await setUp(({ execute, id }, say) => {
+    if (id !== undefined) say({ return: {}, id });
+    if (execute !== 'query-status') return;
+    for (const open of [true, false]) say({ event: 'VSERPORT_CHANGE', data: { id: 'one', open } });
+    say({ event: 'VSERPORT_CHANGE', data: { id: 'two', open: false } });
+  });
+  const closed: string[] = [];
+  for (const name of ['one', 'three']) bench.qmp.onPortClosed(name, () => closed.push(name));
+  await bench.qmp.execute('query-status');
+  await bench.qmp.execute('query-version');
+  t.deepEqual(closed, ['one']);
+});
+
 test('QMP: a migration is over when QEMU says that it is completed', async (t) => {
   await using bench = await setUp(({ execute, id }, say) => {
     if (id !== undefined) say({ return: {}, id });

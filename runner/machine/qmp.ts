@@ -4,12 +4,17 @@ import { z } from 'zod';
 import { beforeDeadline } from '#runner/lib/deadline.ts';
 import { Failure } from '#runner/lib/failure.ts';
 
+const EventData = z.looseObject({
+  reason: z.string().optional(),
+  status: z.string().optional(),
+  id: z.string().optional(),
+  open: z.boolean().optional(),
+});
+type EventData = z.infer<typeof EventData>;
+
 const Message = z.union([
   z.object({ QMP: z.unknown() }),
-  z.object({
-    event: z.string(),
-    data: z.looseObject({ reason: z.string().optional(), status: z.string().optional() }).optional(),
-  }),
+  z.object({ event: z.string(), data: EventData.optional() }),
   z.object({ return: z.unknown(), id: z.int().optional() }),
   z.object({ error: z.object({ class: z.string(), desc: z.string() }), id: z.int().optional() }),
 ]);
@@ -24,6 +29,7 @@ export class QmpChannel implements AsyncDisposable {
   readonly #connected = Promise.withResolvers<undefined>();
   readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>();
   readonly #migration = new EventEmitter<{ status: [string] }>();
+  readonly #ports = new EventEmitter<{ closed: [device: string] }>();
   #rest = '';
   #nextId = 1;
   #shutdown: string | undefined;
@@ -44,6 +50,13 @@ export class QmpChannel implements AsyncDisposable {
   /** Why QEMU said that it stops: `guest-reset`, `guest-shutdown`, `host-signal`, …; `undefined` if it has not. */
   get shutdownReason(): string | undefined {
     return this.#shutdown;
+  }
+
+  /** Has `listener` called whenever the guest closes that virtio-serial port. */
+  onPortClosed(device: string, listener: () => void): void {
+    this.#ports.on('closed', (closed) => {
+      if (closed === device) listener();
+    });
   }
 
   /** Asks QEMU to end. False when it never connected or is gone. */
@@ -134,8 +147,7 @@ export class QmpChannel implements AsyncDisposable {
 
   #take(message: z.infer<typeof Message>): void {
     if ('event' in message) {
-      if (message.event === 'SHUTDOWN') this.#shutdown = message.data?.reason ?? 'unknown';
-      if (message.event === 'MIGRATION') this.#migration.emit('status', message.data?.status ?? '');
+      this.#hear(message.event, message.data ?? {});
       return;
     }
     if ('QMP' in message || message.id === undefined) return;
@@ -143,6 +155,12 @@ export class QmpChannel implements AsyncDisposable {
     this.#waiting.delete(message.id);
     if ('error' in message) waiting?.reject(new Failure('E_QMP', 'infra', `QEMU: ${message.error.desc}`));
     else waiting?.resolve(message.return);
+  }
+
+  #hear(event: string, data: EventData): void {
+    if (event === 'SHUTDOWN') this.#shutdown = data.reason ?? 'unknown';
+    if (event === 'MIGRATION') this.#migration.emit('status', data.status ?? '');
+    if (event === 'VSERPORT_CHANGE' && data.open === false) this.#ports.emit('closed', data.id ?? '');
   }
 
   #gone(): void {

@@ -82,6 +82,9 @@ export function kernelArguments(plan: Pick<MachinePlan, 'accelerator' | 'append'
 /** Name of the agent's virtio-serial port, by which the guest finds it. */
 export const AGENT_PORT = 'org.fusegate.agent';
 
+/** QEMU's name of the port: only a port that has one is told of when the guest opens or closes it. */
+export const AGENT_DEVICE = 'agent-port';
+
 function qemuArguments({ files, sshPort, scratch, incoming }: MachinePlan): readonly string[] {
   const forward = sshPort === null ? '' : `,hostfwd=tcp:127.0.0.1:${sshPort}-:22`;
   return [
@@ -105,7 +108,7 @@ function qemuArguments({ files, sshPort, scratch, incoming }: MachinePlan): read
     ...['-device', 'virtio-rng-pci'],
     ...['-chardev', `socket,id=agent,path=${files.agent}`],
     ...['-device', 'virtio-serial-pci,id=ports'],
-    ...['-device', `virtserialport,bus=ports.0,chardev=agent,name=${AGENT_PORT}`],
+    ...['-device', `virtserialport,id=${AGENT_DEVICE},bus=ports.0,chardev=agent,name=${AGENT_PORT}`],
     ...(incoming ? ['-incoming', 'defer'] : []),
   ];
 }

@@ -82,8 +82,10 @@ test('chaos: one of two AVAs is killed', async (t) => {
   });
   t.is(exitCode, 3);
   t.is(report.failure?.code, 'E_AVA_FAILED');
+  // A test may have passed before the kill; what the other AVA ran then is no failure.
+  t.true(report.tests.some(({ outcome }) => outcome === 'not-run'));
   t.deepEqual(
-    report.tests.map(({ outcome }) => outcome).filter((outcome) => outcome !== 'not-run'),
+    report.tests.filter(({ outcome }) => outcome !== 'not-run' && outcome !== 'passed'),
     [],
   );
 });
