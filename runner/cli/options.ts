@@ -37,6 +37,7 @@ export function addRunOptions(command: Command): Command {
     .option('--match <title>', 'test title, * for anything, or an id of a report; may be repeated', collect)
     .option('--jobs <n>', 'machines at the same time (default: from CPUs and free memory)')
     .option('--cold', 'boot every machine instead of restoring a saved one')
+    .option('--dump-guest-memory', 'keep the memory of a guest that hangs, for crash(8)')
     .option('--tap', 'TAP on standard output');
 }
 

@@ -26,6 +26,7 @@ const CONFIG: Config = {
   latest: null,
   keep: false,
   cold: false,
+  dumpGuestMemory: false,
   tap: true,
 };
 

@@ -29,6 +29,7 @@ test('config: defaults', (t) => {
     latest: join(dir, 'out', 'latest'),
     keep: false,
     cold: false,
+    dumpGuestMemory: false,
     tap: false,
   });
 });

@@ -29,6 +29,8 @@ export interface Config {
   readonly keep: boolean;
   /** Every machine boots; none is restored from a saved state. */
   readonly cold: boolean;
+  /** The memory of a guest that hangs becomes evidence: up to a gigabyte. */
+  readonly dumpGuestMemory: boolean;
   /** TAP on standard output instead of text. */
   readonly tap: boolean;
 }
@@ -67,6 +69,7 @@ const schema = z.object({
   out: text.optional(),
   keep: z.stringbool().or(z.boolean()).default(false),
   cold: z.stringbool().or(z.boolean()).default(false),
+  dumpGuestMemory: z.stringbool().or(z.boolean()).default(false),
   tap: z.stringbool().or(z.boolean()).default(false),
 });
 

@@ -16,6 +16,8 @@ export interface LeasesOptions {
   readonly interface: Pick<AcquireResult, 'abi' | 'features'>;
   /** Write evidence of tests that passed, too. */
   readonly keepEvidence?: boolean | undefined;
+  /** The memory of a guest that hangs is evidence, too. */
+  readonly dumpMemory?: boolean | undefined;
   /** A test got its machine. */
   readonly onGranted: (test: string, machine: string) => void;
   /** A test's machine is free again, or gone. */
@@ -116,6 +118,7 @@ export class Leases {
       resetDeadlineMs: this.#options.resetDeadlineMs ?? RESET_DEADLINE_MS,
       signal: this.#options.signal,
       keepEvidence: this.#options.keepEvidence ?? false,
+      dumpMemory: this.#options.dumpMemory ?? false,
       ...said,
     });
     this.#open.delete(lease);

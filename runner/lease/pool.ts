@@ -1,6 +1,7 @@
 import type { Emit } from '#runner/lib/events.ts';
 import { cleanLine } from '#runner/lib/clean-text.ts';
 import { Failure } from '#runner/lib/failure.ts';
+import { lostKind } from '#runner/verdict/lost-kind.ts';
 import type { Guest } from '#runner/guest/guest.ts';
 
 /** A guest and how to end it together with its machine. */
@@ -191,7 +192,15 @@ export class GuestPool implements AsyncDisposable {
     emit({ type: 'machine-lost', machine, failure });
     if (failure.blame === 'kernel') {
       const { code: fingerprint, evidence } = failure;
-      emit({ type: 'kernel-fault', machine, kind: 'panic', title, fingerprint, test: null, evidence });
+      emit({
+        type: 'kernel-fault',
+        machine,
+        kind: lostKind(failure),
+        title,
+        fingerprint,
+        test: null,
+        evidence,
+      });
     }
     await pooled[Symbol.asyncDispose]();
     emit({ type: 'machine-stopped', machine });

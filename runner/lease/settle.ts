@@ -8,7 +8,9 @@ import type { Machine } from '#runner/machine/machine.ts';
 import type { LeaseOutcome } from '#runner/verdict/judge-test.ts';
 import type { KernelFault } from '#runner/verdict/kernel-log.ts';
 import { recogniseFaults } from '#runner/verdict/kernel-log.ts';
-import { examineGuest, type Examination } from './examine.ts';
+import { lostKind } from '#runner/verdict/lost-kind.ts';
+import { dumpMemoryOf } from './dump-memory.ts';
+import { examineGuest, notTheKernel, type Examination } from './examine.ts';
 import { writeEvidence } from './evidence-files.ts';
 import type { Finding } from './messages.ts';
 import type { ResetReport } from './reset-report.ts';
@@ -30,6 +32,8 @@ export interface SettleOptions {
   readonly resetDeadlineMs: number;
   readonly signal: AbortSignal;
   readonly keepEvidence: boolean;
+  /** Of a machine that hangs. */
+  readonly dumpMemory: boolean;
 }
 
 export interface Settled {
@@ -46,10 +50,11 @@ export async function settle(options: SettleOptions): Promise<Settled> {
   const { guest, test, out } = options;
   const durationMs = Math.round(performance.now() - options.startedAt);
   const reset = await resetGuest(guest, options.resetDeadlineMs, options.signal);
-  const lost = reset instanceof Failure ? reset : null;
+  const gone = reset instanceof Failure ? reset : null;
   const report = reset instanceof Failure ? undefined : reset;
 
-  const { console, kernelLog, faults, examined } = await whatItShowed(options, report, lost);
+  const { console, kernelLog, faults, examined, dump } = await whatItShowed(options, report, gone);
+  const lost = (examined === null ? undefined : notTheKernel(guest.machine, examined.silent)) ?? gone;
   const findings: readonly Finding[] = [
     ...(lost === null ? [] : [lostFinding(lost, examined)]),
     ...faults.map((fault) => ({ kind: 'kernel-log' as const, message: cleanLine(fault.title) })),
@@ -62,6 +67,7 @@ export async function settle(options: SettleOptions): Promise<Settled> {
       ? await writeEvidence(out, test, { console, kernelLog, requests, machine: examined?.lines })
       : []),
     ...(lost?.evidence ?? []),
+    ...(dump === null ? [] : [dump]),
   ];
   const suspect = isSuspect(guest.machine, faults);
   if (!suspect) emitFaults(options, faults, lost, evidence);
@@ -87,11 +93,13 @@ interface Showed {
   readonly faults: readonly KernelFault[];
   /** Of a machine that could not be cleaned. */
   readonly examined: Examination | null;
+  /** The guest's memory, where it was asked for. */
+  readonly dump: Evidence | null;
 }
 
 /** The console and the kernel's log since the test began, and what a hung machine says when it is asked. */
 async function whatItShowed(
-  { guest, consoleFrom }: SettleOptions,
+  { guest, consoleFrom, dumpMemory, out, emit }: SettleOptions,
   report: ResetReport | undefined,
   lost: Failure | null,
 ): Promise<Showed> {
@@ -100,10 +108,11 @@ async function whatItShowed(
   const console = await readConsole();
   const kernelLog = report === undefined ? [] : kernelLogLines(report);
   const faults = recogniseFaults([...kernelLog, '', ...console]);
-  if (lost?.code !== 'E_GUEST_HUNG') return { console, kernelLog, faults, examined: null };
+  if (lost?.code !== 'E_GUEST_HUNG') return { console, kernelLog, faults, examined: null, dump: null };
   // Before the machine goes. The stacks that the kernel prints then are evidence and no fault.
   const examined = await examineGuest(guest);
-  return { console: await readConsole(), kernelLog, faults, examined };
+  const dump = dumpMemory ? await dumpMemoryOf(guest.machine, out, emit) : null;
+  return { console: await readConsole(), kernelLog, faults, examined, dump };
 }
 
 /** @returns what the agent found, or why the machine is of no use any more. */
@@ -169,5 +178,13 @@ function emitFaults(
   }
   if (lost?.blame !== 'kernel' || faults.length > 0) return;
   const title = cleanLine(lost.message);
-  emit({ type: 'kernel-fault', machine, kind: 'lockup', title, fingerprint: lost.code, test, evidence });
+  emit({
+    type: 'kernel-fault',
+    machine,
+    kind: lostKind(lost),
+    title,
+    fingerprint: lost.code,
+    test,
+    evidence,
+  });
 }

@@ -16,6 +16,8 @@ export type FaultKind =
   | 'lockdep'
   | 'hung-task'
   | 'lockup'
+  /** The guest began anew or switched itself off, and its kernel said nothing. */
+  | 'reset'
   | 'rcu-stall'
   | 'leak'
   | 'no-boot';

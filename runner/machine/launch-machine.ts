@@ -1,5 +1,5 @@
 import { mkdir } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import type { KernelImage } from '#kernel/kernel-image.ts';
 import type { Emit } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
@@ -33,7 +33,7 @@ export interface LaunchedMachine extends AsyncDisposable {
   readonly console: ConsoleLog;
   readonly consolePath: string;
   /** Presses keys on the guest's serial console. */
-  type(text: string): void;
+  readonly type: (text: string) => void;
 }
 
 /** What virtme-ng calls the other end of the guest's serial port in QEMU. */
@@ -122,6 +122,10 @@ export function machineOf(
     },
     consoleSince: async (offset) => readConsole(consolePath, offset),
     examine: async (timeoutMs) => qmp.describe(timeoutMs),
+    dumpMemory: async (path, timeoutMs) => {
+      await mkdir(dirname(path), { recursive: true });
+      await qmp.dumpMemory(path, timeoutMs);
+    },
     sysrq: async (key) => {
       await qmp.execute('chardev-send-break', { id: CONSOLE_CHARDEV });
       type(key);

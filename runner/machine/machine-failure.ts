@@ -28,9 +28,11 @@ export interface Witness {
 
 /** Pure: why a machine was lost, and who has to act. Called when it is known to be lost. */
 export function machineFailure(witness: Witness): Failure {
+  const { gaveUp } = witness;
   return (
-    (witness.gaveUp === undefined ? undefined : gaveUpFailure(witness, witness.gaveUp)) ??
+    (gaveUp === undefined || gaveUp.reason === 'sshd ended' ? undefined : gaveUpFailure(witness, gaveUp)) ??
     faultFailure(witness) ??
+    (gaveUp === undefined ? undefined : gaveUpFailure(witness, gaveUp)) ??
     endFailure(witness)
   );
 }
@@ -70,12 +72,14 @@ const GIVE_UP: Readonly<Record<GiveUp, readonly [code: `E_${string}`, hint: stri
   ],
   'no tmpfs': ['E_NO_TMPFS', 'the kernel needs CONFIG_SHMEM and CONFIG_TMPFS'],
   'sshd did not start': ['E_NO_SSHD', 'the console has the last line that sshd said'],
-  'sshd ended': ['E_GUEST_ENDED', 'the console shows whether the guest ran out of memory'],
+  'sshd ended': ['E_SSHD_ENDED', 'the console shows whether the guest ran out of memory'],
 };
 
 function gaveUpFailure(witness: Witness, event: Extract<ConsoleEvent, { kind: 'gave-up' }>): Failure {
   const [code, hint] = GIVE_UP[event.reason];
-  return fail(witness, code, 'kernel', `the guest's init gave up: ${event.title}`, { hint });
+  // The kernel did all that was wanted of it: somebody in the guest ended sshd, and init the guest.
+  const blame = event.reason === 'sshd ended' ? 'infra' : 'kernel';
+  return fail(witness, code, blame, `the guest's init gave up: ${event.title}`, { hint });
 }
 
 function faultFailure(witness: Witness): Failure | undefined {

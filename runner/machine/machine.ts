@@ -35,6 +35,8 @@ export interface Machine extends AsyncDisposable {
   consoleSince(offset: number): Promise<readonly string[]>;
   /** What QEMU says of the machine: its status and the registers. @throws Failure E_QMP (infra) */
   examine?(timeoutMs: number): Promise<string>;
+  /** Writes the guest's memory to a file. The guest stands still meanwhile. @throws Failure E_QMP (infra) */
+  dumpMemory?(path: string, timeoutMs: number): Promise<void>;
   /**
    * A magic key on the serial console: a break and a letter, which the kernel takes in an interrupt, whatever
    * its processes do (Documentation/admin-guide/sysrq.rst). What it says is on the console.

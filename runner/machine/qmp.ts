@@ -1,4 +1,5 @@
 import { EventEmitter, once } from 'node:events';
+import { rm } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { z } from 'zod';
 import { beforeDeadline } from '#runner/lib/deadline.ts';
@@ -94,6 +95,25 @@ export class QmpChannel implements AsyncDisposable {
       throw new Failure('E_QMP', 'infra', `QEMU has not answered in ${timeoutMs} ms`);
     });
     return `status ${JSON.stringify(status)}\n${String(text)}`;
+  }
+
+  /**
+   * Writes the guest's memory to a file: compressed for crash(8) where this QEMU can, else as ELF. What is there
+   * of one that was too late or broke is removed.
+   * @throws Failure E_QMP (infra)
+   */
+  async dumpMemory(path: string, timeoutMs: number): Promise<void> {
+    const dump = async (format: string): Promise<unknown> =>
+      this.execute('dump-guest-memory', { paging: false, protocol: `file:${path}`, format });
+    const work = dump('kdump-zlib').catch(() => dump('elf'));
+    try {
+      await beforeDeadline(work, timeoutMs, () => {
+        throw new Failure('E_QMP', 'infra', `it took more than ${timeoutMs} ms`);
+      });
+    } catch (error) {
+      await rm(path, { force: true });
+      throw error;
+    }
   }
 
   /**

@@ -61,6 +61,7 @@ async function onePass(run: SuitesRun, pool: GuestPool): Promise<void> {
     onSettled: ledger.onLeaseSettled,
     interface: { abi: run.profile.abi, features: run.profile.kernelFeatures },
     keepEvidence: config.keep,
+    dumpMemory: config.dumpGuestMemory,
   });
   await runStage(
     context.emit,
