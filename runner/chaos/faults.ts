@@ -1,5 +1,4 @@
-import { mkdir, readdir, rm, stat, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
-import { open } from 'node:fs/promises';
+import { mkdir, open, readdir, rm, stat, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadProfile } from '#kernel/profile.ts';
 import { configOf } from '#runner/cli/options.ts';
@@ -12,6 +11,7 @@ import { guardRun } from '#runner/lib/reaper.ts';
 import { RUN_LABEL } from '#runner/lib/run-record.ts';
 import { comparable } from '#runner/report/comparable.ts';
 import type { Report } from '#runner/report/report.ts';
+import type { DaemonBundle } from '#runner/run/parts.ts';
 import { run } from '#runner/run/run.ts';
 import { CHAOS_LABEL, type Arena } from './arena.ts';
 import type { Tried } from './render.ts';
@@ -20,6 +20,8 @@ import { findVictims, type Role } from './victims.ts';
 export interface Field {
   readonly arena: Arena;
   readonly profile: string;
+  /** Made once: the end of a run is the end of the bundler's own process, which a second run would miss. */
+  readonly bundle: DaemonBundle;
 }
 
 interface Fault {
@@ -195,7 +197,7 @@ export async function tryFault(fault: Fault, field: Field): Promise<Tried> {
 
 async function runOnce(
   fault: Fault,
-  { arena, profile: profileName }: Field,
+  { arena, profile: profileName, bundle }: Field,
   projectDir: string,
 ): Promise<End> {
   await using guard = await guardRun();
@@ -215,7 +217,7 @@ async function runOnce(
   const { report, exitCode } = await run({
     config,
     profile: await loadProfile(profileName),
-    parts: realParts,
+    parts: { ...realParts, bundleDaemon: () => Promise.resolve(bundle) },
     projectDir,
     sinks: [onEvent],
     signal: new AbortController().signal,

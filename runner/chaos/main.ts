@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
+import { realParts } from '#runner/cli/real-parts.ts';
 import { ExitCode } from '#runner/lib/failure.ts';
 import { Arena } from './arena.ts';
 import { FAULTS, tryFault } from './faults.ts';
@@ -33,9 +34,10 @@ process.exitCode = (await chaos()) ? ExitCode.passed : ExitCode.infrastructure;
 async function chaos(): Promise<boolean> {
   await using arena = await Arena.enter();
   const tried: Tried[] = [];
+  const bundle = await realParts.bundleDaemon(arena.path('daemon'));
   for (const fault of FAULTS) {
     if (values.only !== undefined && !values.only.includes(fault.name)) continue;
-    const result = await tryFault(fault, { arena, profile });
+    const result = await tryFault(fault, { arena, profile, bundle });
     tried.push(result);
     say(`${result.wrong.length === 0 ? 'right' : 'WRONG'}: ${fault.name}: ${result.seen}`);
     for (const wrong of result.wrong) say(`    ${wrong}`);
