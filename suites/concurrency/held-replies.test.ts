@@ -81,9 +81,13 @@ guestTest('a cached open waits until parallel direct writes are done (D8, G5)', 
   const request = await hold.arrived();
 
   let settled = false;
+  const after = await fuse.position();
   const opened = openAnswered(opener, fuse, 0).finally(() => {
     settled = true;
   });
+  // Of a test that fails before it looks at this.
+  opened.catch(() => undefined);
+  await fuse.waitFor({ opcode: 'OPEN', after });
   t.regex(
     await standsIn(guest, opener, /fuse_\w*io_open|fuse_finish_open/),
     /fuse_\w*io_open|fuse_finish_open/,
