@@ -112,19 +112,14 @@ guestTest('a passthrough open does not wait for direct writes that are under way
   const write = client.pwrite({ fd: direct, data: 'ab', offset: 0 });
   const request = await hold.arrived();
 
-  const errno = await openAs(client, fuse, { name: 'f', mode: 'passthrough', id }).then(
-    async (fd) => {
-      const seen = text(await client.pread({ fd, count: 10, offset: 0 }));
-      await client.close({ fd });
-      return seen;
-    },
-    (error: unknown) => String((error as { errno?: string }).errno),
-  );
-  t.is(errno, '0123456789', 'read past the server while its WRITE is held');
+  const fd = await openAs(client, fuse, { name: 'f', mode: 'passthrough', id });
+  const seen = text(await client.pread({ fd, count: 10, offset: 0 }));
+  t.is(seen, '0123456789', 'read past the server while its WRITE is held');
+  // Only then: close(2) flushes, and in 6.12 the flush takes the lock that the write has.
   await hold.release(request);
   await hold.stop();
   t.is(await write, 2);
-  await client.close({ fd: direct });
+  for (const each of [fd, direct]) await client.close({ fd: each });
   await fuse.server.closeBacking(id);
 });
 

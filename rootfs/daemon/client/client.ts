@@ -10,7 +10,13 @@ import { processCalls } from './process-calls.ts';
 import { transferCalls } from './transfer-calls.ts';
 import { treeCalls } from './tree-calls.ts';
 
-const single: Omit<CallTable, 'batch'> = { ...fileCalls, ...treeCalls, ...mappingCalls, ...transferCalls, ...processCalls };
+const single: Omit<CallTable, 'batch'> = {
+  ...fileCalls,
+  ...treeCalls,
+  ...mappingCalls,
+  ...transferCalls,
+  ...processCalls,
+};
 const calls: CallTable = { ...single, ...batchCalls(single) };
 
 /**

@@ -1,5 +1,5 @@
 import { admissible, MAX_SIZE, PAGE } from './file-model.ts';
-import { HANDLES, SPACE_MODES, type Handle, type Operation } from './operation.ts';
+import { HANDLES, SPACE_MODES, type Handle, type HandleFlags, type Operation } from './operation.ts';
 
 /** Uniform numbers that are the same for the same seed, everywhere (mulberry32). */
 class Random {
@@ -83,50 +83,54 @@ const KINDS = Object.entries(WEIGHTS).flatMap(([name, weight]) => {
   return Array<Operation['do']>(weight).fill(name as Operation['do']);
 });
 
+type Draw = (random: Random, on: Handle) => Operation;
+
+const seedOf = (random: Random): number => 1 + random.below(0x7fff_ffff);
+
+/** Where and how much. */
+function range(random: Random): { offset: number; length: number } {
+  return { offset: random.offset(), length: random.length() };
+}
+
+function flags(random: Random): HandleFlags {
+  const append = random.chance(3);
+  return { append, direct: !append && random.chance(2) };
+}
+
+const DRAWS: Readonly<Record<Operation['do'], Draw>> = {
+  pread: (random, on) => ({ do: 'pread', on, ...range(random) }),
+  pwrite: (random, on) => ({ do: 'pwrite', on, ...range(random), seed: seedOf(random) }),
+  'pwrite-append': (random, on) => ({ do: 'pwrite-append', on, ...range(random), seed: seedOf(random) }),
+  read: (random, on) => ({ do: 'read', on, length: random.length() }),
+  write: (random, on) => ({ do: 'write', on, length: random.length(), seed: seedOf(random) }),
+  readv: (random, on) => ({ do: 'readv', on, lengths: [random.length(), random.length()] }),
+  writev: (random, on) => {
+    return { do: 'writev', on, lengths: [random.length(), random.length()], seed: seedOf(random) };
+  },
+  lseek: (random, on) => {
+    const whence = random.pick(['SEEK_SET', 'SEEK_CUR', 'SEEK_END'] as const);
+    return { do: 'lseek', on, offset: whence === 'SEEK_SET' ? random.offset() : -random.length(), whence };
+  },
+  ftruncate: (random, on) => ({ do: 'ftruncate', on, size: random.offset() }),
+  'map-read': (random) => ({ do: 'map-read', ...range(random) }),
+  'map-write': (random) => ({ do: 'map-write', ...range(random), seed: seedOf(random) }),
+  remap: () => ({ do: 'remap' }),
+  'splice-out': (random, on) => ({ do: 'splice-out', on, ...range(random) }),
+  'splice-in': (random, on) => ({ do: 'splice-in', on, ...range(random), seed: seedOf(random) }),
+  copy: (random, from) => {
+    const { offset: offIn, length } = range(random);
+    return { do: 'copy', from, to: random.pick(HANDLES), offIn, offOut: random.offset(), length };
+  },
+  fallocate: (random, on) => {
+    const { offset, length } = range(random);
+    return { do: 'fallocate', on, mode: random.pick(SPACE_MODES), offset, length: length + 1 };
+  },
+  setfl: (random, on) => ({ do: 'setfl', on, ...flags(random) }),
+  reopen: (random, on) => ({ do: 'reopen', on, ...flags(random) }),
+};
+
 function draw(random: Random): Operation {
-  const on: Handle = random.pick(HANDLES);
-  const offset = random.offset();
-  const length = random.length();
-  const seed = 1 + random.below(0x7fff_ffff);
-  const kind = random.pick(KINDS);
-  switch (kind) {
-    case 'pread':
-    case 'splice-out':
-      return { do: kind, on, offset, length };
-    case 'pwrite':
-    case 'pwrite-append':
-    case 'splice-in':
-      return { do: kind, on, offset, length, seed };
-    case 'read':
-      return { do: kind, on, length };
-    case 'write':
-      return { do: kind, on, length, seed };
-    case 'readv':
-      return { do: kind, on, lengths: [length, random.length()] };
-    case 'writev':
-      return { do: kind, on, lengths: [length, random.length()], seed };
-    case 'lseek': {
-      const whence = random.pick(['SEEK_SET', 'SEEK_CUR', 'SEEK_END'] as const);
-      return { do: kind, on, offset: whence === 'SEEK_SET' ? offset : -length, whence };
-    }
-    case 'ftruncate':
-      return { do: kind, on, size: offset };
-    case 'map-read':
-      return { do: kind, offset, length };
-    case 'map-write':
-      return { do: kind, offset, length, seed };
-    case 'remap':
-      return { do: kind };
-    case 'copy':
-      return { do: kind, from: on, to: random.pick(HANDLES), offIn: offset, offOut: random.offset(), length };
-    case 'fallocate':
-      return { do: kind, on, mode: random.pick(SPACE_MODES), offset, length: length + 1 };
-    case 'setfl':
-    case 'reopen': {
-      const append = random.chance(3);
-      return { do: kind, on, append, direct: !append && random.chance(2) };
-    }
-  }
+  return DRAWS[random.pick(KINDS)](random, random.pick(HANDLES));
 }
 
 export interface SequenceRequest {

@@ -63,7 +63,8 @@ export type Operation =
       readonly offset: number;
       readonly length: number;
     }
-  | ({ readonly do: 'setfl' | 'reopen'; readonly on: Handle } & HandleFlags);
+  | ({ readonly do: 'setfl'; readonly on: Handle } & HandleFlags)
+  | ({ readonly do: 'reopen'; readonly on: Handle } & HandleFlags);
 
 /** As a person would type it. */
 export function inWords(operation: Operation): string {
