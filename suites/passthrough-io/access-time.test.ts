@@ -1,57 +1,106 @@
+import { pattern } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import { needsMappings } from '../lib/registration.ts';
 
-/** After every way of reading the kernel asks the server again, because the backing file has a new access time. */
+const PAGE = 4096;
+const LONG_AGO_NS = 1_000_000_000;
 
-interface Way {
-  readonly what: string;
-  readonly mapped?: boolean;
-  readonly read: (client: Client, fd: number) => Promise<unknown>;
-}
-
-const WAYS: readonly Way[] = [
-  {
-    what: 'splice',
-    read: async (client, fdIn) => {
-      const [end, fdOut] = await client.pipe({});
-      await client.splice({ fdIn, offIn: 0, fdOut, length: 1 });
-      await client.close({ fd: end });
-      await client.close({ fd: fdOut });
-    },
+/** Every way to read that passes the server by. */
+const READS: Readonly<Record<string, (client: Client, fd: number) => Promise<unknown>>> = {
+  read: (client, fd) => client.read({ fd, count: 10 }),
+  pread: (client, fd) => client.pread({ fd, count: 10, offset: 5 }),
+  readv: (client, fd) => client.readv({ fd, counts: [5, 5] }),
+  preadv2: (client, fd) => client.preadv2({ fd, counts: [10], offset: 0 }),
+  aio: (client, fd) => client.aio({ operations: [{ op: 'pread', fd, count: 10, offset: 0 }] }),
+  splice: async (client, fdIn) => {
+    const [end, fdOut] = await client.pipe({});
+    await client.splice({ fdIn, offIn: 0, fdOut, length: 10 });
+    for (const fd of [end, fdOut]) await client.close({ fd });
   },
-  {
-    what: 'mmap',
-    mapped: true,
-    read: async (client, fd) => {
-      const map = await client.mmap({ fd, length: 4096, prot: 'PROT_READ', flags: 'MAP_SHARED' });
-      await client.munmap({ map });
-    },
+  sendfile: async (client, fdIn) => {
+    const [end, fdOut] = await client.pipe({});
+    await client.sendfile({ fdOut, fdIn, offset: 0, count: 10 });
+    for (const fd of [end, fdOut]) await client.close({ fd });
   },
-  { what: 'preadv2', read: (client, fd) => client.preadv2({ fd, counts: [1], offset: 0 }) },
-  {
-    what: 'an asynchronous read',
-    read: (client, fd) => client.aio({ operations: [{ op: 'pread', fd, count: 1, offset: 0 }] }),
+  mmap: async (client, fd) => {
+    const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ', flags: 'MAP_SHARED' });
+    await client.mread({ map, offset: 0, length: 10 });
+    await client.munmap({ map });
   },
-];
+};
 
-for (const { what, mapped = false, read } of WAYS) {
-  guestTest(`after ${what} the access time is that of the backing file (A40)`, async (t, guest) => {
-    if (mapped) needsMappings(guest);
-    if (!guest.expected.readMakesAtimeStale) guest.skip('this generation keeps the access time it knows');
-    await using fuse = await guest.mountFuse({ attrValidS: 3600 });
-    await using client = await guest.client();
-    await client.writeFile({ path: fuse.backing('f'), data: 'x' });
-    const old = 1_000_000_000;
-    await client.utimens({ path: fuse.backing('f'), atimeNs: old, mtimeNs: null });
-    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
-    t.is((await client.fstat({ fd })).atimeNs, old, 'before');
-
+guestTest('every way of reading makes the access time be asked for again (A40)', async (t, guest) => {
+  guest.needs(guest.expected.readMakesAtimeStale, 'word from a passthrough read to the attributes');
+  await using fuse = await guest.mountFuse({ attrValidS: 3600 });
+  await using client = await guest.client();
+  for (const [name, read] of Object.entries(READS)) {
+    await client.writeFile({ path: fuse.backing(name), data: pattern(PAGE) });
+    // Older than the last change: relatime has to touch it.
+    await client.utimens({ path: fuse.backing(name), atimeNs: LONG_AGO_NS, mtimeNs: null });
+    const fd = await client.open({ path: fuse.file(name), flags: 'O_RDONLY' });
+    t.is((await client.fstat({ fd })).atimeNs, LONG_AGO_NS);
+    const after = await fuse.position();
+    await client.fstat({ fd });
+    t.deepEqual(await fuse.requests({ opcode: 'GETATTR', after }), [], `${name}: believed for an hour`);
     await read(client, fd);
-    const native = await client.stat({ path: fuse.backing('f') });
-    t.not(native.atimeNs, old, `${what} changes the access time of the backing file`);
-    t.is((await client.fstat({ fd })).atimeNs, native.atimeNs, `FUSE asks again after ${what}`);
+    const { atimeNs } = await client.fstat({ fd });
+    t.is(atimeNs, (await client.stat({ path: fuse.backing(name) })).atimeNs, `after ${name}`);
+    t.is((await fuse.requests({ opcode: 'GETATTR', after })).length, 1, `asked once after ${name}`);
+    await client.close({ fd });
+  }
+  t.deepEqual(await fuse.dataRequests(), []);
+});
+
+guestTest(
+  'O_NOATIME and a noatime open leave the access time of the backing file alone (A40)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    const outcome: Record<string, boolean> = {};
+    for (const flags of ['O_RDONLY', 'O_RDONLY|O_NOATIME']) {
+      const name = flags.replace('|', '-');
+      await client.writeFile({ path: fuse.backing(name), data: pattern(10) });
+      await client.utimens({ path: fuse.backing(name), atimeNs: LONG_AGO_NS, mtimeNs: null });
+      const fd = await client.open({ path: fuse.file(name), flags });
+      await client.pread({ fd, count: 10, offset: 0 });
+      await client.close({ fd });
+      outcome[flags] = (await client.stat({ path: fuse.backing(name) })).atimeNs === LONG_AGO_NS;
+    }
+    const kept = guest.expected.reopensBackingFile;
+    t.deepEqual(
+      outcome,
+      { O_RDONLY: false, 'O_RDONLY|O_NOATIME': kept },
+      'flags are of the open where it opens anew',
+    );
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
+guestTest(
+  'a store in a mapping changes the times of the backing file, and FUSE tells them (A16)',
+  async (t, guest) => {
+    guest.needs(guest.expected.mapsBackingFile, 'mmap in passthrough mode: it maps the cache of FUSE');
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: pattern(2 * PAGE) });
+    await client.utimens({ path: fuse.backing('f'), atimeNs: LONG_AGO_NS, mtimeNs: LONG_AGO_NS });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const map = await client.mmap({
+      fd,
+      length: 2 * PAGE,
+      prot: 'PROT_READ|PROT_WRITE',
+      flags: 'MAP_SHARED',
+    });
+    t.is((await client.fstat({ fd })).mtimeNs, LONG_AGO_NS, 'the mapping by itself changes nothing');
+    await client.mwrite({ map, offset: PAGE, data: 'stored' });
+    await client.msync({ map, flags: 'MS_SYNC' });
+    const [seen, native] = [await client.fstat({ fd }), await client.stat({ path: fuse.backing('f') })];
+    t.true(native.mtimeNs > LONG_AGO_NS);
+    t.is(seen.mtimeNs, native.mtimeNs);
+    t.is(seen.ctimeNs, native.ctimeNs);
+    t.is(seen.size, 2 * PAGE);
+    await client.munmap({ map });
     await client.close({ fd });
     t.deepEqual(await fuse.dataRequests(), []);
-  });
-}
+  },
+);

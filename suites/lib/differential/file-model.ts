@@ -1,4 +1,4 @@
-import { HANDLES, type Handle, type HandleFlags, type Operation } from './operation.ts';
+import { type Handle, type HandleFlags, type Operation } from './operation.ts';
 
 export const PAGE = 4096;
 /** No sequence makes the file longer: whole contents are read again and again. Bytes. */
@@ -171,9 +171,4 @@ export function admissible(operations: readonly Operation[]): Operation[] {
 
 export function modelAfter(operations: readonly Operation[]): FileModel {
   return operations.reduce(after, newFile());
-}
-
-/** What the model says a check at this point finds; positions as lseek(SEEK_CUR) gives them. */
-export function summary({ size, handles }: FileModel): { size: number; positions: number[] } {
-  return { size, positions: HANDLES.map((each) => handles[each].position) };
 }

@@ -1,5 +1,5 @@
 import { admissible, MAX_SIZE, PAGE } from './file-model.ts';
-import { HANDLES, SPACE_MODES, type Handle, type Operation } from './operation.ts';
+import { HANDLES, SPACE_MODES, type Handle, type HandleFlags, type Operation } from './operation.ts';
 
 /** Uniform numbers that are the same for the same seed, everywhere (mulberry32). */
 class Random {
@@ -83,6 +83,7 @@ const KINDS = Object.entries(WEIGHTS).flatMap(([name, weight]) => {
   return Array<Operation['do']>(weight).fill(name as Operation['do']);
 });
 
+<<<<<<< HEAD
 interface Drawn {
   readonly random: Random;
   readonly on: Handle;
@@ -121,16 +122,65 @@ const DRAWS: Readonly<Record<Operation['do'], (drawn: Drawn) => Operation>> = {
 };
 
 function drawFlags(random: Random): { readonly append: boolean; readonly direct: boolean } {
+=======
+type Draw = (random: Random, on: Handle) => Operation;
+
+const seedOf = (random: Random): number => 1 + random.below(0x7fff_ffff);
+
+/** Where and how much. */
+function range(random: Random): { offset: number; length: number } {
+  return { offset: random.offset(), length: random.length() };
+}
+
+function flags(random: Random): HandleFlags {
+>>>>>>> w/io-2
   const append = random.chance(3);
   return { append, direct: !append && random.chance(2) };
 }
 
+<<<<<<< HEAD
 function draw(random: Random): Operation {
   const on = random.pick(HANDLES);
   const offset = random.offset();
   const length = random.length();
   const seed = 1 + random.below(0x7fff_ffff);
   return DRAWS[random.pick(KINDS)]({ random, on, offset, length, seed });
+=======
+const DRAWS: Readonly<Record<Operation['do'], Draw>> = {
+  pread: (random, on) => ({ do: 'pread', on, ...range(random) }),
+  pwrite: (random, on) => ({ do: 'pwrite', on, ...range(random), seed: seedOf(random) }),
+  'pwrite-append': (random, on) => ({ do: 'pwrite-append', on, ...range(random), seed: seedOf(random) }),
+  read: (random, on) => ({ do: 'read', on, length: random.length() }),
+  write: (random, on) => ({ do: 'write', on, length: random.length(), seed: seedOf(random) }),
+  readv: (random, on) => ({ do: 'readv', on, lengths: [random.length(), random.length()] }),
+  writev: (random, on) => {
+    return { do: 'writev', on, lengths: [random.length(), random.length()], seed: seedOf(random) };
+  },
+  lseek: (random, on) => {
+    const whence = random.pick(['SEEK_SET', 'SEEK_CUR', 'SEEK_END'] as const);
+    return { do: 'lseek', on, offset: whence === 'SEEK_SET' ? random.offset() : -random.length(), whence };
+  },
+  ftruncate: (random, on) => ({ do: 'ftruncate', on, size: random.offset() }),
+  'map-read': (random) => ({ do: 'map-read', ...range(random) }),
+  'map-write': (random) => ({ do: 'map-write', ...range(random), seed: seedOf(random) }),
+  remap: () => ({ do: 'remap' }),
+  'splice-out': (random, on) => ({ do: 'splice-out', on, ...range(random) }),
+  'splice-in': (random, on) => ({ do: 'splice-in', on, ...range(random), seed: seedOf(random) }),
+  copy: (random, from) => {
+    const { offset: offIn, length } = range(random);
+    return { do: 'copy', from, to: random.pick(HANDLES), offIn, offOut: random.offset(), length };
+  },
+  fallocate: (random, on) => {
+    const { offset, length } = range(random);
+    return { do: 'fallocate', on, mode: random.pick(SPACE_MODES), offset, length: length + 1 };
+  },
+  setfl: (random, on) => ({ do: 'setfl', on, ...flags(random) }),
+  reopen: (random, on) => ({ do: 'reopen', on, ...flags(random) }),
+};
+
+function draw(random: Random): Operation {
+  return DRAWS[random.pick(KINDS)](random, random.pick(HANDLES));
+>>>>>>> w/io-2
 }
 
 export interface SequenceRequest {
