@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup test gate gate-selftest check check-tree demonstration shell bench report doctor clean
+.PHONY: help setup test gate gate-selftest check check-tree stability demonstration shell bench report doctor clean
 
 # Taken as they were typed (no expansion of `$`), and handed over through the environment, never through
 # the text of a recipe: spaces, quotes and dollars in a value are just characters.
@@ -41,6 +41,10 @@ check: ## the project's own tests: no kernel is built
 check-tree: ## a kernel tree and a series of one's own, from end to end
 	@runner/setup/bootstrap.sh test
 	@PATH="$$PWD/node_modules/.bin:$$PATH" exec node runner/check/own-tree.ts
+
+stability: ## everything RUNS times (10), stopping at the first run that is not clean
+	@runner/setup/bootstrap.sh test
+	@PATH="$$PWD/node_modules/.bin:$$PATH" RUNS="$(or $(RUNS),10)" exec node runner/check/stability.ts
 
 demonstration: ## V11 of the 2021 series fails, in exactly the tests about depth
 	@runner/setup/demonstration.sh

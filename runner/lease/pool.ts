@@ -17,6 +17,8 @@ export interface PoolOptions {
   readonly start: (nth: number, signal: AbortSignal) => Promise<PooledGuest>;
   /** Whether a new machine is cheap enough for each test file to have one of its own. Default: no. */
   readonly onePerFile?: (() => boolean) | undefined;
+  /** A last look at a healthy machine before it is stopped, and the test file that had it last. */
+  readonly lastLook?: ((guest: Guest, file: string) => Promise<void>) | undefined;
   readonly emit: Emit;
   /** Ends every wait and every boot. */
   readonly signal: AbortSignal;
@@ -59,7 +61,10 @@ export class GuestPool implements AsyncDisposable {
     const either = AbortSignal.any([signal, this.#options.signal]);
     await this.#slot(either);
     try {
-      const pooled = this.#takeIdle(file) ?? (await this.#startTwice(either));
+      const idle = this.#takeIdle(file);
+      // A last look takes a processor for a while: machines would pile up.
+      if (this.#options.lastLook !== undefined) await Promise.all(this.#ending);
+      const pooled = idle ?? (await this.#startTwice(either));
       if (file !== undefined) this.#servedBy.set(pooled, file);
       return pooled;
     } catch (error) {
@@ -85,9 +90,10 @@ export class GuestPool implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    const healthy = this.#idle.splice(0);
+    await Promise.all(healthy.map((pooled) => this.#look(pooled)));
     const all = [...this.#living];
     this.#living.clear();
-    this.#idle.length = 0;
     await Promise.all([...all.map((pooled) => pooled[Symbol.asyncDispose]()), ...this.#ending]);
   }
 
@@ -108,12 +114,20 @@ export class GuestPool implements AsyncDisposable {
 
   /** Stops a machine that nobody has, while the caller goes on. */
   #retire(pooled: PooledGuest): void {
-    this.#forget(pooled);
-    const end = this.#stop(pooled).finally(() => this.#ending.delete(end));
+    const end = this.#look(pooled)
+      .then(() => this.#stop(pooled))
+      .finally(() => this.#ending.delete(end));
     this.#ending.add(end);
   }
 
+  async #look(pooled: PooledGuest): Promise<void> {
+    const file = this.#servedBy.get(pooled);
+    if (file !== undefined && !this.#options.signal.aborted)
+      await this.#options.lastLook?.(pooled.guest, file);
+  }
+
   async #stop(pooled: PooledGuest): Promise<void> {
+    this.#forget(pooled);
     await pooled[Symbol.asyncDispose]();
     this.#options.emit({ type: 'machine-stopped', machine: pooled.guest.machine.id });
   }

@@ -10,6 +10,7 @@ import { runStage } from '#runner/lib/stage.ts';
 import type { KnownFailure } from '#runner/verdict/known-failures.ts';
 import { loadKnownFailures } from '#runner/verdict/known-failures.ts';
 import { GuestSource } from './guest-source.ts';
+import { tellLeaks } from './tell-leaks.ts';
 import type { PartContext, RunParts } from './parts.ts';
 import type { Prepared } from './prepare.ts';
 import { runSelectedTests } from './suites.ts';
@@ -81,6 +82,7 @@ function poolOf({ config, profile, prepared, parts, context }: SuitesRun): Guest
     signal: context.signal,
     start: (nth, signal) => source.start(`machine-${nth}`, { ...context, signal }),
     onePerFile: () => source.restores,
+    lastLook: prepared.needs.leakScan ? (guest, file) => tellLeaks(guest, file, context) : undefined,
   });
 }
 
