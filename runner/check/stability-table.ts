@@ -54,7 +54,12 @@ function whatFailed({ nth, profile, exitCode, report }: StabilityRun): readonly 
     '',
     ...(tests ?? []).map(({ id, outcome }) => `- ${outcome}: ${id}`),
     ...(report?.faults ?? []).map(({ kind, title }) => `- kernel fault (${kind}): ${title}`),
-    ...(report?.failure == null ? [] : [`- ${report.failure.code}: ${report.failure.message}`]),
+    ...failureLine(report),
     '',
   ];
+}
+
+function failureLine(report: Report | null): readonly string[] {
+  const failure = report?.failure ?? null;
+  return failure === null ? [] : [`- ${failure.code}: ${failure.message}`];
 }
