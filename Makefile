@@ -49,6 +49,10 @@ chaos: ## real machines of which everything is killed or breaks; ARGS='--kills 2
 	@runner/setup/bootstrap.sh test
 	@PATH="$$PWD/node_modules/.bin:$$PATH" exec node runner/chaos/main.ts $$ARGS
 
+stability: ## everything RUNS times (10), stopping at the first run that is not clean
+	@runner/setup/bootstrap.sh test
+	@PATH="$$PWD/node_modules/.bin:$$PATH" RUNS="$(or $(RUNS),10)" exec node runner/check/stability.ts
+
 demonstration: ## V11 of the 2021 series fails, in exactly the tests about depth
 	@runner/setup/demonstration.sh
 

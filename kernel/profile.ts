@@ -19,6 +19,8 @@ const GuestNeeds = z.strictObject({
   memoryMib: z.int().min(256).default(1024),
   /** How much longer system calls take than on a kernel of every day: multiplies deadlines. */
   slowdown: z.number().min(1).default(1),
+  /** The kernel has kmemleak: a machine is searched for leaks before it ends. */
+  leakScan: z.boolean().default(false),
 });
 export type GuestNeeds = z.infer<typeof GuestNeeds>;
 

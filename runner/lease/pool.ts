@@ -30,6 +30,8 @@ export interface PoolOptions {
   readonly files?: number | undefined;
   /** Whether the host has memory for one more machine. Default: yes. */
   readonly hasRoom?: (() => boolean) | undefined;
+  /** A last look at a healthy machine before it is stopped, and the test file that had it last. */
+  readonly lastLook?: ((guest: Guest, file: string) => Promise<void>) | undefined;
   readonly emit: Emit;
   /** Ends every wait and every boot. */
   readonly signal: AbortSignal;
@@ -83,9 +85,10 @@ export class GuestPool implements AsyncDisposable {
     const either = AbortSignal.any([signal, this.#options.signal]);
     await this.#slot(either);
     try {
-      const pooled = cold
-        ? await this.#startTwice(either, { cold })
-        : (this.#takeIdle(file) ?? (await this.#takeAhead(file, either)) ?? (await this.#startTwice(either)));
+      const idle = cold ? undefined : this.#takeIdle(file);
+      // A last look takes a processor for a while: machines would pile up.
+      if (this.#options.lastLook !== undefined) await Promise.all(this.#ending);
+      const pooled = idle ?? (await this.#newOne(file, cold, either));
       if (cold) this.#cold.add(pooled);
       else if (file !== undefined) this.#serve(pooled, file);
       return pooled;
@@ -112,9 +115,10 @@ export class GuestPool implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new Failure('E_MACHINE_STOPPED', 'infra', 'the machines are no longer needed'));
     await this.#ahead?.done;
+    const healthy = this.#idle.splice(0);
+    await Promise.all(healthy.map((pooled) => this.#look(pooled)));
     const all = [...this.#living];
     this.#living.clear();
-    this.#idle.length = 0;
     await Promise.all([...all.map((pooled) => this.#stop(pooled)), ...this.#ending]);
   }
 
@@ -131,6 +135,11 @@ export class GuestPool implements AsyncDisposable {
     if (by === undefined || by === file || this.#options.onePerFile?.() !== true) return found;
     this.#retire(found);
     return undefined;
+  }
+
+  async #newOne(file: string | undefined, cold: boolean, signal: AbortSignal): Promise<PooledGuest> {
+    if (cold) return this.#startTwice(signal, { cold });
+    return (await this.#takeAhead(file, signal)) ?? (await this.#startTwice(signal));
   }
 
   /** A file's first machine: where another file is to come, its machine can be on its way meanwhile. */
@@ -185,12 +194,20 @@ export class GuestPool implements AsyncDisposable {
 
   /** Stops a machine that nobody has, while the caller goes on. */
   #retire(pooled: PooledGuest): void {
-    this.#forget(pooled);
-    const end = this.#stop(pooled).finally(() => this.#ending.delete(end));
+    const end = this.#look(pooled)
+      .then(() => this.#stop(pooled))
+      .finally(() => this.#ending.delete(end));
     this.#ending.add(end);
   }
 
+  async #look(pooled: PooledGuest): Promise<void> {
+    const file = this.#servedBy.get(pooled);
+    if (file !== undefined && !this.#options.signal.aborted)
+      await this.#options.lastLook?.(pooled.guest, file);
+  }
+
   async #stop(pooled: PooledGuest): Promise<void> {
+    this.#forget(pooled);
     await pooled[Symbol.asyncDispose]();
     this.#options.emit({ type: 'machine-stopped', machine: pooled.guest.machine.id });
   }

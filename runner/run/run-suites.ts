@@ -13,6 +13,7 @@ import type { KnownFailure } from '#runner/verdict/known-failures.ts';
 import { loadKnownFailures } from '#runner/verdict/known-failures.ts';
 import { FileDurations } from './file-durations.ts';
 import { GuestSource } from './guest-source.ts';
+import { tellLeaks } from './tell-leaks.ts';
 import type { PartContext, RunParts } from './parts.ts';
 import type { Prepared } from './prepare.ts';
 import { filesOf, runSelectedTests } from './suites.ts';
@@ -91,6 +92,7 @@ function poolOf(run: SuitesRun): GuestPool {
     onePerFile: () => source.restores,
     files: passes * filesOf(projectDir, config.selection).length,
     hasRoom: () => hasRoomForMachine(freemem() / 2 ** 20),
+    lastLook: prepared.needs.leakScan ? (guest, file) => tellLeaks(guest, file, context) : undefined,
   });
 }
 

@@ -4,6 +4,7 @@ import { diskFull } from '#kernel/cache/disk-full.ts';
 import { attachAgent } from '#runner/guest/attach.ts';
 import { installAgent } from '#runner/guest/install-agent.ts';
 import { storeEntry } from '#runner/lib/content-store.ts';
+import { forgetLeaks } from '#runner/guest/leak-scan.ts';
 import { exec } from '#runner/lib/exec.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
@@ -95,6 +96,7 @@ async function makeState(
     const answerMs = 10_000 * slowdown;
     await using guest = await attachAgent(machine, launched.port, { signal, answerMs, restored: false });
     await warmUp({ ...guest, slowdown: guest.slowdown * needs.slowdown }, abi, signal);
+    if (needs.leakScan) await forgetLeaks(guest, signal);
     await saveMachine(launched, join(draft, STATE));
     emit({ type: 'machine-stopped', machine: machine.id });
   } catch (error) {

@@ -12,24 +12,15 @@ import { processCalls } from './process-calls.ts';
 import { transferCalls } from './transfer-calls.ts';
 import { treeCalls } from './tree-calls.ts';
 
-<<<<<<< HEAD
 const single = {
-=======
-const single: Omit<CallTable, 'batch'> = {
->>>>>>> w/io-2
   ...fileCalls,
   ...treeCalls,
   ...mappingCalls,
   ...transferCalls,
   ...processCalls,
-<<<<<<< HEAD
   ...eventCalls,
 };
 const calls: CallTable = { ...single, ...batchCalls(single), ...failingCalls(single) };
-=======
-};
-const calls: CallTable = { ...single, ...batchCalls(single) };
->>>>>>> w/io-2
 
 /**
  * A process that makes system calls and says what they gave. Each runs on a thread of the pool, so that one

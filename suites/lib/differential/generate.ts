@@ -83,46 +83,6 @@ const KINDS = Object.entries(WEIGHTS).flatMap(([name, weight]) => {
   return Array<Operation['do']>(weight).fill(name as Operation['do']);
 });
 
-<<<<<<< HEAD
-interface Drawn {
-  readonly random: Random;
-  readonly on: Handle;
-  readonly offset: number;
-  readonly length: number;
-  readonly seed: number;
-}
-
-const DRAWS: Readonly<Record<Operation['do'], (drawn: Drawn) => Operation>> = {
-  pread: ({ on, offset, length }) => ({ do: 'pread', on, offset, length }),
-  'splice-out': ({ on, offset, length }) => ({ do: 'splice-out', on, offset, length }),
-  pwrite: ({ on, offset, length, seed }) => ({ do: 'pwrite', on, offset, length, seed }),
-  'pwrite-append': ({ on, offset, length, seed }) => ({ do: 'pwrite-append', on, offset, length, seed }),
-  'splice-in': ({ on, offset, length, seed }) => ({ do: 'splice-in', on, offset, length, seed }),
-  read: ({ on, length }) => ({ do: 'read', on, length }),
-  write: ({ on, length, seed }) => ({ do: 'write', on, length, seed }),
-  readv: ({ random, on, length }) => ({ do: 'readv', on, lengths: [length, random.length()] }),
-  writev: ({ random, on, length, seed }) => ({ do: 'writev', on, lengths: [length, random.length()], seed }),
-  lseek: ({ random, on, offset, length }) => {
-    const whence = random.pick(['SEEK_SET', 'SEEK_CUR', 'SEEK_END'] as const);
-    return { do: 'lseek', on, offset: whence === 'SEEK_SET' ? offset : -length, whence };
-  },
-  ftruncate: ({ on, offset }) => ({ do: 'ftruncate', on, size: offset }),
-  'map-read': ({ offset, length }) => ({ do: 'map-read', offset, length }),
-  'map-write': ({ offset, length, seed }) => ({ do: 'map-write', offset, length, seed }),
-  remap: () => ({ do: 'remap' }),
-  copy: ({ random, on, offset, length }) => {
-    const to = random.pick(HANDLES);
-    return { do: 'copy', from: on, to, offIn: offset, offOut: random.offset(), length };
-  },
-  fallocate: ({ random, on, offset, length }) => {
-    return { do: 'fallocate', on, mode: random.pick(SPACE_MODES), offset, length: length + 1 };
-  },
-  setfl: ({ random, on }) => ({ do: 'setfl', on, ...drawFlags(random) }),
-  reopen: ({ random, on }) => ({ do: 'reopen', on, ...drawFlags(random) }),
-};
-
-function drawFlags(random: Random): { readonly append: boolean; readonly direct: boolean } {
-=======
 type Draw = (random: Random, on: Handle) => Operation;
 
 const seedOf = (random: Random): number => 1 + random.below(0x7fff_ffff);
@@ -133,19 +93,10 @@ function range(random: Random): { offset: number; length: number } {
 }
 
 function flags(random: Random): HandleFlags {
->>>>>>> w/io-2
   const append = random.chance(3);
   return { append, direct: !append && random.chance(2) };
 }
 
-<<<<<<< HEAD
-function draw(random: Random): Operation {
-  const on = random.pick(HANDLES);
-  const offset = random.offset();
-  const length = random.length();
-  const seed = 1 + random.below(0x7fff_ffff);
-  return DRAWS[random.pick(KINDS)]({ random, on, offset, length, seed });
-=======
 const DRAWS: Readonly<Record<Operation['do'], Draw>> = {
   pread: (random, on) => ({ do: 'pread', on, ...range(random) }),
   pwrite: (random, on) => ({ do: 'pwrite', on, ...range(random), seed: seedOf(random) }),
@@ -180,7 +131,6 @@ const DRAWS: Readonly<Record<Operation['do'], Draw>> = {
 
 function draw(random: Random): Operation {
   return DRAWS[random.pick(KINDS)](random, random.pick(HANDLES));
->>>>>>> w/io-2
 }
 
 export interface SequenceRequest {
