@@ -6,13 +6,21 @@ import test from 'ava';
 import { pattern } from '../../protocol/pattern.ts';
 import type { BatchCall, CallResult } from '../../protocol/syscalls.ts';
 import { batchCalls } from './batch.ts';
+import { eventCalls } from './event-calls.ts';
 import { fileCalls } from './file-calls.ts';
 import { mappingCalls } from './mapping-calls.ts';
 import { processCalls } from './process-calls.ts';
 import { transferCalls } from './transfer-calls.ts';
 import { treeCalls } from './tree-calls.ts';
 
-const single = { ...fileCalls, ...treeCalls, ...mappingCalls, ...transferCalls, ...processCalls };
+const single = {
+  ...fileCalls,
+  ...treeCalls,
+  ...mappingCalls,
+  ...transferCalls,
+  ...processCalls,
+  ...eventCalls,
+};
 const dir = await mkdtemp(join(tmpdir(), 'fusegate-batch-'));
 test.after.always(() => rm(dir, { recursive: true, force: true }));
 
