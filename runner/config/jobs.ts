@@ -7,3 +7,8 @@ const MOST = 4;
 export function defaultJobs(cpus: number, freeMemoryMib: number): number {
   return Math.max(1, Math.min(cpus, Math.floor(freeMemoryMib / MACHINE_MIB), MOST));
 }
+
+/** Whether one more machine runs in memory that is free, and not in what other programs would have to give up. */
+export function hasRoomForMachine(freeMemoryMib: number): boolean {
+  return freeMemoryMib >= MACHINE_MIB;
+}

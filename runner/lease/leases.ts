@@ -60,9 +60,9 @@ export class Leases {
     this.#options = options;
   }
 
-  /** Waits for a machine. `signal`: the test process went away. */
-  async grant(test: string, signal: AbortSignal): Promise<Lease> {
-    const pooled = await this.#acquire(test, signal);
+  /** Waits for a machine. `signal`: the test process went away; `cold`: it must have booted for this test. */
+  async grant(test: string, signal: AbortSignal, cold = false): Promise<Lease> {
+    const pooled = await this.#acquire(test, signal, cold);
     const { guest } = pooled;
     const { machine } = guest;
     await guest.call('kernel.mark', { text: `fusegate: ${cleanLine(test, 200)}` }).catch(() => undefined);
@@ -84,11 +84,11 @@ export class Leases {
     return lease;
   }
 
-  async #acquire(test: string, signal: AbortSignal): Promise<PooledGuest> {
+  async #acquire(test: string, signal: AbortSignal, cold: boolean): Promise<PooledGuest> {
     const { pool, emit } = this.#options;
     emit({ type: 'lease-requested', test });
     try {
-      return await pool.acquire(signal, fileOf(test));
+      return await pool.acquire(signal, { file: fileOf(test), cold });
     } catch (error) {
       emit({ type: 'lease-ended', test, machine: null });
       throw error;
@@ -126,8 +126,7 @@ export class Leases {
     emit({ type: 'lease-ended', test: lease.test, machine });
     if (dirty) {
       if (outcome.lost !== null) emit({ type: 'machine-lost', machine, failure: outcome.lost });
-      await pool.discard(open.pooled);
-      emit({ type: 'machine-stopped', machine });
+      pool.discard(open.pooled);
     } else {
       pool.release(open.pooled);
     }

@@ -12,6 +12,8 @@ export const LEASE_SOCKET_ENV = 'FUSEGATE_LEASE_SOCKET';
 export interface AcquireParams {
   /** `area/file: title` */
   readonly test: string;
+  /** A machine that has booted for this test alone, instead of a copy of a saved one. Default: no. */
+  readonly cold?: boolean | undefined;
 }
 
 export interface AcquireResult {

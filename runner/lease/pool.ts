@@ -11,21 +11,41 @@ export interface PooledGuest extends AsyncDisposable {
   readonly taint: number;
 }
 
+/** What a test may ask of its machine. */
+export interface MachineWish {
+  /** The test file that the machine is for; none: nothing will be done to it. */
+  readonly file?: string | undefined;
+  /** One that has booted, for this test alone: no copy of a saved machine, and none that served another. */
+  readonly cold?: boolean | undefined;
+}
+
 export interface PoolOptions {
-  /** Machines at most at the same time. */
+  /** Machines at most that tests have at the same time. One more may be ready for the next test. */
   readonly size: number;
   /** A machine with a daemon that answers, booted or restored. `nth` counts from 1. */
-  readonly start: (nth: number, signal: AbortSignal) => Promise<PooledGuest>;
+  readonly start: (nth: number, signal: AbortSignal, how: { readonly cold: boolean }) => Promise<PooledGuest>;
   /** Whether a new machine is cheap enough for each test file to have one of its own. Default: no. */
   readonly onePerFile?: (() => boolean) | undefined;
+  /** How many test files are going to ask, all in all: as long as some are to come, a machine waits for them. */
+  readonly files?: number | undefined;
+  /** Whether the host has memory for one more machine. Default: yes. */
+  readonly hasRoom?: (() => boolean) | undefined;
   readonly emit: Emit;
   /** Ends every wait and every boot. */
   readonly signal: AbortSignal;
 }
 
+/** A machine on its way that nobody has asked for yet. */
+interface Ahead {
+  /** Never rejects. */
+  readonly done: Promise<void>;
+  claimed: boolean;
+}
+
 /**
- * Guests on demand. A guest that was discarded is replaced at the next `acquire`; when two machines in a row
- * do not come up, the pool is broken for good and says why to everybody.
+ * Guests on demand, and where machines are cheap one ahead of the demand: it is started when a file takes its
+ * first machine and another file is to come, or when a machine is lost or thrown away. When two machines in a
+ * row do not come up, the pool is broken for good and says why to everybody.
  */
 export class GuestPool implements AsyncDisposable {
   readonly #options: PoolOptions;
@@ -33,6 +53,12 @@ export class GuestPool implements AsyncDisposable {
   readonly #idle: PooledGuest[] = [];
   /** Test file that each machine has served; none: it is as it was started. */
   readonly #servedBy = new Map<PooledGuest, string>();
+  /** Those that booted for one test alone. */
+  readonly #cold = new Set<PooledGuest>();
+  readonly #closing = new AbortController();
+  #ahead: Ahead | undefined;
+  /** Files that have got a machine of their own so far. */
+  #begun = 0;
   /** Machines that are being stopped while tests go on. */
   readonly #ending = new Set<Promise<void>>();
   readonly #living = new Set<PooledGuest>();
@@ -52,16 +78,16 @@ export class GuestPool implements AsyncDisposable {
     return this.#broken.promise;
   }
 
-  /**
-   * @param file the test file that the machine is for; none: nothing will be done to it.
-   * @throws Failure of the boot when the pool is broken; the reason of `signal` when that fires.
-   */
-  async acquire(signal: AbortSignal, file?: string): Promise<PooledGuest> {
+  /** @throws Failure of the boot when the pool is broken; the reason of `signal` when that fires. */
+  async acquire(signal: AbortSignal, { file, cold = false }: MachineWish = {}): Promise<PooledGuest> {
     const either = AbortSignal.any([signal, this.#options.signal]);
     await this.#slot(either);
     try {
-      const pooled = this.#takeIdle(file) ?? (await this.#startTwice(either));
-      if (file !== undefined) this.#servedBy.set(pooled, file);
+      const pooled = cold
+        ? await this.#startTwice(either, { cold })
+        : (this.#takeIdle(file) ?? (await this.#takeAhead(file, either)) ?? (await this.#startTwice(either)));
+      if (cold) this.#cold.add(pooled);
+      else if (file !== undefined) this.#serve(pooled, file);
       return pooled;
     } catch (error) {
       this.#free();
@@ -71,21 +97,21 @@ export class GuestPool implements AsyncDisposable {
 
   /** Gives a healthy guest back. */
   release(pooled: PooledGuest): void {
-    if (this.#living.has(pooled)) this.#idle.push(pooled);
+    if (this.#cold.has(pooled)) this.#retire(pooled);
+    else if (this.#living.has(pooled)) this.#idle.push(pooled);
     this.#free();
   }
 
-  /** Ends a guest that must not be used again. */
-  async discard(pooled: PooledGuest): Promise<void> {
-    this.#forget(pooled);
-    try {
-      await pooled[Symbol.asyncDispose]();
-    } finally {
-      this.#free();
-    }
+  /** Ends a guest that must not be used again; the caller need not wait until it is gone. */
+  discard(pooled: PooledGuest): void {
+    if (this.#options.onePerFile?.() === true) this.#startAhead();
+    this.#retire(pooled);
+    this.#free();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort(new Failure('E_MACHINE_STOPPED', 'infra', 'the machines are no longer needed'));
+    await this.#ahead?.done;
     const all = [...this.#living];
     this.#living.clear();
     this.#idle.length = 0;
@@ -107,6 +133,56 @@ export class GuestPool implements AsyncDisposable {
     return undefined;
   }
 
+  /** A file's first machine: where another file is to come, its machine can be on its way meanwhile. */
+  #serve(pooled: PooledGuest, file: string): void {
+    if (this.#servedBy.get(pooled) === file) return;
+    this.#servedBy.set(pooled, file);
+    this.#begun += 1;
+    const { files = 0, onePerFile } = this.#options;
+    if (this.#begun < files && onePerFile?.() === true) this.#startAhead();
+  }
+
+  #startAhead(): void {
+    const isFresh = (pooled: PooledGuest): boolean => this.#servedBy.get(pooled) === undefined;
+    if (this.#ahead !== undefined || this.#failure !== undefined || this.#idle.some(isFresh)) return;
+    if (!this.#hasRoom()) return;
+    const signal = AbortSignal.any([this.#options.signal, this.#closing.signal]);
+    if (signal.aborted) return;
+    const started = this.#start(signal).then(
+      (pooled) => void this.#idle.push(pooled),
+      (error: unknown) => {
+        if (!signal.aborted) this.#tellTryingAgain(error);
+      },
+    );
+    const ahead: Ahead = {
+      claimed: false,
+      done: started.finally(() => {
+        this.#ahead = undefined;
+      }),
+    };
+    this.#ahead = ahead;
+  }
+
+  /** The one on its way, for the first who comes for it. */
+  async #takeAhead(file: string | undefined, signal: AbortSignal): Promise<PooledGuest | undefined> {
+    const ahead = this.#ahead;
+    if (ahead === undefined || ahead.claimed) return undefined;
+    ahead.claimed = true;
+    const aborted = Promise.withResolvers<never>();
+    const abort = (): void => aborted.reject(signal.reason as Error);
+    signal.addEventListener('abort', abort, { once: true });
+    try {
+      await Promise.race([ahead.done, aborted.promise]);
+    } finally {
+      signal.removeEventListener('abort', abort);
+    }
+    return this.#takeIdle(file);
+  }
+
+  #hasRoom(): boolean {
+    return this.#options.hasRoom?.() ?? true;
+  }
+
   /** Stops a machine that nobody has, while the caller goes on. */
   #retire(pooled: PooledGuest): void {
     this.#forget(pooled);
@@ -122,11 +198,18 @@ export class GuestPool implements AsyncDisposable {
   #forget(pooled: PooledGuest): void {
     this.#living.delete(pooled);
     this.#servedBy.delete(pooled);
+    this.#cold.delete(pooled);
+  }
+
+  /** A further machine waits for memory as it does for its turn, unless nobody would ever free any. */
+  #admits(): boolean {
+    if (this.#inUse >= this.#options.size) return false;
+    return this.#inUse === 0 || this.#idle.length > 0 || this.#ahead !== undefined || this.#hasRoom();
   }
 
   async #slot(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    if (this.#inUse < this.#options.size) {
+    if (this.#admits()) {
       this.#inUse += 1;
       return;
     }
@@ -156,34 +239,45 @@ export class GuestPool implements AsyncDisposable {
     else next();
   }
 
-  async #startTwice(signal: AbortSignal): Promise<PooledGuest> {
+  #tellTryingAgain(error: unknown): void {
+    if (!(error instanceof Failure)) return;
+    this.#options.emit({ type: 'note', text: `${error.code}: ${error.message}; trying once more` });
+  }
+
+  async #startTwice(signal: AbortSignal, how = { cold: false }): Promise<PooledGuest> {
     try {
-      return await this.#start(signal);
+      return await this.#start(signal, how);
     } catch (error) {
       if (!(error instanceof Failure) || !this.#worthAnother(error)) throw this.#give(error, signal);
-      this.#options.emit({ type: 'note', text: `${error.code}: ${error.message}; trying once more` });
+      this.#tellTryingAgain(error);
     }
     try {
-      return await this.#start(signal);
+      return await this.#start(signal, how);
     } catch (error) {
       throw this.#give(error, signal);
     }
   }
 
-  async #start(signal: AbortSignal): Promise<PooledGuest> {
+  async #start(signal: AbortSignal, how = { cold: false }): Promise<PooledGuest> {
     if (this.#failure !== undefined) throw this.#failure;
     this.#attempts += 1;
-    const pooled = await this.#options.start(this.#attempts, signal);
+    const pooled = await this.#options.start(this.#attempts, signal, how);
     this.#started += 1;
     this.#living.add(pooled);
     void pooled.guest.machine.lost.then((failure) => this.#lost(pooled, failure));
     return pooled;
   }
 
-  /** A machine that ends while nobody has it: taken away, so that the next test gets a living one. */
+  /**
+   * The end of a machine that somebody has is theirs to tell; the next one can be on its way by then. One that
+   * ends while nobody has it is taken away, so that the next test gets a living one.
+   */
   async #lost(pooled: PooledGuest, failure: Failure): Promise<void> {
     const at = this.#idle.indexOf(pooled);
-    if (at < 0) return;
+    if (at < 0) {
+      if (this.#living.has(pooled) && this.#options.onePerFile?.() === true) this.#startAhead();
+      return;
+    }
     this.#idle.splice(at, 1);
     this.#forget(pooled);
     const machine = pooled.guest.machine.id;

@@ -8,7 +8,7 @@ import { normaliseTestId } from '#runner/ava/test-id.ts';
 import type { Lease, Leases } from './leases.ts';
 
 const request = z.object({ id: z.int(), method: z.string(), params: z.unknown() });
-const acquireParams = z.object({ test: z.string().min(1) });
+const acquireParams = z.object({ test: z.string().min(1), cold: z.boolean().default(false) });
 const finishParams = z.object({ passed: z.boolean(), timedOut: z.boolean().default(false) });
 const skipParams = z.object({ reason: z.string().min(1) });
 
@@ -72,7 +72,7 @@ export class LeaseSession {
   #dispatch({ method, params }: Request): Promise<unknown> {
     switch (method) {
       case 'lease.acquire':
-        return this.#acquire(acquireParams.parse(params).test);
+        return this.#acquire(acquireParams.parse(params));
       case 'lease.finish':
         return this.#finish(finishParams.parse(params));
       case 'lease.skip':
@@ -84,9 +84,9 @@ export class LeaseSession {
     }
   }
 
-  async #acquire(test: string): Promise<unknown> {
+  async #acquire({ test, cold }: z.infer<typeof acquireParams>): Promise<unknown> {
     if (this.#lease !== undefined) throw new LeaseError('leased', 'this connection has its lease already');
-    this.#lease = this.#leases.grant(normaliseTestId(test), this.#closed.signal);
+    this.#lease = this.#leases.grant(normaliseTestId(test), this.#closed.signal, cold);
     return (await this.#lease).terms;
   }
 

@@ -33,8 +33,9 @@ export class GuestSource {
     return this.#states !== undefined && this.#works;
   }
 
-  async start(name: string, context: PartContext): Promise<PooledGuest> {
-    if (this.#states !== undefined && this.#works) {
+  /** @param how `cold`: it boots, whatever is saved. */
+  async start(name: string, context: PartContext, how = { cold: false }): Promise<PooledGuest> {
+    if (this.#states !== undefined && this.#works && !how.cold) {
       const guest = await this.#copy(this.#states, name, context);
       if (guest !== undefined) return guest;
     }

@@ -24,12 +24,24 @@ export type GuestTest = (t: ExecutionContext, guest: TestGuest) => Promise<void>
  * filesystem, a complaint of the kernel) fails it.
  */
 export function guestTest(title: string, body: GuestTest): void {
-  test.serial(title, (t) => runOnGuest(t, title, body));
+  test.serial(title, (t) => runOnGuest(t, { title, cold: false }, body));
 }
 
-async function runOnGuest(t: ExecutionContext, title: string, body: GuestTest): Promise<void> {
+/**
+ * The same on a machine that has booted for this test alone, for what can be seen only once in a kernel's life.
+ * Others get a copy of a machine on which a first mount has been made already. It costs a boot.
+ */
+guestTest.cold = (title: string, body: GuestTest): void => {
+  test.serial(title, (t) => runOnGuest(t, { title, cold: true }, body));
+};
+
+async function runOnGuest(
+  t: ExecutionContext,
+  { title, cold }: { readonly title: string; readonly cold: boolean },
+  body: GuestTest,
+): Promise<void> {
   t.timeout(LEASE_BUDGET_MS, 'waiting for a machine');
-  const lease = await Lease.acquire(testId(title));
+  const lease = await Lease.acquire(testId(title), cold);
   const outcome = await settle(t, lease, body);
   const { findings } = await finish(lease, outcome);
   if (outcome instanceof Error) throw outcome;

@@ -17,8 +17,8 @@ export class Lease {
     this.terms = terms;
   }
 
-  /** Waits until a machine is free. */
-  static async acquire(test: string): Promise<Lease> {
+  /** Waits until a machine is free. `cold`: until one has booted for this test alone. */
+  static async acquire(test: string, cold = false): Promise<Lease> {
     const path = process.env[LEASE_SOCKET_ENV];
     if (path === undefined) {
       throw new Error(`${LEASE_SOCKET_ENV} is not set: start suites with \`npx fusegate run --suite AREA\``);
@@ -29,7 +29,7 @@ export class Lease {
     socket.on('data', (chunk: Buffer) => peer.receive(chunk));
     socket.on('error', (error) => peer.close(error));
     socket.on('close', () => peer.close(new RpcRefusal('machine-lost', 'the runner has ended the lease')));
-    return new Lease(socket, peer, (await peer.call('lease.acquire', { test })) as AcquireResult);
+    return new Lease(socket, peer, (await peer.call('lease.acquire', { test, cold })) as AcquireResult);
   }
 
   /** One request to the agent. @throws RpcRefusal */
