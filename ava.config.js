@@ -1,4 +1,5 @@
 // The suites. `fusegate run` starts AVA with this file; without a machine to lease every test fails at once.
+import { fileOrder } from './runner/ava/file-order.ts';
 import { observeRun } from './runner/ava/observe.ts';
 
 export default {
@@ -9,6 +10,7 @@ export default {
   // Machines are what is scarce: files queue here and not at the lease broker, where AVA's clock would run.
   concurrency: 1,
   serial: true,
+  sortTestFiles: fileOrder(),
   // AVA's idle clock is the last resort only: it kills the process without any tear-down.
   timeout: '20m',
   cache: false,

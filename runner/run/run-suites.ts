@@ -1,7 +1,9 @@
 import { mkdir } from 'node:fs/promises';
+import { freemem } from 'node:os';
 import { join } from 'node:path';
 import type { Profile } from '#kernel/profile.ts';
 import type { Config } from '#runner/config/config.ts';
+import { hasRoomForMachine } from '#runner/config/jobs.ts';
 import { LeaseBroker } from '#runner/lease/broker.ts';
 import { Leases } from '#runner/lease/leases.ts';
 import { GuestPool } from '#runner/lease/pool.ts';
@@ -9,10 +11,11 @@ import { Failure } from '#runner/lib/failure.ts';
 import { runStage } from '#runner/lib/stage.ts';
 import type { KnownFailure } from '#runner/verdict/known-failures.ts';
 import { loadKnownFailures } from '#runner/verdict/known-failures.ts';
+import { FileDurations } from './file-durations.ts';
 import { GuestSource } from './guest-source.ts';
 import type { PartContext, RunParts } from './parts.ts';
 import type { Prepared } from './prepare.ts';
-import { runSelectedTests } from './suites.ts';
+import { filesOf, runSelectedTests } from './suites.ts';
 import { TestLedger } from './test-ledger.ts';
 
 export interface SuitesRun {
@@ -45,12 +48,14 @@ async function onePass(run: SuitesRun, pool: GuestPool): Promise<void> {
   const { config, context, projectDir } = run;
   const suitesDir = join(projectDir, 'suites');
   await mkdir(config.out, { recursive: true });
+  const { profile, prepared } = run;
+  const durations = await FileDurations.load(`${profile.name}-${prepared.accelerator}`);
   const ledger = new TestLedger({
     suitesDir,
-    profile: run.profile.name,
+    profile: profile.name,
     known: run.known ?? (await loadKnownFailures(join(suitesDir, 'known-failures.json'))),
     today: new Date().toISOString().slice(0, 10),
-    emit: context.emit,
+    emit: durations.watch(context.emit),
   });
   const leases = new Leases({
     pool,
@@ -67,27 +72,38 @@ async function onePass(run: SuitesRun, pool: GuestPool): Promise<void> {
     context.emit,
     { stage: 'suites', title: 'suites', log: join(config.out, 'ava.log') },
     async () => {
-      await testsWithLeases(run, { pool, leases, ledger });
+      await testsWithLeases(run, { pool, leases, ledger, durations });
+      await durations.save();
       return { value: undefined, cached: false, detail: `${ledger.size} tests` };
     },
   );
 }
 
-function poolOf({ config, profile, prepared, parts, context }: SuitesRun): GuestPool {
+function poolOf(run: SuitesRun): GuestPool {
+  const { config, profile, prepared, parts, projectDir, context, passes = 1 } = run;
   const { append, out, cold } = config;
   const source = new GuestSource({ prepared, parts, append, out, cold, abi: profile.abi });
   return new GuestPool({
     size: config.jobs,
     emit: context.emit,
     signal: context.signal,
-    start: (nth, signal) => source.start(`machine-${nth}`, { ...context, signal }),
+    start: (nth, signal, how) => source.start(`machine-${nth}`, { ...context, signal }, how),
     onePerFile: () => source.restores,
+    files: passes * filesOf(projectDir, config.selection).length,
+    hasRoom: () => hasRoomForMachine(freemem() / 2 ** 20),
   });
+}
+
+interface PassParts {
+  readonly pool: GuestPool;
+  readonly leases: Leases;
+  readonly ledger: TestLedger;
+  readonly durations: FileDurations;
 }
 
 async function testsWithLeases(
   { config, projectDir, context }: SuitesRun,
-  { pool, leases, ledger }: { pool: GuestPool; leases: Leases; ledger: TestLedger },
+  { pool, leases, ledger, durations }: PassParts,
 ): Promise<void> {
   const noMachines = new AbortController();
   let broken: Failure | undefined;
@@ -105,6 +121,7 @@ async function testsWithLeases(
       projectDir,
       selection: config.selection,
       jobs: config.jobs,
+      expectedMs: durations.expectedMs,
       out: config.out,
       socketPath: broker.socketPath,
       ledger,

@@ -1,12 +1,14 @@
-import { globSync } from 'node:fs';
+import { globSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Emit } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { exec } from '#runner/lib/exec.ts';
+import { FILE_ORDER_ENV } from '#runner/ava/file-order.ts';
 import { runAva } from '#runner/ava/run-ava.ts';
 import { exactMatch } from '#runner/ava/test-id.ts';
 import type { Selection } from '#runner/config/selection.ts';
 import { LEASE_SOCKET_ENV } from '#runner/lease/messages.ts';
+import { dealOut, estimate } from './deal-out.ts';
 import type { TestLedger } from './test-ledger.ts';
 
 export interface SuitesOptions {
@@ -14,6 +16,8 @@ export interface SuitesOptions {
   readonly selection: Selection;
   /** AVA processes side by side, each with files of its own. */
   readonly jobs: number;
+  /** What a test file took the last time. Milliseconds; none: it never ran here. */
+  readonly expectedMs: (file: string) => number | undefined;
   readonly out: string;
   readonly socketPath: string;
   readonly ledger: TestLedger;
@@ -29,7 +33,7 @@ export interface SuitesOptions {
  */
 export async function runSelectedTests(options: SuitesOptions): Promise<void> {
   const { ledger, selection, signal } = options;
-  const shards = shardFiles(options.projectDir, selection, options.jobs);
+  const shards = shardFiles(options);
   await allPasses(options, shards);
   if (ledger.size === 0 && !signal.aborted) throw noTests(selection);
   let before = Infinity;
@@ -50,7 +54,7 @@ export async function runSelectedTests(options: SuitesOptions): Promise<void> {
  * Side by side. When one AVA is lost the others are ended, too, before anything else of the run is: what their
  * tests then say is about that.
  */
-async function allPasses(options: SuitesOptions, shards: readonly Selection[]): Promise<void> {
+async function allPasses(options: SuitesOptions, shards: readonly Shard[]): Promise<void> {
   const oneLost = new AbortController();
   const signal = AbortSignal.any([options.signal, oneLost.signal]);
   const work = shards.map(async (shard) => {
@@ -66,32 +70,42 @@ async function allPasses(options: SuitesOptions, shards: readonly Selection[]): 
   await Promise.all(work);
 }
 
-async function pass(options: SuitesOptions, { files, match }: Selection): Promise<void> {
+async function pass(options: SuitesOptions, { files, match, order = [] }: Shard): Promise<void> {
   const { projectDir, out, socketPath, ledger, signal } = options;
   await runAva({
     projectDir,
     files,
     match,
     log: join(out, 'ava.log'),
-    env: { [LEASE_SOCKET_ENV]: socketPath },
+    env: { [LEASE_SOCKET_ENV]: socketPath, [FILE_ORDER_ENV]: JSON.stringify(order) },
     onEvent: ledger.onAva,
     signal,
   });
 }
 
-/**
- * One machine: AVA finds the files itself. More: files are dealt out, because AVA's own concurrency would
- * also run the tests of one file side by side and let them queue for machines on AVA's clock.
- */
-function shardFiles(projectDir: string, selection: Selection, jobs: number): readonly Selection[] {
-  if (jobs === 1) return [selection];
-  const all = filesOf(projectDir, selection);
-  const shards = Array.from({ length: jobs }, (_, nth) => all.filter((_file, at) => at % jobs === nth));
-  const used = shards.filter((files) => files.length > 0);
-  return used.length === 0 ? [selection] : used.map((files) => ({ ...selection, files }));
+interface Shard extends Selection {
+  /** In which its files run. */
+  readonly order?: readonly string[];
 }
 
-function filesOf(projectDir: string, selection: Selection): readonly string[] {
+/**
+ * The longest files first, so that none is left over when the other machines have nothing to do any more. One
+ * machine: AVA finds the files itself. More: files are dealt out, because AVA's own concurrency would also run
+ * the tests of one file side by side and let them queue for machines on AVA's clock.
+ */
+function shardFiles({ projectDir, selection, jobs, expectedMs }: SuitesOptions): readonly Shard[] {
+  const files = estimate(
+    filesOf(projectDir, selection).map((file) => {
+      return { file, bytes: statSync(join(projectDir, file)).size, recordedMs: expectedMs(file) };
+    }),
+  );
+  if (jobs === 1) return [{ ...selection, order: files.map(({ file }) => file) }];
+  const dealt = dealOut(files, jobs).map((share) => ({ ...selection, files: share, order: share }));
+  return dealt.length === 0 ? [selection] : dealt;
+}
+
+/** Test files of a selection, relative to the project, by name. */
+export function filesOf(projectDir: string, selection: Selection): readonly string[] {
   return globSync('suites/**/*.test.ts', { cwd: projectDir })
     .filter((file) => !file.startsWith('suites/lib/'))
     .filter((file) => selection.files.length === 0 || selection.files.some((part) => isBelow(file, part)))
