@@ -44,6 +44,8 @@ export interface ResetReport {
   readonly requestLogs: readonly { readonly server: ChildId; readonly records: readonly RequestRecord[] }[];
   /** Where processes that could not be killed are stuck: state, wchan, kernel stack. */
   readonly stuck: readonly string[];
+  /** Kernel objects of which there are more than after any test before, and not only for a moment. */
+  readonly leftObjects: readonly { readonly name: string; readonly before: number; readonly now: number }[];
   readonly durationMs: number;
 }
 
@@ -81,8 +83,8 @@ export interface AgentCalls {
       devFuse: boolean;
     };
   };
-  /** The machine is a copy that has just been restored: its clock and its random numbers are renewed. */
-  restored: { params: { epochMs: number; entropy: Uint8Array }; result: null };
+  /** The machine is a copy that has just been restored, and gets a clock, random numbers and a name of its own. */
+  restored: { params: { machine: string; epochMs: number; entropy: Uint8Array }; result: null };
   run: {
     params: {
       argv: readonly string[];

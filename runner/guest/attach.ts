@@ -36,7 +36,7 @@ export async function attachAgent(
     const options = { signal, timeoutMs: answerMs };
     if (restored) {
       const entropy = new Uint8Array(randomBytes(ENTROPY_BYTES));
-      await orLost(rpc.call('restored', { epochMs: Date.now(), entropy }, options));
+      await orLost(rpc.call('restored', { machine: machine.id, epochMs: Date.now(), entropy }, options));
     }
     const slowdown = await orLost(greetAgent(rpc, options));
     return {

@@ -13,7 +13,7 @@ import { FakeGuest } from './fake-guest.ts';
 import { FakeTestProcess } from './fake-test-process.ts';
 import { Leases } from './leases.ts';
 import type { FinishResult } from './messages.ts';
-import { GuestPool } from './pool.ts';
+import { GuestPool, type PooledGuest } from './pool.ts';
 
 test('broker: a test gets a machine, talks to its agent and gives it back', async (t) => {
   await using bench = await setUp();
@@ -71,6 +71,83 @@ test('broker: where machines are cheap each file has one of its own, and keeps i
   t.is(await machineOf('a/second: one'), 'machine-2');
   t.true(bench.guests[0]?.disposed);
   t.false(bench.guests[1]?.disposed);
+});
+
+test('broker: while a file runs the machine of the next one is started, and none for the last file', async (t) => {
+  await using bench = await setUp({ onePerFile: true, files: 2 });
+  t.is(bench.started, 0);
+  const first = await leased(bench, 'a/first: one');
+  t.is(bench.started, 2, 'its own, and the next');
+  await first.finish();
+  const second = await leased(bench, 'a/second: one');
+  t.is(second.machine, 'machine-2');
+  t.is(bench.started, 2);
+  await second.finish();
+});
+
+test('broker: a machine that is lost is replaced before its test has ended', async (t) => {
+  await using bench = await setUp({ onePerFile: true, files: 1 });
+  const first = await leased(bench, 'a/first: panics');
+  t.is(bench.started, 1);
+  bench.guests[0]?.lose(new Failure('E_KERNEL_PANIC', 'kernel', 'the kernel panicked'));
+  await new Promise(setImmediate);
+  t.is(bench.started, 2);
+  await first.finish();
+  const second = await leased(bench, 'a/first: goes on');
+  t.is(second.machine, 'machine-2');
+  t.is(bench.started, 2);
+  await second.finish();
+});
+
+test('broker: a machine that could not be had in advance is tried once more, and its failure is said', async (t) => {
+  const failure = new Failure('E_RESTORE', 'infra', 'not this time');
+  await using bench = await setUp({
+    ...{ onePerFile: true, files: 2 },
+    start: (nth) =>
+      nth === 2 ? Promise.reject(failure) : Promise.resolve(new FakeGuest(`machine-${nth}`).pooled),
+  });
+  await (await leased(bench, 'a/first: one')).finish();
+  const second = await leased(bench, 'a/second: one');
+  t.is(second.machine, 'machine-3');
+  await second.finish();
+  t.true(bench.events.some((event) => event.type === 'note' && event.text.includes('not this time')));
+});
+
+test('broker: a cold machine boots for one test and serves no other', async (t) => {
+  await using bench = await setUp({ onePerFile: true, files: 1 });
+  const ordinary = await leased(bench, 'a/file: one');
+  await ordinary.finish();
+  const cold = await leased(bench, 'a/file: two', true);
+  t.is(cold.machine, 'machine-2');
+  await cold.finish();
+  const next = await leased(bench, 'a/file: three');
+  t.is(next.machine, 'machine-1');
+  await next.finish();
+  t.deepEqual(bench.colds, [false, true]);
+  t.true(bench.guests[1]?.disposed);
+});
+
+test('broker: without memory for another machine a test waits for one that is there', async (t) => {
+  await using bench = await setUp({ size: 2, files: 3, onePerFile: true, hasRoom: () => false });
+  const first = await leased(bench, 'a/first: one');
+  const second = leased(bench, 'a/second: one');
+  await new Promise(setImmediate);
+  t.is(bench.started, 1, 'neither for the second test nor in advance');
+  await first.finish();
+  await (await second).finish();
+  t.deepEqual(bench.granted, ['a/first: one', 'a/second: one']);
+});
+
+test('broker: a machine with more kernel objects than before is not used again, and no test fails for it', async (t) => {
+  await using bench = await setUp();
+  const leftObjects = [{ name: 'fuse_inode', before: 0, now: 2 }];
+  bench.guests[0]?.handlers.set('reset', () => ({ leftObjects }));
+  const first = await leased(bench, 'a/file: one');
+  t.deepEqual(await first.finish(), { findings: [], evidence: [] });
+  t.true(bench.guests[0]?.disposed);
+  t.true(
+    bench.events.some((event) => event.type === 'note' && event.text.includes('fuse_inode: 2, 0 before')),
+  );
 });
 
 test('broker: bad input gets an answer or the door, and costs nobody else', async (t) => {
@@ -300,11 +377,21 @@ test('broker: the end of the run gives guests up instead of cleaning them', asyn
 
 interface SetUpOptions {
   readonly resetDeadlineMs?: number;
-  readonly start?: () => Promise<never>;
+  readonly start?: (nth: number) => Promise<never>;
   readonly onePerFile?: boolean;
+  readonly size?: number;
+  readonly files?: number;
+  readonly hasRoom?: () => boolean;
 }
 
-async function setUp({ resetDeadlineMs, start, onePerFile = false }: SetUpOptions = {}) {
+async function setUp({
+  resetDeadlineMs,
+  start,
+  onePerFile = false,
+  size = 1,
+  files,
+  hasRoom,
+}: SetUpOptions = {}) {
   const out = await mkdtemp(join(tmpdir(), 'fusegate-broker-test-'));
   const guests = [1, 2, 3].map((nth) => new FakeGuest(`machine-${nth}`));
   const granted: string[] = [];
@@ -315,14 +402,18 @@ async function setUp({ resetDeadlineMs, start, onePerFile = false }: SetUpOption
     events.push(event);
   };
   let started = 0;
+  const colds: boolean[] = [];
   const pool = new GuestPool({
-    size: 1,
+    size,
     emit,
     signal: new AbortController().signal,
     onePerFile: () => onePerFile,
-    start: (nth) => {
+    files,
+    hasRoom,
+    start: (nth, _signal, how) => {
       started += 1;
-      return start?.() ?? Promise.resolve((guests[nth - 1] ?? new FakeGuest()).pooled);
+      colds.push(how.cold);
+      return start?.(nth) ?? Promise.resolve((guests[nth - 1] ?? new FakeGuest()).pooled);
     },
   });
   const leases = new Leases({
@@ -343,6 +434,7 @@ async function setUp({ resetDeadlineMs, start, onePerFile = false }: SetUpOption
     granted,
     settled,
     events,
+    colds,
     get started() {
       return started;
     },
@@ -353,6 +445,20 @@ async function setUp({ resetDeadlineMs, start, onePerFile = false }: SetUpOption
       await broker[Symbol.asyncDispose]();
       await pool[Symbol.asyncDispose]();
       await rm(out, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A test that has its machine, until it finishes. */
+async function leased(bench: Awaited<ReturnType<typeof setUp>>, id: string, cold = false) {
+  const process = await FakeTestProcess.connect(bench.broker.socketPath);
+  const { machine } = (await process.call('lease.acquire', { test: id, cold })) as { machine: string };
+  return {
+    machine,
+    finish: async (): Promise<unknown> => {
+      const end = await process.call('lease.finish', { passed: true });
+      await process[Symbol.asyncDispose]();
+      return end;
     },
   };
 }

@@ -27,6 +27,7 @@ export const resetReportSchema = z.looseObject({
     .array(z.looseObject({ server: z.unknown(), records: z.array(z.unknown()).catch([]) }))
     .catch([]),
   stuck: z.array(z.string()).catch([]),
+  leftObjects: z.array(z.looseObject({ name: z.string(), before: z.number(), now: z.number() })).catch([]),
 });
 
 export type ResetReport = z.infer<typeof resetReportSchema>;
@@ -58,6 +59,15 @@ export function findLeftovers(report: ResetReport, taintBefore: number): readonl
   if (added !== 0) add('taint', `the kernel became tainted: ${taintFlags(added)}`);
   for (const where of report.stuck) add('left-process', `a process cannot be killed: ${where}`);
   return findings;
+}
+
+/**
+ * Why the machine had better not be used again although nothing is proved against the test: a sentence, or none.
+ * Pure.
+ */
+export function reasonToReplace({ leftObjects }: ResetReport): string | null {
+  const grown = leftObjects.map(({ name, before, now }) => `${name}: ${now}, ${before} before`);
+  return grown.length === 0 ? null : cleanLine(`kernel objects were left behind (${grown.join('; ')})`);
 }
 
 /** The kernel log as lines like those of dmesg. */

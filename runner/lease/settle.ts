@@ -14,7 +14,13 @@ import { examineGuest, notTheKernel, type Examination } from './examine.ts';
 import { writeEvidence } from './evidence-files.ts';
 import type { Finding } from './messages.ts';
 import type { ResetReport } from './reset-report.ts';
-import { findLeftovers, kernelLogLines, requestLines, resetReportSchema } from './reset-report.ts';
+import {
+  findLeftovers,
+  kernelLogLines,
+  reasonToReplace,
+  requestLines,
+  resetReportSchema,
+} from './reset-report.ts';
 
 export interface SettleOptions {
   readonly guest: Guest;
@@ -72,6 +78,7 @@ export async function settle(options: SettleOptions): Promise<Settled> {
   const suspect = isSuspect(guest.machine, faults);
   if (!suspect) emitFaults(options, faults, lost, evidence);
   const machine = guest.machine.id;
+  const replace = findings.length === 0 && tellReplaced(options, report);
   return {
     outcome: {
       machine,
@@ -83,8 +90,16 @@ export async function settle(options: SettleOptions): Promise<Settled> {
       skipReason: options.skipReason,
       timedOut: options.timedOut,
     },
-    dirty: findings.length > 0,
+    dirty: findings.length > 0 || replace,
   };
+}
+
+/** Whether the machine has more in it than a test may leave, although nothing is proved against this one. */
+function tellReplaced({ guest, test, emit }: SettleOptions, report: ResetReport | undefined): boolean {
+  const reason = report === undefined ? null : reasonToReplace(report);
+  if (reason === null) return false;
+  emit({ type: 'note', text: `${guest.machine.id} is replaced after ${cleanLine(test)}: ${reason}` });
+  return true;
 }
 
 interface Showed {

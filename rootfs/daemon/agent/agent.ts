@@ -18,9 +18,10 @@ import { calibrate } from './calibrate.ts';
 import { Children } from './children.ts';
 import { abortConnection, mountFusectl, waitingRequests } from './connections.ts';
 import { describeProcess } from './forensics.ts';
+import { KernelObjects } from './kernel-objects.ts';
 import { KernelLog, kernelTaint, markKernelLog } from './kernel-log.ts';
 import { makeDirectory, TEST_AREA } from './places.ts';
-import { renewMachine } from './restored.ts';
+import { renameMachine, renewMachine } from './restored.ts';
 import { collectLogs, reset, type TestState } from './reset.ts';
 import { runProgram } from './run.ts';
 import { findSpareDisk } from './spare-disk.ts';
@@ -59,6 +60,7 @@ export function runAgent(port?: string): void {
     connections: new Set(),
     requestLogs: new Map(),
     taint: kernelTaint(),
+    objects: new KernelObjects(),
   };
   const end = (): void =>
     void Promise.all([state.children.clear(1000), state.children.clearIdle(1000)]).finally(() =>
@@ -100,8 +102,10 @@ function generalHandlers(
         devFuse: existsSync('/dev/fuse'),
       };
     },
-    restored: ({ epochMs, entropy }) => {
+    restored: ({ machine, epochMs, entropy }) => {
       renewMachine(epochMs, entropy);
+      renameMachine(machine);
+      markKernelLog(`restored from a saved machine as ${machine}`);
       return null;
     },
     run: runProgram,

@@ -10,6 +10,7 @@ import { emptyBacking, isBackingBusy, isMounted, mountBacking } from './backing.
 import type { Children } from './children.ts';
 import { abortConnection, connectionExists } from './connections.ts';
 import { describeProcess, stateOf, whoUses } from './forensics.ts';
+import type { KernelObjects } from './kernel-objects.ts';
 import { kernelTaint, type KernelLog } from './kernel-log.ts';
 import { backingPath, TEST_AREA } from './places.ts';
 import { freeSpareDisk, wakeSpareDisk } from './spare-disk.ts';
@@ -27,6 +28,7 @@ export interface TestState {
   /** Logs of servers that have ended, until the next reset reports them. */
   readonly requestLogs: Map<ChildId, readonly RequestRecord[]>;
   taint: number;
+  readonly objects: KernelObjects;
 }
 
 /**
@@ -52,6 +54,7 @@ export async function reset(state: TestState, deadlineMs: number): Promise<Reset
   const leftDevices = await freeSpareDisk(leftMs());
   const backingBusy = await isAnyBackingBusy(state, leftMs, stuck);
   await cleanPlaces();
+  const leftObjects = await state.objects.grown();
   const mask = kernelTaint();
   const newTaint = mask & ~state.taint;
   state.taint = mask;
@@ -66,6 +69,7 @@ export async function reset(state: TestState, deadlineMs: number): Promise<Reset
     kernelLog: state.kernelLog.take(),
     requestLogs,
     stuck,
+    leftObjects,
     durationMs: Math.round(performance.now() - startedAt),
   };
 }

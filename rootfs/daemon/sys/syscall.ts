@@ -4,6 +4,7 @@ import { callAsync, callSync, type NativeArgument, type NativeResult } from './f
 
 /** Numbers on x86-64 and on arm64 (asm-generic). Calls that only one of them has are left out. */
 const NUMBERS = {
+  socket: [41, 198],
   openat: [257, 56],
   close: [3, 57],
   read: [0, 63],

@@ -1,0 +1,18 @@
+import { text } from '../lib/bytes.ts';
+import { guestTest } from '../lib/guest-test.ts';
+
+// Machines are copies of one on which FUSE was mounted before: what happens only the first time is seen here.
+
+guestTest.cold('the first FUSE filesystem of a kernel is in passthrough mode', async (t, guest) => {
+  const { stdout: log } = await guest.run(['dmesg']);
+  t.notRegex(log, /restored from a saved machine/, 'this machine has booted');
+  const { stdout: mounts } = await guest.run(['cat', '/proc/mounts']);
+  t.notRegex(mounts, / fuse /);
+
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.file('f'), data: 'first' });
+  t.is(text(await client.readFile({ path: fuse.file('f') })), 'first');
+  t.is(text(await client.readFile({ path: fuse.backing('f') })), 'first');
+  t.deepEqual(await fuse.dataRequests(), []);
+});
