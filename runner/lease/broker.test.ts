@@ -377,7 +377,7 @@ test('broker: the end of the run gives guests up instead of cleaning them', asyn
 
 interface SetUpOptions {
   readonly resetDeadlineMs?: number;
-  readonly start?: (nth: number) => Promise<never>;
+  readonly start?: (nth: number) => Promise<PooledGuest>;
   readonly onePerFile?: boolean;
   readonly size?: number;
   readonly files?: number;

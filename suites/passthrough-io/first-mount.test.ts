@@ -5,9 +5,9 @@ import { guestTest } from '../lib/guest-test.ts';
 
 guestTest.cold('the first FUSE filesystem of a kernel is in passthrough mode', async (t, guest) => {
   const { stdout: log } = await guest.run(['dmesg']);
-  t.notRegex(log, /restored from a saved machine/, 'this machine has booted');
+  t.false(log.includes('restored from a saved machine'), 'this machine has booted');
   const { stdout: mounts } = await guest.run(['cat', '/proc/mounts']);
-  t.notRegex(mounts, / fuse /);
+  t.false(/ fuse /.test(mounts), 'nothing has been mounted');
 
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();
