@@ -78,7 +78,6 @@ export async function settle(options: SettleOptions): Promise<Settled> {
   const suspect = isSuspect(guest.machine, faults);
   if (!suspect) emitFaults(options, faults, lost, evidence);
   const machine = guest.machine.id;
-  const replace = findings.length === 0 && tellReplaced(options, report);
   return {
     outcome: {
       machine,
@@ -90,13 +89,18 @@ export async function settle(options: SettleOptions): Promise<Settled> {
       skipReason: options.skipReason,
       timedOut: options.timedOut,
     },
-    dirty: findings.length > 0 || replace,
+    dirty: isDirty(options, findings, report),
   };
 }
 
-/** Whether the machine has more in it than a test may leave, although nothing is proved against this one. */
-function tellReplaced({ guest, test, emit }: SettleOptions, report: ResetReport | undefined): boolean {
-  const reason = report === undefined ? null : reasonToReplace(report);
+/** Something is wrong with the machine, or it has more in it than a test may leave. The latter proves nothing. */
+function isDirty(
+  { guest, test, emit }: SettleOptions,
+  findings: readonly Finding[],
+  report: ResetReport | undefined,
+): boolean {
+  if (findings.length > 0 || report === undefined) return true;
+  const reason = reasonToReplace(report);
   if (reason === null) return false;
   emit({ type: 'note', text: `${guest.machine.id} is replaced after ${cleanLine(test)}: ${reason}` });
   return true;

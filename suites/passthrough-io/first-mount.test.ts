@@ -7,7 +7,7 @@ guestTest.cold('the first FUSE filesystem of a kernel is in passthrough mode', a
   const { stdout: log } = await guest.run(['dmesg']);
   t.false(log.includes('restored from a saved machine'), 'this machine has booted');
   const { stdout: mounts } = await guest.run(['cat', '/proc/mounts']);
-  t.false(/ fuse /.test(mounts), 'nothing has been mounted');
+  t.false(mounts.includes(' fuse '), 'nothing has been mounted');
 
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();
