@@ -88,7 +88,8 @@ function works(
     title: 'Saved machine',
     method:
       'Copies of one saved machine, from the start of virtme-ng until the daemon answers, in turn with boots of ' +
-      'the same kernel; round trips to the agent over the port of a copy and over the SSH connection of a boot.',
+      'the same kernel; round trips to the agent over the port of a copy and over the SSH connection of a boot; a copy that ' +
+      'panics, until the next one of its pool answers.',
     measure: async () =>
       measureMachine({ prepared: await prepare(), parts, append, out }, profile.abi, rounds, context),
   };
@@ -119,7 +120,7 @@ function works(
     name: 'run',
     title: 'Run',
     method:
-      'A run of the suite ioctl-misuse on the same kernel, watched from outside. Memory is that of the processes ' +
+      'Runs of the suite ioctl-misuse on the same kernel, watched from outside. Memory is that of the processes ' +
       'of Node, without QEMU; megabytes are 10^6 bytes.',
     measure: async () => {
       await prepare();

@@ -29,11 +29,11 @@ export async function measureBoot(
     context.emit({ type: 'note', text });
   }
   return [
-    figure('boot.ours', 'start to daemon answering', 's', ours, { bound: 'at most', value: 7 }),
+    figure('boot.ours', 'start to daemon answering', 's', ours, { bound: 'at most', value: 4.5 }),
     figure('boot.stock', 'stock vng to its first SSH command done', 's', theirs),
     figure('boot.speedup', 'stock / ours', 'times', pairedRatios(theirs, ours), {
       bound: 'at least',
-      value: 3,
+      value: 4.5,
     }),
   ];
 }

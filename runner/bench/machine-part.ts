@@ -1,14 +1,19 @@
 import { stat } from 'node:fs/promises';
+import { beforeDeadline } from '#runner/lib/deadline.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import type { Guest } from '#runner/guest/guest.ts';
-import type { PartContext } from '#runner/run/parts.ts';
+import { GuestPool } from '#runner/lease/pool.ts';
+import type { SavedMachine } from '#runner/machine/saved-machine.ts';
+import type { MachineStates, PartContext } from '#runner/run/parts.ts';
 import type { StartOptions } from '#runner/run/start-guest.ts';
-import { bootAndDeploy } from '#runner/run/start-guest.ts';
+import { bootAndDeploy, provedGuest } from '#runner/run/start-guest.ts';
 import type { Figure } from './figure.ts';
 import { figure } from './figure.ts';
 import { pairedRatios } from './spread.ts';
 
 const ROUND_TRIPS = 200;
+/** For a guest to panic, even on a slow machine. Milliseconds. */
+const PANIC_MS = 30_000;
 
 /** Copies of a saved machine against boots, in turn. @throws Failure as the machine states; E_BENCH_STATES. */
 export async function measureMachine(
@@ -26,6 +31,7 @@ export async function measureMachine(
   const boots: number[] = [];
   const overPort: number[] = [];
   const overSsh: number[] = [];
+  const panics: number[] = [];
   for (let round = 1; round <= rounds; round++) {
     await using stack = new AsyncDisposableStack();
     let startedAt = performance.now();
@@ -39,6 +45,8 @@ export async function measureMachine(
     const booted = await bootAndDeploy(start, `booted-${round}`, quiet, second);
     boots.push((performance.now() - startedAt) / 1000);
     overSsh.push(await roundTrip(booted, context.signal));
+    await second.disposeAsync();
+    panics.push(await panicToNext({ states, saved, out, round }, context));
     const times = [restores.at(-1), boots.at(-1)].map((each) => `${(each ?? 0).toFixed(1)} s`);
     context.emit({
       type: 'note',
@@ -51,8 +59,51 @@ export async function measureMachine(
     figure('machine.speedup', 'booted / restored', 'times', pairedRatios(boots, restores)),
     figure('machine.rpc', 'round trip to the agent over the port, median', 'ms', overPort, most(5)),
     figure('machine.rpc.ssh', 'round trip to the agent over SSH, median', 'ms', overSsh),
+    figure('machine.panic', 'a panic of the guest to the next test running', 's', panics, most(2)),
     figure('machine.state', 'saved state of a 1 GiB guest', 'MB', [(await stat(saved.state)).size / 1e6]),
   ];
+}
+
+interface PanicRound {
+  readonly states: MachineStates;
+  readonly saved: SavedMachine;
+  readonly out: string;
+  readonly round: number;
+}
+
+/** From the request that makes a kernel panic until a machine of the same pool answers another test. Seconds. */
+async function panicToNext(
+  { states, saved, out, round }: PanicRound,
+  { signal }: PartContext,
+): Promise<number> {
+  const quiet = { emit: (): void => undefined };
+  await using pool = new GuestPool({
+    ...{ size: 1, signal, ...quiet, onePerFile: () => true },
+    start: async (nth, ended) => {
+      const context = { ...quiet, signal: ended };
+      return provedGuest(
+        await states.restore(saved, { name: `panic-${round}-${nth}`, out }, context),
+        context,
+      );
+    },
+  });
+  const first = await pool.acquire(signal, { file: 'panic' });
+  const argv = ['sh', '-c', 'echo c >/proc/sysrq-trigger'];
+  const startedAt = performance.now();
+  // There is no answer to it.
+  first.guest
+    .call('run', { argv, timeoutMs: PANIC_MS }, { signal, timeoutMs: PANIC_MS })
+    .catch(() => undefined);
+  const lost = await beforeDeadline(first.guest.machine.lost, PANIC_MS, () => {
+    throw new Failure('E_BENCH_STATES', 'infra', 'the guest that was to panic did not');
+  });
+  if (lost.blame !== 'kernel') throw lost;
+  pool.discard(first);
+  const next = await pool.acquire(signal, { file: 'panic' });
+  await next.guest.call('kernel.mark', { text: 'the next test' }, { signal });
+  const seconds = (performance.now() - startedAt) / 1000;
+  pool.discard(next);
+  return seconds;
 }
 
 function most(value: number): { readonly bound: 'at most'; readonly value: number } {

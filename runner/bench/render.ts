@@ -70,6 +70,8 @@ export function quantity(value: number, unit: Unit): string {
       return `${value.toFixed(1)} ms`;
     case 'kIOPS':
       return `${value.toFixed(1)} kIOPS`;
+    case 'tests':
+      return `${value}`;
     case 'tests/s':
       return `${value.toFixed(2)} tests/s`;
   }

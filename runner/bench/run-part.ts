@@ -24,28 +24,70 @@ const LIMIT_MS = 15 * 60_000;
 /** For a run to end in order once it was asked to. Milliseconds. */
 const GRACE_MS = 30_000;
 
-/** A run of one suite as a user starts it, watched from outside. @throws Failure E_BENCH_RUN (infra). */
-export async function measureRun(
+/**
+ * A run of one suite as a user starts it, watched from outside: on one machine, on two, and on machines that all
+ * boot, whose outcomes have to be the same. @throws Failure E_BENCH_RUN (infra).
+ */
+export async function measureRun(options: RunPartOptions, context: PartContext): Promise<readonly Figure[]> {
+  const one = await watchedRun(options, { name: 'one', args: ['--jobs', '1'] }, context);
+  const two = await watchedRun(options, { name: 'two', args: ['--jobs', '2'] }, context);
+  const cold = await watchedRun(options, { name: 'cold', args: ['--jobs', '2', '--cold'] }, context);
+  const most = { bound: 'at most', value: 250 } as const;
+  const least = { bound: 'at least', value: 1.6 } as const;
+  const none = { bound: 'at most', value: 0 } as const;
+  const both = otherOutcomes(two.report, cold.report);
+  return [
+    figure(
+      'run.memory',
+      'the runner: resident peak (VmHWM)',
+      'MB',
+      [one.peak.ofRootMb, two.peak.ofRootMb],
+      most,
+    ),
+    figure('run.memory.all', 'runner, AVA and test processes at once (PSS), two machines', 'MB', [
+      two.peak.ofAllMb,
+    ]),
+    figure('run.throughput', 'tests a second, once the suites run, one machine', 'tests/s', [one.rate]),
+    figure('run.throughput.two', 'the same with two machines', 'tests/s', [two.rate]),
+    figure('run.parallel', 'two machines / one', 'times', [two.rate / one.rate], least),
+    figure('run.total', 'the run on two machines from start to end', 's', [
+      two.report.timings.totalMs / 1000,
+    ]),
+    figure('run.cold', 'the same with --cold', 's', [cold.report.timings.totalMs / 1000]),
+    figure('run.differ', 'tests with another outcome when every machine boots', 'tests', [both.length], none),
+  ];
+}
+
+interface WatchedRun {
+  readonly peak: PeakMemory;
+  readonly report: Report;
+  readonly rate: number;
+}
+
+async function watchedRun(
   options: RunPartOptions,
+  { name, args }: { readonly name: string; readonly args: readonly string[] },
   { signal, emit }: PartContext,
-): Promise<readonly Figure[]> {
-  const out = join(options.out, 'run');
-  const log = join(options.out, 'run.log');
+): Promise<WatchedRun> {
+  const out = join(options.out, `run-${name}`);
+  const log = join(options.out, `run-${name}.log`);
   await rm(join(out, 'report.json'), { force: true });
-  emit({ type: 'note', text: `a run of its own for memory and throughput (log: ${log})` });
-  const peak = await runAndWatch({ ...options, args: [...options.args, '--out', out] }, log, signal);
+  emit({ type: 'note', text: `a run of its own: ${args.join(' ')} (log: ${log})` });
+  const peak = await runAndWatch({ ...options, args: [...options.args, ...args, '--out', out] }, log, signal);
   const report = await loadReport(out).catch((cause: unknown) => {
     throw runFailure('wrote no report', log, cause);
   });
   const rate = throughput(report);
   if (rate === undefined) throw runFailure('ran no test', log);
-  const most = { bound: 'at most', value: 300 } as const;
-  return [
-    figure('run.memory', 'the runner: resident peak (VmHWM)', 'MB', [peak.ofRootMb], most),
-    figure('run.memory.all', 'runner, AVA and test processes at once (PSS)', 'MB', [peak.ofAllMb]),
-    figure('run.throughput', 'tests a second, once the suites run', 'tests/s', [rate]),
-    figure('run.total', 'this run from start to end', 's', [report.timings.totalMs / 1000]),
-  ];
+  return { peak, report, rate };
+}
+
+/** Ids of tests that one run has and the other has not, or not with the same outcome. Pure. */
+export function otherOutcomes(a: Pick<Report, 'tests'>, b: Pick<Report, 'tests'>): readonly string[] {
+  const outcomes = ({ tests }: Pick<Report, 'tests'>): Map<string, string> =>
+    new Map(tests.map(({ id, outcome }) => [id, outcome]));
+  const [left, right] = [outcomes(a), outcomes(b)];
+  return [...new Set([...left.keys(), ...right.keys()])].filter((id) => left.get(id) !== right.get(id));
 }
 
 /** `undefined` when nothing ran. */
