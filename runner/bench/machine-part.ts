@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises';
+import type { GuestNeeds } from '#kernel/profile.ts';
 import { beforeDeadline } from '#runner/lib/deadline.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import type { Guest } from '#runner/guest/guest.ts';
@@ -46,7 +47,7 @@ export async function measureMachine(
     boots.push((performance.now() - startedAt) / 1000);
     overSsh.push(await roundTrip(booted, context.signal));
     await second.disposeAsync();
-    panics.push(await panicToNext({ states, saved, out, round }, context));
+    panics.push(await panicToNext({ states, saved, out, round, needs: prepared.needs }, context));
     const times = [restores.at(-1), boots.at(-1)].map((each) => `${(each ?? 0).toFixed(1)} s`);
     context.emit({
       type: 'note',
@@ -69,11 +70,12 @@ interface PanicRound {
   readonly saved: SavedMachine;
   readonly out: string;
   readonly round: number;
+  readonly needs: GuestNeeds;
 }
 
 /** From the request that makes a kernel panic until a machine of the same pool answers another test. Seconds. */
 async function panicToNext(
-  { states, saved, out, round }: PanicRound,
+  { states, saved, out, round, needs }: PanicRound,
   { signal }: PartContext,
 ): Promise<number> {
   const quiet = { emit: (): void => undefined };
@@ -81,10 +83,8 @@ async function panicToNext(
     ...{ size: 1, signal, ...quiet, onePerFile: () => true },
     start: async (nth, ended) => {
       const context = { ...quiet, signal: ended };
-      return provedGuest(
-        await states.restore(saved, { name: `panic-${round}-${nth}`, out }, context),
-        context,
-      );
+      const name = `panic-${round}-${nth}`;
+      return provedGuest(await states.restore(saved, { name, out }, context), needs, context);
     },
   });
   const first = await pool.acquire(signal, { file: 'panic' });
