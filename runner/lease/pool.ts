@@ -108,7 +108,7 @@ export class GuestPool implements AsyncDisposable {
   /** Ends a guest that must not be used again; the caller need not wait until it is gone. */
   discard(pooled: PooledGuest): void {
     if (this.#options.onePerFile?.() === true) this.#startAhead();
-    this.#retire(pooled);
+    this.#retire(pooled, () => Promise.resolve());
     this.#free();
   }
 
@@ -193,8 +193,8 @@ export class GuestPool implements AsyncDisposable {
   }
 
   /** Stops a machine that nobody has, while the caller goes on. */
-  #retire(pooled: PooledGuest): void {
-    const end = this.#look(pooled)
+  #retire(pooled: PooledGuest, look = (): Promise<void> => this.#look(pooled)): void {
+    const end = look()
       .then(() => this.#stop(pooled))
       .finally(() => this.#ending.delete(end));
     this.#ending.add(end);

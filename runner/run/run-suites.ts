@@ -92,7 +92,9 @@ function poolOf(run: SuitesRun): GuestPool {
     onePerFile: () => source.restores,
     files: passes * filesOf(projectDir, config.selection).length,
     hasRoom: () => hasRoomForMachine(freemem() / 2 ** 20),
-    lastLook: prepared.needs.leakScan ? (guest, file) => tellLeaks(guest, file, context) : undefined,
+    lastLook: prepared.needs.leakScan
+      ? (guest, file) => tellLeaks(guest, file, { ...context, out })
+      : undefined,
   });
 }
 

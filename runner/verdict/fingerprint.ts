@@ -8,7 +8,7 @@ const FRAME = /(\? )?\b([A-Za-z_][\w.]*)\+0x[0-9a-f]+\/0x[0-9a-f]+/;
 
 /** Machinery between the place that went wrong and the text about it: the same in every report. */
 const MACHINERY =
-  /^(?:dump_stack|show_stack|print_|kasan_|__kasan|report_|panic$|__?warn|warn_slowpath|die|page_fault_oops|oops_|exc_|asm_exc|do_error_trap|do_trap|handle_bug|fixup_|__die|no_context|__bad_area|bad_area|check_|__lock_acquire|lock_acquire|lockdep|debug_|refcount_warn|__might_|__schedule|schedule$|schedule_|watchdog|rcu_|sched_show|ubsan_|__ubsan|slab_|object_err|free_debug|kmem|kfree|kmalloc|__asan_|mem(?:cpy|set|move|cmp)$)/;
+  /^(?:dump_stack|show_stack|print_|kasan_|__kasan|report_|panic$|__?warn|warn_slowpath|die|page_fault_oops|oops_|exc_|asm_exc|do_error_trap|do_trap|handle_bug|fixup_|__die|no_context|__bad_area|bad_area|check_|__lock_acquire|lock_acquire|lockdep|debug_|refcount_warn|__might_|__schedule|schedule$|schedule_|watchdog|rcu_|sched_show|ubsan_|__ubsan|slab_|object_err|free_debug|kmem|kfree|_*kmalloc|__asan_|mem(?:cpy|set|move|cmp)$)/;
 
 /** Traces of who allocated or freed, and the locks held: true, but not where it went wrong. */
 const OTHER_TRACES =

@@ -9,7 +9,7 @@ const knownFailure = z.strictObject({
   profiles: z.array(z.string()).min(1),
   reason: z.string().min(1),
   /** Where it is discussed: an address, or a page of docs/findings. */
-  link: z.union([z.url(), z.string().regex(/^docs\/findings\/[0-9]{4}-[a-z0-9-]+\.md$/u)]),
+  link: z.union([z.url(), z.string().regex(/^docs\/findings\/[0-9]{4}-[a-z0-9.-]+\.md$/u)]),
   /** Day from which the entry fails the test again, so that nothing stays on the list for ever. */
   expires: z.iso.date(),
 });
