@@ -1,6 +1,6 @@
 import { open } from 'node:fs/promises';
 import { Failure } from '#runner/lib/failure.ts';
-import { sha256OfFile } from './cache/sha256.ts';
+import { sha256OfFile } from '#runner/lib/hash-file.ts';
 import { printable } from './series/printable.ts';
 
 /** Setup header of the x86 boot protocol: Documentation/arch/x86/boot.rst. */

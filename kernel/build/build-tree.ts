@@ -15,7 +15,7 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { Failure } from '#runner/lib/failure.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
-import { sha256OfFile } from '../cache/sha256.ts';
+import { sha256OfFile } from '#runner/lib/hash-file.ts';
 import { execGuarded, execGuardedOrFail } from '../guarded.ts';
 import { throwIfInterrupted } from '../interruption.ts';
 import type { PatchedFiles } from '../series/apply.ts';

@@ -2,9 +2,9 @@ import { copyFile, mkdir, readFile, rename, rm, utimes, writeFile } from 'node:f
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { cacheDir } from '#runner/lib/paths.ts';
+import { sha256OfFile } from '#runner/lib/hash-file.ts';
 import type { BuiltKernel } from '../build/build-kernel.ts';
 import { noticeFullDisk } from './disk-full.ts';
-import { sha256OfFile } from './sha256.ts';
 
 const Entry = z.strictObject({
   format: z.literal(1),

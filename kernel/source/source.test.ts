@@ -5,7 +5,7 @@ import test from 'ava';
 import type { RunEvent } from '#runner/lib/events.ts';
 import { execOrFail } from '#runner/lib/exec.ts';
 import { Failure } from '#runner/lib/failure.ts';
-import { sha256OfFile } from '../cache/sha256.ts';
+import { sha256OfFile } from '#runner/lib/hash-file.ts';
 import type { Profile } from '../profile.ts';
 import { makeFakeKernel } from '../testdata/fake-kernel.ts';
 import { debianSource, versionOfDeb } from './debian-package.ts';

@@ -3,6 +3,8 @@
 // the pinned one.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import module from 'node:module';
+import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -11,6 +13,12 @@ const MINOR = 12;
 
 const here = dirname(fileURLToPath(import.meta.url));
 const pinned = join(here, '..', '..', 'node_modules', '.bin', 'node');
+
+/** As `cacheDir('compiled')` has it, which cannot be loaded yet. */
+function compiled() {
+  const { FUSEGATE_CACHE, XDG_CACHE_HOME } = process.env;
+  return join(FUSEGATE_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'fusegate'), 'compiled');
+}
 
 function isNewEnough(version) {
   const [major, minor] = version.split('.').map(Number);
@@ -41,6 +49,8 @@ function runWithPinned() {
 }
 
 if (isNewEnough(process.versions.node)) {
+  // Without it each start compiles everything and strips the types, which takes a second and 20 MB.
+  module.enableCompileCache(compiled());
   const { main } = await import('./main.ts');
   await main(process.argv.slice(2));
 } else if (process.env.FUSEGATE_NODE !== 'pinned' && existsSync(pinned)) {

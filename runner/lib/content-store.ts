@@ -1,9 +1,8 @@
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { mkdir, open, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { acquireLock } from './file-lock.ts';
+import { sha256OfFile } from './hash-file.ts';
 
 export interface StoreRequest {
   /** Directory of the entry; its last part is the content key. */
@@ -73,7 +72,7 @@ async function recordFile(path: string): Promise<EntryRecord['files'][string]> {
     // The data has to be on the disk before its name is: otherwise a power cut leaves a whole-looking entry.
     await file.sync();
     const { size, mtimeMs } = await file.stat();
-    return { size, mtimeMs: Math.round(mtimeMs), sha256: await sha256(path) };
+    return { size, mtimeMs: Math.round(mtimeMs), sha256: await sha256OfFile(path) };
   } finally {
     await file.close();
   }
@@ -95,7 +94,7 @@ async function isUnchanged(path: string, expected: EntryRecord['files'][string])
   const found = await stat(path).catch(() => undefined);
   if (found?.size !== expected.size) return false;
   if (Math.round(found.mtimeMs) === expected.mtimeMs) return true;
-  if ((await sha256(path)) !== expected.sha256) return false;
+  if ((await sha256OfFile(path)) !== expected.sha256) return false;
   // Same content under another time: a cache restored from an archive. Remember it, or each run hashes again.
   await utimes(path, found.atime, new Date(expected.mtimeMs)).catch(() => undefined);
   return true;
@@ -107,12 +106,6 @@ async function readRecord(path: string): Promise<EntryRecord | undefined> {
   } catch {
     return undefined;
   }
-}
-
-export async function sha256(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
-  return hash.digest('hex');
 }
 
 async function exists(path: string): Promise<boolean> {
