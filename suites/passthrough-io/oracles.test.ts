@@ -114,32 +114,6 @@ guestTest(
   },
 );
 
-/** Bounded by operations, not by time: as much work on a slow machine as on a fast one. */
-const STRESSORS: Readonly<Record<string, readonly string[]>> = {
-  fallocate: ['--fallocate-bytes', '1M'],
-  fpunch: [],
-  sendfile: ['--sendfile-size', '64K'],
-  utime: [],
-};
-const OPERATIONS = '10';
-
-guestTest('stress-ng verifies its files on a passthrough mount (G11)', async (t, guest) => {
-  await needsProgram(guest, 'stress-ng');
-  await using fuse = await guest.mountFuse();
-  await using client = await guest.client();
-  await client.mkdir({ path: fuse.file('tmp') });
-  const stressors = Object.entries(STRESSORS).flatMap(([name, options]) => {
-    return [`--${name}`, '1', `--${name}-ops`, OPERATIONS, ...options];
-  });
-  const common = ['--temp-path', fuse.file('tmp'), '--verify', '--metrics-brief', '--seed', '7'];
-  const { stdout, stderr } = await guest.run(['stress-ng', ...common, ...stressors], { timeoutMs: 25_000 });
-  const said = stdout + stderr;
-  t.regex(said, /successful run completed/);
-  t.notRegex(said, /\bfail(ed|ure)?:/);
-  t.deepEqual(await client.readdir({ path: fuse.backing('tmp') }), [], 'it has tidied up');
-  t.deepEqual(await fuse.dataRequests(), []);
-});
-
 async function needsProgram(guest: TestGuest, name: string): Promise<void> {
   const { code } = await guest.tryRun(['sh', '-c', `command -v ${name}`]);
   if (code !== 0) guest.skip(`this machine has no ${name}`);
