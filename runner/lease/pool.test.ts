@@ -3,10 +3,11 @@ import { FakeGuest } from './fake-guest.ts';
 import { GuestPool } from './pool.ts';
 
 /** A pool whose looks, starts and ends are written down. */
-function setUp(onePerFile: boolean): { pool: GuestPool; told: string[] } {
+function setUp(onePerFile: boolean, files = 0): { pool: GuestPool; told: string[] } {
   const told: string[] = [];
   const pool = new GuestPool({
     size: 1,
+    files,
     emit: () => undefined,
     signal: new AbortController().signal,
     onePerFile: () => onePerFile,
@@ -54,4 +55,17 @@ test('pool: a machine that is discarded, or that no test had, is not looked at',
     told.filter((line) => line.startsWith('look')),
     [],
   );
+});
+
+test('pool: one that was ready takes the place of one that another file has had', async (t) => {
+  const { pool, told } = setUp(true, 4);
+  for (const file of ['a', 'b', 'c', 'd']) {
+    pool.release(await pool.acquire(signal, { file }));
+    // The machine for the next file comes up meanwhile.
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const count = (what: string): number => told.filter((line) => line.startsWith(what)).length;
+  t.is(count('start') - count('end'), 1, told.join(', '));
+  await pool[Symbol.asyncDispose]();
+  t.is(count('start'), count('end'));
 });

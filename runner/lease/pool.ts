@@ -132,9 +132,21 @@ export class GuestPool implements AsyncDisposable {
     if (found === undefined) return undefined;
     this.#idle.splice(this.#idle.indexOf(found), 1);
     const by = served(found);
-    if (by === undefined || by === file || this.#options.onePerFile?.() !== true) return found;
-    this.#retire(found);
-    return undefined;
+    if (by !== undefined && by !== file && this.#options.onePerFile?.() === true) {
+      this.#retire(found);
+      return undefined;
+    }
+    if (by === undefined) this.#retireOverdue();
+    return found;
+  }
+
+  /** A fresh machine takes the place of one that another file has had: of those the longest idle goes. */
+  #retireOverdue(): void {
+    const served = this.#idle.filter((pooled) => this.#servedBy.has(pooled));
+    for (const pooled of served.slice(0, Math.max(0, served.length + this.#inUse - this.#options.size))) {
+      this.#idle.splice(this.#idle.indexOf(pooled), 1);
+      this.#retire(pooled);
+    }
   }
 
   async #newOne(file: string | undefined, cold: boolean, signal: AbortSignal): Promise<PooledGuest> {
