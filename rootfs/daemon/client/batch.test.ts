@@ -6,26 +6,13 @@ import test from 'ava';
 import { pattern } from '../../protocol/pattern.ts';
 import type { BatchCall, CallResult } from '../../protocol/syscalls.ts';
 import { batchCalls } from './batch.ts';
-import { eventCalls } from './event-calls.ts';
-import { fileCalls } from './file-calls.ts';
-import { mappingCalls } from './mapping-calls.ts';
-import { processCalls } from './process-calls.ts';
-import { transferCalls } from './transfer-calls.ts';
-import { treeCalls } from './tree-calls.ts';
+import { singleCalls } from './single-calls.ts';
 
-const single = {
-  ...fileCalls,
-  ...treeCalls,
-  ...mappingCalls,
-  ...transferCalls,
-  ...processCalls,
-  ...eventCalls,
-};
 const dir = await mkdtemp(join(tmpdir(), 'fusegate-batch-'));
 test.after.always(() => rm(dir, { recursive: true, force: true }));
 
 async function run(calls: readonly BatchCall[], digests = false): Promise<CallResult<unknown>[]> {
-  const result = await batchCalls(single).batch({ calls, digests });
+  const result = await batchCalls(singleCalls).batch({ calls, digests });
   if ('errno' in result) throw new Error(result.errno);
   return result.value;
 }

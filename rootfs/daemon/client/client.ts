@@ -4,23 +4,11 @@ import { Descriptors } from '../sys/descriptors.ts';
 import { warmUp } from '../sys/ffi.ts';
 import { batchCalls } from './batch.ts';
 import type { CallTable } from './call-table.ts';
-import { eventCalls } from './event-calls.ts';
 import { failingCalls } from './fail-nth.ts';
-import { fileCalls } from './file-calls.ts';
-import { mappingCalls, unmapAll } from './mapping-calls.ts';
-import { processCalls } from './process-calls.ts';
-import { transferCalls } from './transfer-calls.ts';
-import { treeCalls } from './tree-calls.ts';
+import { unmapAll } from './mapping-calls.ts';
+import { singleCalls } from './single-calls.ts';
 
-const single = {
-  ...fileCalls,
-  ...treeCalls,
-  ...mappingCalls,
-  ...transferCalls,
-  ...processCalls,
-  ...eventCalls,
-};
-const calls: CallTable = { ...single, ...batchCalls(single), ...failingCalls(single) };
+const calls: CallTable = { ...singleCalls, ...batchCalls(singleCalls), ...failingCalls(singleCalls) };
 
 /**
  * A process that makes system calls and says what they gave. Each runs on a thread of the pool, so that one

@@ -1,0 +1,17 @@
+import type { SingleCalls } from './call-table.ts';
+import { eventCalls } from './event-calls.ts';
+import { fileCalls } from './file-calls.ts';
+import { mappingCalls } from './mapping-calls.ts';
+import { processCalls } from './process-calls.ts';
+import { transferCalls } from './transfer-calls.ts';
+import { treeCalls } from './tree-calls.ts';
+
+/** Every call of a client but those that make others. */
+export const singleCalls: SingleCalls = {
+  ...fileCalls,
+  ...treeCalls,
+  ...mappingCalls,
+  ...transferCalls,
+  ...processCalls,
+  ...eventCalls,
+};
