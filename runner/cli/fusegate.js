@@ -49,8 +49,9 @@ function runWithPinned() {
 }
 
 if (isNewEnough(process.versions.node)) {
-  // Without it each start compiles everything and strips the types, which takes a second and 20 MB.
-  module.enableCompileCache(compiled());
+  // Without it each start compiles everything and strips the types, which takes a second and 20 MB. Not for
+  // `clean`, which would leave a new cache behind, and in a directory that it refuses to touch as well.
+  if (!process.argv.includes('clean')) module.enableCompileCache(compiled());
   const { main } = await import('./main.ts');
   await main(process.argv.slice(2));
 } else if (process.env.FUSEGATE_NODE !== 'pinned' && existsSync(pinned)) {
