@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { ChildId } from '#rootfs/protocol/calls.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import type { PartContext } from '#runner/run/parts.ts';
 import type { StartOptions } from '#runner/run/start-guest.ts';
@@ -17,7 +18,10 @@ const SECONDS = 2;
 const CALL_MS = 20_000;
 
 const Side = z.object({ iops: z.number() });
-const FioResult = z.object({ jobs: z.tuple([z.object({ read: Side, write: Side })]) });
+/** `job_runtime` is in milliseconds (fio(1), JSON output). */
+const Job = z.object({ read: Side, write: Side, job_runtime: z.number().positive() });
+const Requests = z.object({ lastSeq: z.number() });
+const FioResult = z.object({ jobs: z.tuple([Job]) });
 
 /** fio on ext4, on a passthrough file over it, and through the server. @throws Failure E_BENCH_FIO (infra). */
 export async function measureFio(
@@ -32,15 +36,24 @@ export async function measureFio(
   const { path: root } = await ask('dir.make', { in: 'ext4', name: 'fio' });
   const passthrough = await served(ask, { root, passthrough: 'auto', abi });
   const plain = await served(ask, { root, passthrough: 'off', abi });
-  const directories: Readonly<Record<Way, string>> = { native: root, passthrough, plain };
+  const directories: Readonly<Record<Way, string>> = {
+    native: root,
+    passthrough: passthrough.mountPoint,
+    plain: plain.mountPoint,
+  };
   const figures: Figure[] = [];
+  const requestRates: number[] = [];
   for (const pattern of PATTERNS) {
     const rates: Record<Way, number[]> = { native: [], passthrough: [], plain: [] };
     for (let round = 0; round < rounds; round++) {
       // Another one begins each round: what one leaves in the page cache is not always to the same one's good.
       for (let turn = 0; turn < WAYS.length; turn++) {
         const way = WAYS[(round + turn) % WAYS.length] ?? 'native';
-        rates[way].push((await fio(ask, pattern, `${directories[way]}/${way}`)) / 1000);
+        const before = await requestsSoFar(ask, plain.server);
+        const { iops, seconds } = await fio(ask, pattern, `${directories[way]}/${way}`);
+        rates[way].push(iops / 1000);
+        if (way !== 'plain' || pattern !== 'randread') continue;
+        requestRates.push(((await requestsSoFar(ask, plain.server)) - before) / seconds);
       }
     }
     context.emit({ type: 'note', text: `fio ${pattern}: ${rounds} rounds done` });
@@ -60,13 +73,21 @@ export async function measureFio(
       ),
     );
   }
+  figures.push(
+    figure('fio.requests', 'FUSE requests the daemon answers, randread, plain', 'requests/s', requestRates),
+  );
   return figures;
+}
+
+interface Served {
+  readonly mountPoint: string;
+  readonly server: ChildId;
 }
 
 async function served(
   ask: Ask,
   serve: { root: string; passthrough: 'auto' | 'off'; abi: 'backing-id' | 'fd' },
-): Promise<string> {
+): Promise<Served> {
   const { path: mountPoint } = await ask('dir.make', { in: 'area', name: 'fio' });
   const { server } = await ask('server.start', {});
   // A server without extended attributes says so once. Ours has them, and would be asked for the file's
@@ -76,11 +97,26 @@ async function served(
     ...{ server, method: 'server.mount' },
     params: { mountPoint, serve, rules: [rule] },
   });
-  return mountPoint;
+  return { mountPoint, server };
 }
 
-/** Operations a second. */
-async function fio(ask: Ask, pattern: (typeof PATTERNS)[number], file: string): Promise<number> {
+/** How many requests this server has read since it was mounted. */
+async function requestsSoFar(ask: Ask, server: ChildId): Promise<number> {
+  // A query that no record fits: the number is asked for, not the log.
+  const answer = await ask('server.call', {
+    ...{ server, method: 'log.get' },
+    params: { query: { after: Number.MAX_SAFE_INTEGER } },
+  });
+  return Requests.parse(answer).lastSeq;
+}
+
+interface Measured {
+  /** Operations a second. */
+  readonly iops: number;
+  readonly seconds: number;
+}
+
+async function fio(ask: Ask, pattern: (typeof PATTERNS)[number], file: string): Promise<Measured> {
   const argv = [
     ...['fio', '--name=bench', `--filename=${file}`, `--rw=${pattern}`, '--bs=4k', '--size=16M'],
     ...[
@@ -99,8 +135,8 @@ async function fio(ask: Ask, pattern: (typeof PATTERNS)[number], file: string): 
     const said = Buffer.from(stderr).toString('utf8').trim().split('\n').at(-1) ?? '';
     throw new Failure('E_BENCH_FIO', 'infra', `fio ${pattern} ended with ${String(code)}: ${said}`);
   }
-  const { read, write } = parsed.data.jobs[0];
-  return read.iops + write.iops;
+  const { read, write, job_runtime: runtimeMs } = parsed.data.jobs[0];
+  return { iops: read.iops + write.iops, seconds: runtimeMs / 1000 };
 }
 
 function parseJson(text: string): unknown {

@@ -13,6 +13,8 @@ import { figure } from './figure.ts';
 import { pairedRatios } from './spread.ts';
 
 const ROUND_TRIPS = 200;
+/** What a guest gets where memory is dear. MiB. */
+const SMALL_MIB = 512;
 /** For a guest to panic, even on a slow machine. Milliseconds. */
 const PANIC_MS = 30_000;
 
@@ -27,7 +29,9 @@ export async function measureMachine(
   const { states } = start.parts;
   if (states === undefined) throw new Failure('E_BENCH_STATES', 'infra', 'machines cannot be saved here');
   const { prepared, append, out } = start;
-  const { saved } = await states.save({ ...prepared, append, out, abi }, quiet);
+  const request = { ...prepared, append, out, abi };
+  const small = { ...prepared.needs, memoryMib: SMALL_MIB };
+  const { saved } = await states.save(request, quiet);
   const restores: number[] = [];
   const boots: number[] = [];
   const overPort: number[] = [];
@@ -61,8 +65,21 @@ export async function measureMachine(
     figure('machine.rpc', 'round trip to the agent over the port, median', 'ms', overPort, most(5)),
     figure('machine.rpc.ssh', 'round trip to the agent over SSH, median', 'ms', overSsh),
     figure('machine.panic', 'a panic of the guest to the next test running', 's', panics, most(2)),
-    figure('machine.state', 'saved state of a 1 GiB guest', 'MB', [(await stat(saved.state)).size / 1e6]),
+    figure('machine.state', `saved state of a ${prepared.needs.memoryMib} MiB guest`, 'MB', [
+      await megabytes(saved),
+    ]),
+    figure(
+      'machine.state.small',
+      `saved state of a ${SMALL_MIB} MiB guest`,
+      'MB',
+      [await megabytes((await states.save({ ...request, needs: small }, quiet)).saved)],
+      most(150),
+    ),
   ];
+}
+
+async function megabytes({ state }: SavedMachine): Promise<number> {
+  return (await stat(state)).size / 1e6;
 }
 
 interface PanicRound {

@@ -72,6 +72,8 @@ export function quantity(value: number, unit: Unit): string {
       return `${value.toFixed(1)} kIOPS`;
     case 'tests':
       return `${value}`;
+    case 'requests/s':
+      return `${value.toFixed(0)} requests/s`;
     case 'tests/s':
       return `${value.toFixed(2)} tests/s`;
   }

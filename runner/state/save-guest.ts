@@ -16,6 +16,7 @@ import { findVirtme } from '#runner/machine/virtme.ts';
 import type { PartContext, SaveRequest } from '#runner/run/parts.ts';
 import { stateKey } from './state-key.ts';
 import { warmUp } from './warm-up.ts';
+import { zeroFreeMemory } from './zero-free-memory.ts';
 
 /** Deadlines in a guest without KVM are longer by this, as in `deployDaemon`. */
 const EMULATED_SLOWDOWN = 6;
@@ -97,6 +98,7 @@ async function makeState(
     await using guest = await attachAgent(machine, launched.port, { signal, answerMs, restored: false });
     await warmUp({ ...guest, slowdown: guest.slowdown * needs.slowdown }, abi, signal);
     if (needs.leakScan) await forgetLeaks(guest, signal);
+    await zeroFreeMemory(guest, signal);
     await saveMachine(launched, join(draft, STATE));
     emit({ type: 'machine-stopped', machine: machine.id });
   } catch (error) {
