@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { cacheDir } from '#runner/lib/paths.ts';
 import { sha256OfFile } from '#runner/lib/hash-file.ts';
+import { parseJson } from '#runner/lib/json.ts';
 import type { BuiltKernel } from '../build/build-kernel.ts';
 import { noticeFullDisk } from './disk-full.ts';
 
@@ -44,7 +45,7 @@ export async function findImage(key: string): Promise<Lookup> {
     );
     return exists ? { state: 'damaged', reason: 'entry.json is missing' } : { state: 'absent' };
   }
-  const entry = Entry.safeParse(parse(text));
+  const entry = Entry.safeParse(parseJson(text));
   if (!entry.success || entry.data.key !== key) return { state: 'damaged', reason: 'entry.json is torn' };
   for (const [name, want] of Object.entries(entry.data.files)) {
     const got = await sha256OfFile(join(dir, name)).catch(() => undefined);
@@ -91,12 +92,4 @@ export async function storeImage(key: string, built: BuiltKernel): Promise<Store
       throw error;
     }
   });
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { ChildId } from '#rootfs/protocol/calls.ts';
 import { Failure } from '#runner/lib/failure.ts';
+import { parseJson } from '#runner/lib/json.ts';
 import type { PartContext } from '#runner/run/parts.ts';
 import type { StartOptions } from '#runner/run/start-guest.ts';
 import { bootAndDeploy } from '#runner/run/start-guest.ts';
@@ -137,12 +138,4 @@ async function fio(ask: Ask, pattern: (typeof PATTERNS)[number], file: string): 
   }
   const { read, write, job_runtime: runtimeMs } = parsed.data.jobs[0];
   return { iops: read.iops + write.iops, seconds: runtimeMs / 1000 };
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

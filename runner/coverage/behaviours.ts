@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { Failure } from '#runner/lib/failure.ts';
+import { parseData } from '#runner/lib/json.ts';
 
 const row = z.strictObject({
   /** A letter of an area and a number: `A5`. Bugs of the past have two digits: `K05`. */
@@ -25,20 +26,7 @@ export type Behaviours = z.infer<typeof behaviours>;
  * @throws Failure E_CONFIG_INVALID (user) naming the row and the field.
  */
 export async function loadBehaviours(path: string): Promise<Behaviours> {
-  const parsed = behaviours.safeParse(parseJson(path, await readFile(path, 'utf8')));
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    throw invalid(path, `at ${issue?.path.join('.') ?? 'its top'}: ${issue?.message ?? 'unknown reason'}`);
-  }
-  return parsed.data;
-}
-
-function parseJson(path: string, text: string): unknown {
-  try {
-    return JSON.parse(text) as unknown;
-  } catch (error) {
-    throw invalid(path, (error as Error).message);
-  }
+  return parseData(behaviours, await readFile(path, 'utf8'), (why) => invalid(path, why));
 }
 
 function invalid(path: string, why: string): Failure {

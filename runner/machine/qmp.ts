@@ -4,6 +4,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { z } from 'zod';
 import { beforeDeadline } from '#runner/lib/deadline.ts';
 import { Failure } from '#runner/lib/failure.ts';
+import { parseJson } from '#runner/lib/json.ts';
 
 const EventData = z.looseObject({
   reason: z.string().optional(),
@@ -194,13 +195,5 @@ export class QmpChannel implements AsyncDisposable {
     if (socket === undefined || socket.destroyed || !socket.writable) return false;
     socket.write(`${JSON.stringify(command)}\n`);
     return true;
-  }
-}
-
-function parseJson(line: string): unknown {
-  try {
-    return JSON.parse(line);
-  } catch {
-    return undefined;
   }
 }

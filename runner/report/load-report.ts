@@ -1,6 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Failure } from '#runner/lib/failure.ts';
+import { parseJson } from '#runner/lib/json.ts';
 import type { Report } from './report.ts';
 import { reportSchema } from './report.ts';
 
@@ -19,12 +20,4 @@ export async function loadReport(where: string): Promise<Report> {
   const issue = parsed.error.issues[0];
   const why = issue === undefined ? '' : `: ${issue.path.join('.') || 'its top'}: ${issue.message}`;
   throw new Failure('E_REPORT_INVALID', 'user', `${path} is not a report of fusegate${why}`);
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text) as unknown;
-  } catch {
-    return undefined;
-  }
 }

@@ -2,6 +2,7 @@ import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import type { Emit } from '#runner/lib/events.ts';
+import { parseJson } from '#runner/lib/json.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
 
 /** Test id → milliseconds. */
@@ -60,12 +61,4 @@ export class FileDurations {
 
 function prefixOf(file: string): string {
   return `${file.replace(/^suites\//, '').replace(/\.test\.ts$/, '')}: `;
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import type { TestOutcome } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
+import { parseData } from '#runner/lib/json.ts';
 
 const knownFailure = z.strictObject({
   /** `area/file: title` */
@@ -27,10 +28,7 @@ export async function loadKnownFailures(path: string): Promise<readonly KnownFai
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw error;
   }
-  const parsed = z.array(knownFailure).safeParse(parseJson(path, text));
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
-  throw invalid(path, `at ${issue?.path.join('.') ?? 'its top'}: ${issue?.message ?? 'unknown reason'}`);
+  return parseData(z.array(knownFailure), text, (why) => invalid(path, why));
 }
 
 export interface Judged {
@@ -71,14 +69,6 @@ export function findKnownFailure(
   profile: string,
 ): KnownFailure | undefined {
   return known.find((entry) => entry.id === id && countsFor(entry, profile));
-}
-
-function parseJson(path: string, text: string): unknown {
-  try {
-    return JSON.parse(text) as unknown;
-  } catch (error) {
-    throw invalid(path, (error as Error).message);
-  }
 }
 
 function invalid(path: string, why: string): Failure {
