@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -6,6 +6,7 @@ import type { KernelImage } from '#kernel/kernel-image.ts';
 import type { RunEvent } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { processesLabelled } from '#runner/lib/process-table.ts';
+import { recogniseFaults } from '#runner/verdict/kernel-log.ts';
 import { bootMachine, type BootOptions } from './boot-machine.ts';
 import { bootSector } from './boot-probe.ts';
 import type { Machine } from './machine.ts';
@@ -229,6 +230,37 @@ test('console: what was printed since an offset comes back as clean lines', asyn
     '[    2.131317] fusegate: sshd is up',
   ]);
   t.deepEqual(await machine.consoleSince(await machine.consoleOffset()), []);
+});
+
+test('console: of a flood the head and the tail are kept, a panic after it is known with its trace', async (t) => {
+  const attempt = plan('floods');
+  const machine = await bootMachine(attempt.options);
+  t.teardown(async () => machine[Symbol.asyncDispose]());
+  const failure = await machine.lost;
+  t.is(failure.code, 'E_KERNEL_PANIC');
+  const { blocks } = await stat(machine.consolePath);
+  t.true(blocks * 512 < 12 * 2 ** 20, `${blocks} blocks`);
+  const check = (lines: readonly string[]): void => {
+    t.is(lines[0], '[    1.287577] fusegate: init started');
+    t.is(
+      lines.filter((line) => /^fusegate: \d+ bytes of the console are cut out here$/.test(line)).length,
+      1,
+    );
+    const [fault] = recogniseFaults(lines);
+    t.is(fault?.title, 'Kernel panic - not syncing: sysrq triggered crash');
+    t.true(fault?.lines.some((line) => line.includes('sysrq_handle_crash')));
+  };
+  check(await machine.consoleSince(0));
+  t.deepEqual(
+    attempt.events.flatMap((event) => (event.type === 'note' ? [event.text] : [])),
+    [`${machine.id}: the guest floods its console: its first 2 MiB and its last 4 MiB are kept`],
+  );
+  await machine[Symbol.asyncDispose]();
+  const whole = await readFile(machine.consolePath, 'utf8');
+  t.true(whole.length < 12 * 2 ** 20);
+  t.false(whole.includes('\0'));
+  check(whole.split('\n').map((line) => line.trimEnd()));
+  check(await machine.consoleSince(0));
 });
 
 test('stop: a machine that was given back is gone, and whoever waited on it hears so', async (t) => {

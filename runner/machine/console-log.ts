@@ -1,19 +1,29 @@
 import { watch, type FSWatcher } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
 import { StringDecoder } from 'node:string_decoder';
+import { CONSOLE_BOUNDS, ConsoleCut, type ConsoleBounds, type FilePart } from './console-cut.ts';
 import { cleanLine, MAX_LINE, splitLines } from './console-text.ts';
 
 /** QEMU writes single bytes; reading once for many of them keeps the host idle. Milliseconds. */
 const GATHER_MS = 20;
 
+export interface FollowOptions {
+  /** Every whole line, as it came, in order. */
+  readonly onLine: (line: string) => void;
+  /** The console is more than is kept, or something else worth a line. */
+  readonly onNote: (text: string) => void;
+  readonly bounds?: ConsoleBounds;
+}
+
 /**
- * Follows the console file that QEMU writes and hands on every whole line, as it came, in order.
- * The file itself stays complete and untouched.
+ * Follows the console file that QEMU writes. The file stays as it is written, but for the middle of one that is
+ * too long: a guest can print for ever.
  */
 export class ConsoleLog implements AsyncDisposable {
   readonly path: string;
   readonly #file: FileHandle;
-  readonly #onLine: (line: string) => void;
+  readonly #options: FollowOptions;
+  readonly #cut: ConsoleCut;
   readonly #decoder = new StringDecoder('utf8');
   #watcher: FSWatcher | undefined;
   #gathering: NodeJS.Timeout | undefined;
@@ -22,15 +32,16 @@ export class ConsoleLog implements AsyncDisposable {
   #rest = '';
   #closed = false;
 
-  private constructor(path: string, file: FileHandle, onLine: (line: string) => void) {
+  private constructor(path: string, file: FileHandle, options: FollowOptions) {
     this.path = path;
     this.#file = file;
-    this.#onLine = onLine;
+    this.#options = options;
+    this.#cut = new ConsoleCut(path, options.bounds ?? CONSOLE_BOUNDS);
   }
 
   /** `path` must exist. */
-  static async follow(path: string, onLine: (line: string) => void): Promise<ConsoleLog> {
-    const log = new ConsoleLog(path, await open(path, 'r'), onLine);
+  static async follow(path: string, options: FollowOptions): Promise<ConsoleLog> {
+    const log = new ConsoleLog(path, await open(path, 'r'), options);
     log.#watcher = watch(path, () => log.#gather());
     log.#watcher.on('error', () => undefined);
     return log;
@@ -47,14 +58,32 @@ export class ConsoleLog implements AsyncDisposable {
     return this.#reading;
   }
 
+  /** Cleaned lines from a byte offset to what has been read, without what is no longer there. */
+  async since(offset: number): Promise<readonly string[]> {
+    await this.drain();
+    const file = await open(this.path, 'r');
+    try {
+      const lines: string[] = [];
+      for (const part of this.#cut.parts(offset, this.#offset)) {
+        if (typeof part === 'string') lines.push(part);
+        else for (const line of await readLines(file, part)) lines.push(line);
+      }
+      return lines;
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** When nobody writes to the console any more. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#watcher?.close();
     clearTimeout(this.#gathering);
     await this.drain();
     this.#closed = true;
-    if (this.#rest !== '') this.#onLine(this.#rest);
+    if (this.#rest !== '') this.#options.onLine(this.#rest);
     await this.#file.close();
+    await this.#cut.closeUp(this.#offset);
   }
 
   #gather(): void {
@@ -72,26 +101,21 @@ export class ConsoleLog implements AsyncDisposable {
       this.#offset += bytesRead;
       const { lines, rest } = splitLines(this.#rest + this.#decoder.write(buffer.subarray(0, bytesRead)));
       this.#rest = rest.slice(0, MAX_LINE);
-      for (const line of lines) this.#onLine(line);
+      for (const line of lines) this.#options.onLine(line);
+      const note = await this.#cut.keepSmall(this.#offset);
+      if (note !== undefined) this.#options.onNote(note);
     }
   }
 }
 
-/** Cleaned lines of a console file from a byte offset to its end (at most the last `MAX_SLICE` bytes). */
-export async function readConsole(path: string, from: number): Promise<readonly string[]> {
-  const file = await open(path, 'r');
-  try {
-    const { size } = await file.stat();
-    const start = Math.max(from, size - MAX_SLICE);
-    const buffer = Buffer.alloc(Math.max(0, size - start));
-    const { bytesRead } = await file.read(buffer, 0, buffer.byteLength, start);
-    const lines = buffer.toString('utf8', 0, bytesRead).split('\n');
-    if (lines.at(-1) === '') lines.pop();
-    return lines.map(cleanLine);
-  } finally {
-    await file.close();
-  }
+async function readLines(file: FileHandle, { from, to }: FilePart): Promise<readonly string[]> {
+  const start = Math.max(from, to - MAX_PART);
+  const buffer = Buffer.alloc(Math.max(0, to - start));
+  const { bytesRead } = await file.read(buffer, 0, buffer.byteLength, start);
+  const lines = buffer.toString('utf8', 0, bytesRead).split('\n');
+  if (lines.at(-1) === '') lines.pop();
+  return lines.map(cleanLine);
 }
 
-/** Bytes of console that are held in memory at most. */
-const MAX_SLICE = 8 * 1024 * 1024;
+/** Bytes of console that are held in memory at most, where its file could not be cut. */
+const MAX_PART = 12 * 2 ** 20;

@@ -4,7 +4,7 @@ import type { KernelImage } from '#kernel/kernel-image.ts';
 import type { Emit } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { AgentPort } from './agent-port.ts';
-import { ConsoleLog, readConsole } from './console-log.ts';
+import { ConsoleLog } from './console-log.ts';
 import { MachineProcess } from './machine-process.ts';
 import { MachineWatch } from './machine-watch.ts';
 import type { Accelerator, Machine } from './machine.ts';
@@ -80,7 +80,8 @@ export async function launchMachine(request: LaunchRequest): Promise<LaunchedMac
     consolePath,
     errorPath,
   });
-  const console = stack.use(await ConsoleLog.follow(consolePath, watch.onLine));
+  const onNote = (text: string): void => request.emit({ type: 'note', text: `${id}: ${text}` });
+  const console = stack.use(await ConsoleLog.follow(consolePath, { onLine: watch.onLine, onNote }));
   stack.defer(async () => {
     watch.close(new Failure('E_MACHINE_STOPPED', 'infra', `the machine ${id} has been stopped`));
     await process.stop(qmp, timeouts.stopMs);
@@ -120,7 +121,7 @@ export function machineOf(
       await console.drain();
       return console.offset;
     },
-    consoleSince: async (offset) => readConsole(consolePath, offset),
+    consoleSince: async (offset) => console.since(offset),
     examine: async (timeoutMs) => qmp.describe(timeoutMs),
     dumpMemory: async (path, timeoutMs) => {
       await mkdir(dirname(path), { recursive: true });

@@ -33,6 +33,9 @@ if (scenario === 'deaf') for (const signal of ['SIGTERM', 'SIGINT'] as const) pr
 
 const boot = ['[    1.287577] fusegate: init started', '[    2.131317] fusegate: sshd is up'];
 
+/** Lines as a driver in a loop would print them. */
+const FLOOD = '[    5.000000] fuse: something is wrong with request 0123456789abcdef\r\n'.repeat(1024);
+
 function play(): void {
   switch (scenario) {
     case 'boots':
@@ -43,6 +46,11 @@ function play(): void {
       return shutdown('guest-reset');
     case 'crash':
       print(...saved('console-sysrq-crash-6.12.log'));
+      return shutdown('guest-reset');
+    case 'floods':
+      print(...boot);
+      for (let written = 0; written < 24 * 2 ** 20; written += FLOOD.length) writeSync(1, FLOOD);
+      print(...saved('console-sysrq-crash-6.12.log').slice(-40));
       return shutdown('guest-reset');
     case 'oops-without-panic':
       return print(...boot, '[    9.1] BUG: kernel NULL pointer dereference, address: 0000000000000008');
