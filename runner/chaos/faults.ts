@@ -30,9 +30,8 @@ interface Fault {
   /** What the second of three tests does in the guest, as a shell command; none: nothing. */
   readonly inGuest?: string;
   readonly options?: Readonly<Record<string, unknown>>;
-  /** Done before the run, when a saved machine is there. */
-  readonly before?: (field: Field) => Promise<void>;
-  readonly after?: (field: Field) => Promise<void>;
+  /** Done before the run, when a saved machine is there. What is given to `undo` is undone however it ends. */
+  readonly before?: (field: Field, undo: AsyncDisposableStack) => Promise<void>;
   /** Kills that role when it gives true for an event. */
   readonly kill?: readonly [role: Role, when: (event: RunEvent) => boolean];
   readonly holds: (end: End) => boolean;
@@ -147,13 +146,12 @@ export const FAULTS: readonly Fault[] = [
   {
     name: 'the disk is full while a machine is saved',
     expected: 'machines boot, said once, all pass',
-    before: async ({ arena }) => {
+    before: async ({ arena }, undo) => {
+      const states = arena.path('cache', 'states');
       await arena.forgetStates();
-      await mkdir(arena.path('cache', 'states'));
-      await execOrFail('mount', ['-t', 'tmpfs', '-o', 'size=40m', 'tmpfs', arena.path('cache', 'states')]);
-    },
-    after: async ({ arena }) => {
-      await execOrFail('umount', [arena.path('cache', 'states')]);
+      await mkdir(states);
+      await execOrFail('mount', ['-t', 'tmpfs', '-o', 'size=40m', 'tmpfs', states]);
+      undo.defer(async () => void (await execOrFail('umount', [states])));
     },
     holds: noted(/every machine boots/),
   },
@@ -178,9 +176,7 @@ export async function tryFault(fault: Fault, field: Field): Promise<Tried> {
   await makeProject(dir, SUITE(fault.inGuest));
   process.env[CHAOS_LABEL] = label;
   try {
-    await fault.before?.(field);
-    const end = await runOnce(fault, field, dir);
-    await fault.after?.(field);
+    const end = await runUnder(fault, field, dir);
     Reflect.deleteProperty(process.env, CHAOS_LABEL);
     const left = await field.arena.leftovers(label);
     const seen = `${end.outcomes}; exit ${end.exitCode}`;
@@ -191,8 +187,15 @@ export async function tryFault(fault: Fault, field: Field): Promise<Tried> {
         ];
     return { name, expected, seen, wrong: [...wrong, ...left.map((what) => `left: ${what}`)] };
   } finally {
+    Reflect.deleteProperty(process.env, CHAOS_LABEL);
     await rm(dir, { recursive: true, force: true });
   }
+}
+
+async function runUnder(fault: Fault, field: Field, dir: string): Promise<End> {
+  await using undo = new AsyncDisposableStack();
+  await fault.before?.(field, undo);
+  return await runOnce(fault, field, dir);
 }
 
 async function runOnce(

@@ -1,6 +1,7 @@
 import test from 'ava';
 import { fakeReport } from '#runner/report/fake-report.ts';
 import { complaints, type Ended } from './judge.ts';
+import { phaseOf } from './program.ts';
 import { randomFrom } from './random.ts';
 import { roleOf } from './victims.ts';
 
@@ -56,4 +57,17 @@ test('chaos: processes are known by their command lines', (t) => {
   t.is(roleOf(['node', '/p/node_modules/ava/lib/worker/base.js']), 'test process');
   t.is(roleOf(['python3', '/t/usr/bin/vng', '--run']), 'virtme-ng');
   t.is(roleOf(['cat']), 'other');
+});
+
+test('chaos: how far a run has come is known from what it writes', (t) => {
+  const lines = [
+    'fusegate: profile mainline-6.12; results in /x',
+    'build   6.12.117 d96dc2292dab (cached)',
+    'boot    6.12.117, tcg, from a saved machine (0.6 s)',
+    'suites  suites … (log: /x/ava.log)',
+    '✔ passthrough-io/append: A7 (0.5 s)',
+    'suites  3 tests (1.5 s)',
+  ];
+  const phases = lines.map((_, at) => phaseOf(lines.slice(0, at + 1).join('\n')));
+  t.deepEqual(phases, ['start', 'first machine', 'first machine', 'tests', 'tests', 'end']);
 });

@@ -1,13 +1,11 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { projectRoot } from '#runner/lib/paths.ts';
 import { signalProcess } from '#runner/lib/process-table.ts';
 import { sweepDeadRuns } from '#runner/lib/reaper.ts';
 import { loadReport } from '#runner/report/load-report.ts';
 import { CHAOS_LABEL, type Arena } from './arena.ts';
 import { complaints } from './judge.ts';
+import { phaseOf, startProgram, type Phase, type Program } from './program.ts';
 import { oneOf } from './random.ts';
 import { findVictims, type Role, type Victim } from './victims.ts';
 
@@ -25,11 +23,22 @@ export interface Shelling {
 
 export interface Shelled {
   readonly how: string;
-  readonly killed: readonly Role[];
+  readonly hits: readonly Hit[];
   /** How the run ended: `pass`, `inconclusive`, `killed`, `no report`. */
   readonly end: string;
   readonly wrong: readonly string[];
 }
+
+/** A process that was killed, and how far the run had come. */
+export interface Hit {
+  readonly role: Role;
+  readonly phase: Phase;
+  /** Since the start of the run. */
+  readonly atMs: number;
+}
+
+/** Of one run: more would all be the same, since little is left to be killed. */
+const MAX_KILLS = 3;
 
 /** One run of the program itself, while its processes are killed one after the other. */
 export async function shell(options: Shelling): Promise<Shelled> {
@@ -42,33 +51,16 @@ export async function shell(options: Shelling): Promise<Shelled> {
   const args = ['run', '--profile', options.profile, '--accel', 'tcg', '--jobs', jobs, '--out', out];
   const suites = options.suites.flatMap((suite) => ['--suite', suite]);
   const cold = how === 'boots' ? ['--cold'] : [];
-  const child = spawn(
-    process.execPath,
-    [join(projectRoot, 'runner/cli/fusegate.js'), ...args, ...suites, ...cold],
-    {
-      cwd: projectRoot,
-      env: { ...process.env, [CHAOS_LABEL]: label },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      detached: true,
-    },
-  );
-  let output = '';
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding('utf8');
-    stream.on('data', (text: string) => {
-      output = (output + text).slice(-100_000);
-    });
-  }
-  const over = new AbortController();
-  const closed = once(child, 'close').finally(() => over.abort());
-  const killed = await fire(options, label, over.signal);
-  const [exitCode] = (await closed) as [number | null];
+  const program = startProgram([...args, ...suites, ...cold], label);
+  const hits = await fire(options, label, program);
+  const exitCode = await program.ended;
+  const killed = hits.map(({ role }) => role);
   // Whoever lost its reaper as well is cleaned up after by the next run.
   if (killed.includes('runner') && killed.includes('reaper')) await sweepDeadRuns(() => undefined);
   const report = await loadReport(out).catch(() => undefined);
   const ended = {
     exitCode,
-    output,
+    output: program.output(),
     report,
     killed,
     marked: await markedTests(out),
@@ -77,7 +69,7 @@ export async function shell(options: Shelling): Promise<Shelled> {
   const wrong = [...complaints(ended), ...(await arena.leftovers(label)).map((left) => `left: ${left}`)];
   if (wrong.length === 0) await rm(out, { recursive: true, force: true });
   const end = exitCode === null ? 'killed' : (report?.verdict ?? 'no report');
-  return { how: `${how}, --jobs ${jobs}`, killed, end, wrong };
+  return { how: `${how}, --jobs ${jobs}`, hits, end, wrong };
 }
 
 function modeOf(random: () => number): 'restores' | 'saves' | 'boots' {
@@ -85,18 +77,27 @@ function modeOf(random: () => number): 'restores' | 'saves' | 'boots' {
   return drawn < 0.1 ? 'saves' : drawn < 0.2 ? 'boots' : 'restores';
 }
 
-async function fire({ random, kills }: Shelling, label: string, over: AbortSignal): Promise<readonly Role[]> {
-  const killed: Role[] = [];
-  let nextMs = 100 + random() * 4000;
-  while (killed.length < kills) {
+/** The first at any moment of a run that is left alone, the further ones soon after. */
+async function fire(
+  { random, kills }: Shelling,
+  label: string,
+  { output, over }: Program,
+): Promise<readonly Hit[]> {
+  const startedAt = performance.now();
+  const hits: Hit[] = [];
+  const wanted = Math.min(kills, 1 + Math.floor(random() * MAX_KILLS));
+  let nextMs = 100 + random() * 6000;
+  while (hits.length < wanted) {
     await pause(nextMs, over);
     if (over.aborted) break;
     const victim = choose(random, await findVictims(CHAOS_LABEL, label));
-    if (victim !== undefined && (await signalProcess(victim.identity, 'SIGKILL'))) killed.push(victim.role);
+    const phase = phaseOf(output());
+    if (victim !== undefined && (await signalProcess(victim.identity, 'SIGKILL')))
+      hits.push({ role: victim.role, phase, atMs: Math.round(performance.now() - startedAt) });
     if (victim?.role === 'runner') break;
-    nextMs = 100 + random() * 1500;
+    nextMs = 50 + random() * 1500;
   }
-  return killed;
+  return hits;
 }
 
 /** Each role as often as the others, and the runner, after which nothing more can happen, less often. */

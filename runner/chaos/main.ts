@@ -61,8 +61,9 @@ async function kill(arena: Arena, wanted: number): Promise<readonly Shelled[]> {
   for (let nth = 1; kills < wanted; nth += 1) {
     const result = await shell({ ...common, kills: wanted - kills, nth, expected });
     shelled.push(result);
-    kills += result.killed.length;
-    say(`${kills}/${wanted} ${result.how}: ${result.killed.join(', ') || 'nothing'}: ${result.end}`);
+    kills += result.hits.length;
+    const hits = result.hits.map(({ role, phase, atMs }) => `${role} (${phase}, ${atMs} ms)`);
+    say(`${kills}/${wanted} ${result.how}: ${hits.join(', ') || 'nothing'}: ${result.end}`);
     for (const wrong of result.wrong) say(`    WRONG: ${wrong}`);
   }
   return shelled;

@@ -16,7 +16,7 @@ export interface Chaos {
 
 /** Pure: the result as Markdown, for docs/chaos.md. */
 export function renderChaos({ seed, profile, tried, shelled }: Chaos): string {
-  const kills = shelled.flatMap(({ killed }) => killed);
+  const hits = shelled.flatMap(({ hits: of }) => of);
   return [
     `Profile ${profile}, seed ${seed}.`,
     '',
@@ -26,11 +26,15 @@ export function renderChaos({ seed, profile, tried, shelled }: Chaos): string {
       ({ name, expected, seen, wrong }) => `| ${name} | ${expected} | ${[seen, ...wrong].join('; ')} |`,
     ),
     '',
-    `${kills.length} random kills in ${shelled.length} runs; runs with anything wrong: ${shelled.filter(({ wrong }) => wrong.length > 0).length}.`,
+    `${hits.length} random kills in ${shelled.length} runs; runs with anything wrong: ${shelled.filter(({ wrong }) => wrong.length > 0).length}.`,
     '',
     '| killed | times |',
     '| --- | --- |',
-    ...counted(kills),
+    ...counted(hits.map(({ role }) => role)),
+    '',
+    '| when | times |',
+    '| --- | --- |',
+    ...counted(hits.map(({ phase }) => phase)),
     '',
     '| run ended | times |',
     '| --- | --- |',
