@@ -1,21 +1,11 @@
-import { mkdir, open, readdir, rm, stat, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, stat, truncate, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
-import { loadProfile } from '#kernel/profile.ts';
-import { configOf } from '#runner/cli/options.ts';
-import { realParts } from '#runner/cli/real-parts.ts';
 import type { RunEvent } from '#runner/lib/events.ts';
 import { execOrFail } from '#runner/lib/exec.ts';
-import { projectRoot } from '#runner/lib/paths.ts';
-import { signalProcess } from '#runner/lib/process-table.ts';
-import { guardRun } from '#runner/lib/reaper.ts';
-import { RUN_LABEL } from '#runner/lib/run-record.ts';
-import { comparable } from '#runner/report/comparable.ts';
 import type { Report } from '#runner/report/report.ts';
 import type { DaemonBundle } from '#runner/run/parts.ts';
-import { run } from '#runner/run/run.ts';
-import { CHAOS_LABEL, type Arena } from './arena.ts';
-import type { Tried } from './render.ts';
-import { findVictims, type Role } from './victims.ts';
+import type { Arena } from './arena.ts';
+import type { Role } from './victims.ts';
 
 export interface Field {
   readonly arena: Arena;
@@ -24,24 +14,38 @@ export interface Field {
   readonly bundle: DaemonBundle;
 }
 
-interface Fault {
+/** One thing that goes wrong, on a file of a few tests. */
+export interface Fault {
   readonly name: string;
   readonly expected: string;
-  /** What the second of three tests does in the guest, as a shell command; none: nothing. */
+  /** How many tests the file has, and which of them is the one that matters. Default: three, the second. */
+  readonly file?: { readonly tests: number; readonly nth: number };
+  /** What that test does in the guest, as a shell command; none: nothing. */
   readonly inGuest?: string;
   readonly options?: Readonly<Record<string, unknown>>;
   /** Done before the run, when a saved machine is there. What is given to `undo` is undone however it ends. */
   readonly before?: (field: Field, undo: AsyncDisposableStack) => Promise<void>;
-  /** Kills that role when it gives true for an event. */
-  readonly kill?: readonly [role: Role, when: (event: RunEvent) => boolean];
-  readonly holds: (end: End) => boolean;
+  /** Kills that role when it gives true for something that happens, or stops it. */
+  readonly kill?: {
+    readonly role: Role;
+    readonly when: (moment: Moment) => boolean;
+    readonly signal?: 'SIGKILL' | 'SIGSTOP';
+  };
+  readonly holds: (end: End) => boolean | Promise<boolean>;
 }
 
-interface End {
+/** An event of the run, or a request to the agent of a restored machine: which one of its kind to that machine. */
+export type Moment =
+  | RunEvent
+  | { readonly type: 'call'; readonly machine: string; readonly method: string; readonly nth: number };
+
+export interface End {
   readonly exitCode: number;
   readonly report: Report;
-  /** Of the three tests, in their order. */
+  /** Of all tests, in their order. */
   readonly outcomes: string;
+  /** Directory of the results. */
+  readonly out: string;
 }
 
 const lost = ({ exitCode, outcomes }: End): boolean =>
@@ -56,6 +60,35 @@ const noted =
   (words: RegExp) =>
   (end: End): boolean =>
     survived(end) && end.report.notes.filter((note) => words.test(note)).length === 1;
+
+/** More than is kept of a console, and as much as an emulated serial port prints in a test's time. */
+const FLOOD_BYTES = 16 * 2 ** 20;
+
+async function panickedAfterFlood({ exitCode, outcomes, report, out }: End): Promise<boolean> {
+  const console = report.tests[1]?.evidence.find(({ label }) => label === 'console');
+  const text = await readFile(console?.path ?? '', 'utf8').catch(() => '');
+  const sizes: number[] = [];
+  for (const name of await readdir(out)) {
+    if (name.startsWith('machine-')) sizes.push((await stat(join(out, name, 'console.log'))).size);
+  }
+  return (
+    exitCode === 1 &&
+    outcomes === 'passed, crashed, passed' &&
+    text.includes('sysrq_handle_crash') &&
+    text.includes('bytes of the console are cut out here') &&
+    sizes.every((size) => size < 12 * 2 ** 20) &&
+    report.notes.filter((note) => note.includes('floods its console')).length === 1
+  );
+}
+
+/** Takes the right to reach memory from every virtio-serial device (PCI command register, bit 2). */
+const STALL = `
+  for d in /sys/bus/pci/devices/*; do
+    case $(cat $d/vendor):$(cat $d/device) in
+      0x1af4:0x1003|0x1af4:0x1043) printf '\\003' | dd of=$d/config bs=1 seek=4 conv=notrunc ;;
+    esac
+  done
+  sleep 20`;
 
 const LOST = 'that test has not run, the others pass, exit 3';
 
@@ -72,6 +105,22 @@ export const FAULTS: readonly Fault[] = [
       report.faults[0]?.test === 'chaos/fault: second' &&
       report.tests[1]?.evidence.some(({ label }) => label === 'console') === true,
   },
+  {
+    name: 'a panic in the third of five tests',
+    expected: 'that test crashed, the four others pass; exit 1',
+    file: { tests: 5, nth: 3 },
+    inGuest: 'echo c >/proc/sysrq-trigger',
+    holds: ({ exitCode, report, outcomes }) =>
+      exitCode === 1 &&
+      outcomes === 'passed, passed, crashed, passed, passed' &&
+      report.faults.map(({ test }) => test).join() === 'chaos/fault: third',
+  },
+  {
+    name: 'the guest floods its console, then panics',
+    expected: 'as a panic; the console is cut, said once, and has the trace',
+    inGuest: `yes '${'flood '.repeat(40)}' | head -c ${FLOOD_BYTES} >/dev/ttyS0; echo c >/proc/sysrq-trigger`,
+    holds: panickedAfterFlood,
+  },
   { name: 'the agent is killed in the guest', expected: LOST, inGuest: 'kill -9 $PPID', holds: lost },
   {
     name: 'the agent is stopped in the guest (its port takes and gives no bytes)',
@@ -80,6 +129,12 @@ export const FAULTS: readonly Fault[] = [
     options: { dumpGuestMemory: true },
     holds: (end) =>
       lost(end) && end.report.tests[1]?.evidence.some(({ label }) => label === 'guest memory') === true,
+  },
+  {
+    name: 'the virtio-serial port stalls (its device may no longer reach memory)',
+    expected: LOST,
+    inGuest: STALL,
+    holds: lost,
   },
   {
     name: 'sshd is killed in the guest',
@@ -91,44 +146,69 @@ export const FAULTS: readonly Fault[] = [
     name: 'QEMU is killed while the machine that is to be saved boots',
     expected: 'machines boot instead, all pass',
     before: async ({ arena }) => arena.forgetStates(),
-    kill: ['QEMU', (event) => event.type === 'machine-booting' && event.machine === 'machine-saved'],
+    kill: {
+      role: 'QEMU',
+      when: (event) => event.type === 'machine-booting' && event.machine === 'machine-saved',
+    },
     holds: survived,
   },
   {
     name: 'QEMU is killed while a machine is restored',
     expected: 'machines boot instead, all pass',
-    kill: ['QEMU', (event) => event.type === 'machine-booting' && event.restored === true],
+    kill: { role: 'QEMU', when: (event) => event.type === 'machine-booting' && event.restored === true },
     holds: survived,
   },
   {
     name: 'QEMU is killed during deployment',
     expected: 'another machine is booted, all pass',
     options: { cold: true },
-    kill: ['QEMU', (event) => event.type === 'stage-started' && event.stage === 'deploy'],
+    kill: { role: 'QEMU', when: (event) => event.type === 'stage-started' && event.stage === 'deploy' },
     holds: survived,
   },
   {
     name: 'QEMU is killed during a test',
     expected: 'that test has not run, or had just ended; nobody is blamed',
-    kill: ['QEMU', (event) => event.type === 'test-started' && event.id.endsWith(': second')],
+    kill: { role: 'QEMU', when: (event) => event.type === 'test-started' && event.id.endsWith(': second') },
     holds: noBlame,
   },
   {
     name: 'QEMU is killed between two tests',
     expected: 'nobody is blamed',
-    kill: ['QEMU', (event) => event.type === 'test-finished' && event.id.endsWith(': first')],
+    kill: { role: 'QEMU', when: (event) => event.type === 'test-finished' && event.id.endsWith(': first') },
     holds: noBlame,
+  },
+  {
+    name: 'QEMU is killed during the reset between two tests',
+    expected: 'the first may not be told as passed nor as failed, the others pass; exit 3',
+    kill: {
+      role: 'QEMU',
+      when: (event) => event.type === 'call' && event.method === 'reset' && event.nth === 2,
+    },
+    holds: ({ exitCode, outcomes }) => exitCode === 3 && outcomes === 'not-run, passed, passed',
+  },
+  {
+    name: 'QEMU is stopped during a test',
+    expected: LOST,
+    kill: {
+      role: 'QEMU',
+      when: (event) => event.type === 'test-started' && event.id.endsWith(': second'),
+      signal: 'SIGSTOP',
+    },
+    holds: lost,
   },
   {
     name: 'AVA is killed',
     expected: 'what was not run is said to be, exit 3',
-    kill: ['AVA', (event) => event.type === 'test-started' && event.id.endsWith(': second')],
+    kill: { role: 'AVA', when: (event) => event.type === 'test-started' && event.id.endsWith(': second') },
     holds: (end) => noBlame(end) && end.report.failure?.code === 'E_AVA_FAILED',
   },
   {
     name: 'a test process is killed',
     expected: 'that test has not run, the others pass',
-    kill: ['test process', (event) => event.type === 'test-started' && event.id.endsWith(': second')],
+    kill: {
+      role: 'test process',
+      when: (event) => event.type === 'test-started' && event.id.endsWith(': second'),
+    },
     holds: lost,
   },
   {
@@ -151,103 +231,13 @@ export const FAULTS: readonly Fault[] = [
       await arena.forgetStates();
       await mkdir(states);
       await execOrFail('mount', ['-t', 'tmpfs', '-o', 'size=40m', 'tmpfs', states]);
-      undo.defer(async () => void (await execOrFail('umount', [states])));
+      undo.defer(async () => {
+        await execOrFail('umount', [states]);
+      });
     },
     holds: noted(/every machine boots/),
   },
 ];
-
-const SUITE = (inGuest: string | undefined): string => `
-  import { guestTest } from '../lib/guest-test.ts';
-  const quiet = async (t, guest) => { await guest.run(['true']); t.pass(); };
-  guestTest('first', quiet);
-  guestTest('second', ${
-    inGuest === undefined
-      ? 'quiet'
-      : `async (t, guest) => { await guest.run(['sh', '-c', ${JSON.stringify(inGuest)}]); t.pass(); }`
-  });
-  guestTest('third', quiet);
-`;
-
-export async function tryFault(fault: Fault, field: Field): Promise<Tried> {
-  const { name, expected } = fault;
-  const label = `${process.pid}-${name}`;
-  const dir = field.arena.path('fixture');
-  await makeProject(dir, SUITE(fault.inGuest));
-  process.env[CHAOS_LABEL] = label;
-  try {
-    const end = await runUnder(fault, field, dir);
-    Reflect.deleteProperty(process.env, CHAOS_LABEL);
-    const left = await field.arena.leftovers(label);
-    const seen = `${end.outcomes}; exit ${end.exitCode}`;
-    const wrong = fault.holds(end)
-      ? []
-      : [
-          `not as expected: ${JSON.stringify([end.report.tests, end.report.notes, end.report.failure, comparable(end.report).faults])}`,
-        ];
-    return { name, expected, seen, wrong: [...wrong, ...left.map((what) => `left: ${what}`)] };
-  } finally {
-    Reflect.deleteProperty(process.env, CHAOS_LABEL);
-    await rm(dir, { recursive: true, force: true });
-  }
-}
-
-async function runUnder(fault: Fault, field: Field, dir: string): Promise<End> {
-  await using undo = new AsyncDisposableStack();
-  await fault.before?.(field, undo);
-  return await runOnce(fault, field, dir);
-}
-
-async function runOnce(
-  fault: Fault,
-  { arena, profile: profileName, bundle }: Field,
-  projectDir: string,
-): Promise<End> {
-  await using guard = await guardRun();
-  let fired = false;
-  const onEvent = (event: RunEvent): void => {
-    if (fired || fault.kill?.[1](event) !== true) return;
-    fired = true;
-    void killRole(guard.id, fault.kill[0]);
-  };
-  const config = configOf({
-    profile: profileName,
-    accel: 'tcg',
-    jobs: '1',
-    out: arena.path('fault'),
-    ...fault.options,
-  });
-  const { report, exitCode } = await run({
-    config,
-    profile: await loadProfile(profileName),
-    parts: { ...realParts, bundleDaemon: () => Promise.resolve(bundle) },
-    projectDir,
-    sinks: [onEvent],
-    signal: new AbortController().signal,
-  });
-  return { report, exitCode, outcomes: report.tests.map(({ outcome }) => outcome).join(', ') };
-}
-
-/** As soon as there is one. */
-async function killRole(run: string, role: Role): Promise<void> {
-  const until = performance.now() + 10_000;
-  while (performance.now() < until) {
-    const victim = (await findVictims(RUN_LABEL, run)).findLast((each) => each.role === role);
-    if (victim !== undefined && (await signalProcess(victim.identity, 'SIGKILL'))) return;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
-
-/** The project with another suite in it; all else is that of the checkout. */
-async function makeProject(dir: string, suite: string): Promise<void> {
-  await mkdir(join(dir, 'suites', 'chaos'), { recursive: true });
-  for (const name of ['node_modules', 'package.json', 'ava.config.js', 'runner', 'rootfs', 'kernel']) {
-    await symlink(join(projectRoot, name), join(dir, name));
-  }
-  await symlink(join(projectRoot, 'suites', 'lib'), join(dir, 'suites', 'lib'));
-  await writeFile(join(dir, 'suites', 'known-failures.json'), '[]\n');
-  await writeFile(join(dir, 'suites', 'chaos', 'fault.test.ts'), suite);
-}
 
 async function stateFile(arena: Arena): Promise<string> {
   const names = await readdir(arena.path('cache', 'states'));

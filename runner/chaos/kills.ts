@@ -38,7 +38,7 @@ export interface Hit {
 }
 
 /** Of one run: more would all be the same, since little is left to be killed. */
-const MAX_KILLS = 3;
+const MAX_KILLS = 4;
 
 /** One run of the program itself, while its processes are killed one after the other. */
 export async function shell(options: Shelling): Promise<Shelled> {
@@ -95,16 +95,19 @@ async function fire(
     if (victim !== undefined && (await signalProcess(victim.identity, 'SIGKILL')))
       hits.push({ role: victim.role, phase, atMs: Math.round(performance.now() - startedAt) });
     if (victim?.role === 'runner') break;
-    nextMs = 50 + random() * 1500;
+    nextMs = 50 + random() * 1000;
   }
   return hits;
 }
 
-/** Each role as often as the others, and the runner, after which nothing more can happen, less often. */
+/**
+ * Each role as often as the others, but less often the runner, after which nothing more can happen, and its reaper,
+ * which is there all the time and without which nothing happens.
+ */
 function choose(random: () => number, victims: readonly Victim[]): Victim | undefined {
   const roles = [...new Set(victims.map(({ role }) => role))].sort();
-  const likely = random() < 0.25 ? roles : roles.filter((role) => role !== 'runner');
-  const role = oneOf(random, likely);
+  const likely = random() < 0.25 ? roles : roles.filter((role) => role !== 'runner' && role !== 'reaper');
+  const role = oneOf(random, likely.length === 0 ? roles : likely);
   return oneOf(
     random,
     victims.filter((victim) => victim.role === role),

@@ -4,10 +4,12 @@ import { parseArgs } from 'node:util';
 import { realParts } from '#runner/cli/real-parts.ts';
 import { ExitCode } from '#runner/lib/failure.ts';
 import { Arena } from './arena.ts';
-import { FAULTS, tryFault } from './faults.ts';
+import { FAULTS } from './faults.ts';
 import { shell, type Shelled } from './kills.ts';
+import { PAIRS, tryPair } from './pairs.ts';
 import { randomFrom } from './random.ts';
 import { renderChaos, type Tried } from './render.ts';
+import { tryFault } from './try-fault.ts';
 
 /**
  * `make chaos`: real machines, of which everything may break. First each fault once, then random kills until
@@ -35,11 +37,17 @@ async function chaos(): Promise<boolean> {
   await using arena = await Arena.enter();
   const tried: Tried[] = [];
   const bundle = await realParts.bundleDaemon(arena.path('daemon'));
-  for (const fault of FAULTS) {
-    if (values.only !== undefined && !values.only.includes(fault.name)) continue;
-    const result = await tryFault(fault, { arena, profile, bundle });
+  const wanted = ({ name }: { readonly name: string }): boolean =>
+    values.only === undefined || values.only.includes(name);
+  const field = { arena, profile, bundle };
+  const trials = [
+    ...FAULTS.filter(wanted).map((fault) => () => tryFault(fault, field)),
+    ...PAIRS.filter(wanted).map((pair) => () => tryPair(pair, field, SUITES)),
+  ];
+  for (const trial of trials) {
+    const result = await trial();
     tried.push(result);
-    say(`${result.wrong.length === 0 ? 'right' : 'WRONG'}: ${fault.name}: ${result.seen}`);
+    say(`${result.wrong.length === 0 ? 'right' : 'WRONG'}: ${result.name}: ${result.seen}`);
     for (const wrong of result.wrong) say(`    ${wrong}`);
   }
   const shelled = await kill(arena, Number(values.kills));
