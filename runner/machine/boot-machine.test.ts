@@ -239,7 +239,7 @@ test('console: of a flood the head and the tail are kept, a panic after it is kn
   const failure = await machine.lost;
   t.is(failure.code, 'E_KERNEL_PANIC');
   const { blocks } = await stat(machine.consolePath);
-  t.true(blocks * 512 < 12 * 2 ** 20, `${blocks} blocks`);
+  t.true(blocks * 512 < 6 * 2 ** 20, `${blocks} blocks`);
   const check = (lines: readonly string[]): void => {
     t.is(lines[0], '[    1.287577] fusegate: init started');
     t.is(
@@ -253,11 +253,11 @@ test('console: of a flood the head and the tail are kept, a panic after it is kn
   check(await machine.consoleSince(0));
   t.deepEqual(
     attempt.events.flatMap((event) => (event.type === 'note' ? [event.text] : [])),
-    [`${machine.id}: the guest floods its console: its first 2 MiB and its last 4 MiB are kept`],
+    [`${machine.id}: the guest floods its console: its first 1 MiB and its last 2 MiB are kept`],
   );
   await machine[Symbol.asyncDispose]();
   const whole = await readFile(machine.consolePath, 'utf8');
-  t.true(whole.length < 12 * 2 ** 20);
+  t.true(whole.length < 6 * 2 ** 20);
   t.false(whole.includes('\0'));
   check(whole.split('\n').map((line) => line.trimEnd()));
   check(await machine.consoleSince(0));

@@ -10,7 +10,7 @@ export interface ConsoleBounds {
 }
 
 /** Thousands of lines of boot and of tests; any fault's trace is far shorter. */
-export const CONSOLE_BOUNDS: ConsoleBounds = { head: 2 * 2 ** 20, tail: 4 * 2 ** 20 };
+export const CONSOLE_BOUNDS: ConsoleBounds = { head: 2 ** 20, tail: 2 * 2 ** 20 };
 
 /**
  * What has been taken out of the middle of a console file that is still written to. The bytes become a hole

@@ -118,4 +118,4 @@ async function readLines(file: FileHandle, { from, to }: FilePart): Promise<read
 }
 
 /** Bytes of console that are held in memory at most, where its file could not be cut. */
-const MAX_PART = 12 * 2 ** 20;
+const MAX_PART = 8 * 2 ** 20;

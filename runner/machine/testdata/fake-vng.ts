@@ -49,7 +49,7 @@ function play(): void {
       return shutdown('guest-reset');
     case 'floods':
       print(...boot);
-      for (let written = 0; written < 24 * 2 ** 20; written += FLOOD.length) writeSync(1, FLOOD);
+      for (let written = 0; written < 16 * 2 ** 20; written += FLOOD.length) writeSync(1, FLOOD);
       print(...saved('console-sysrq-crash-6.12.log').slice(-40));
       return shutdown('guest-reset');
     case 'oops-without-panic':
