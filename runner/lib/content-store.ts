@@ -1,8 +1,9 @@
 import { mkdir, open, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { acquireLock } from './file-lock.ts';
 import { sha256OfFile } from './hash-file.ts';
+import { draftOf, noteDraft } from './run-drafts.ts';
 
 export interface StoreRequest {
   /** Directory of the entry; its last part is the content key. */
@@ -49,7 +50,8 @@ export async function storeEntry(request: StoreRequest): Promise<{ readonly cach
 
 async function makeEntry({ dir, files, make, signal }: StoreRequest): Promise<void> {
   // The name is fixed and we hold the lock: what a killed run left there is ours to remove.
-  const draft = join(dirname(dir), `.${basename(dir)}.draft`);
+  const draft = draftOf(dir);
+  await using _noted = await noteDraft(dir);
   await rm(draft, { recursive: true, force: true });
   await mkdir(draft, { recursive: true });
   try {

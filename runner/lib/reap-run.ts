@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { readFile, rm } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { processesLabelled, signalProcess } from './process-table.ts';
+import { removeDrafts } from './run-drafts.ts';
 import { currentBootId, readRunRecord, RUN_LABEL, type RunRecord } from './run-record.ts';
 
 export interface Reaped {
@@ -12,14 +13,18 @@ export interface Reaped {
 
 /**
  * Removes everything a run left: its processes (known by the label in their environment, whatever group or
- * parent they have by now), mounts and files below its temporary directory, its record. Safe to do twice.
+ * parent they have by now), mounts and files below its temporary directory, what it was making for the cache, its
+ * record. Safe to do twice.
  */
 export async function reapRun(dir: string): Promise<Reaped> {
   const record = await readRunRecord(dir);
   const sameBoot = record?.bootId === (await currentBootId());
   const processes = record !== undefined && sameBoot ? await killRun(record) : 0;
   const mounts = record === undefined ? 0 : await unmountBelow(record.tempDir);
-  if (record !== undefined) await rm(record.tempDir, { recursive: true, force: true });
+  if (record !== undefined) {
+    await rm(record.tempDir, { recursive: true, force: true });
+    await removeDrafts(dir);
+  }
   await rm(dir, { recursive: true, force: true });
   return { processes, mounts };
 }

@@ -5,12 +5,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
+import { acquireLock } from './file-lock.ts';
 import { identifyProcess, parseStat, type ProcessIdentity } from './process-table.ts';
 import { mountPointsBelow, reapRun } from './reap-run.ts';
 import { sweepDeadRuns } from './reaper.ts';
+import { removeDrafts } from './run-drafts.ts';
 import { currentBootId, readRunRecord, writeRunRecord } from './run-record.ts';
 
 const program = fileURLToPath(new URL('testdata/guarded-run.ts', import.meta.url));
+
+/** What that run makes for the cache. */
+const ENTRY = 'ab'.repeat(16);
 
 interface GuardedRun {
   readonly id: string;
@@ -57,6 +62,7 @@ for (const signal of ['SIGKILL', 'SIGTERM', 'SIGINT'] as const) {
     await until(async () => allGone(started));
     await until(async () => !(await isThere(join(cache, 'runs', run.id))));
     t.false(await isThere(run.tempDir));
+    t.deepEqual(await readdir(join(cache, 'states')), [`${ENTRY}.lock`]);
   });
 }
 
@@ -68,6 +74,24 @@ test('reaper: a run that ends by itself takes everything along before it exits',
   t.true(await allGone(started));
   t.false(await isThere(run.tempDir));
   t.deepEqual(await readdir(join(cache, 'runs')), []);
+  t.deepEqual((await readdir(join(cache, 'states'))).sort(), [ENTRY, `${ENTRY}.lock`]);
+});
+
+test('reaper: a draft that somebody else has begun by now is his, and a note that leads elsewhere is not believed', async (t) => {
+  const cache = await mkdtemp(join(tmpdir(), 'drafts-test-'));
+  t.teardown(async () => rm(cache, { recursive: true, force: true }));
+  const runDir = join(cache, 'runs', 'dddddddd');
+  const drafts = [`states/.${ENTRY}.draft`, '.precious.draft'].map((name) => join(cache, name));
+  for (const dir of [join(runDir, 'drafts'), ...drafts]) await mkdir(dir, { recursive: true });
+  await writeFile(join(runDir, 'drafts', ENTRY), `states/${ENTRY}`);
+  await writeFile(join(runDir, 'drafts', 'precious'), 'states/../precious');
+  {
+    await using _lock = await acquireLock(join(cache, 'states', `${ENTRY}.lock`));
+    await removeDrafts(runDir, 200);
+    t.deepEqual(await Promise.all(drafts.map(isThere)), [true, true]);
+  }
+  await removeDrafts(runDir);
+  t.deepEqual(await Promise.all(drafts.map(isThere)), [false, true]);
 });
 
 test.serial('sweep: a dead run is cleaned up, a living one is left alone', async (t) => {
