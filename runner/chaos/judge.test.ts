@@ -56,6 +56,7 @@ test('chaos: processes are known by their command lines', (t) => {
   t.is(roleOf(['node', '/p/node_modules/ava/entrypoints/cli.js']), 'AVA');
   t.is(roleOf(['node', '/p/node_modules/ava/lib/worker/base.js']), 'test process');
   t.is(roleOf(['python3', '/t/usr/bin/vng', '--run']), 'virtme-ng');
+  t.is(roleOf(['/p/node_modules/@esbuild/linux-x64/bin/esbuild', '--service']), 'bundler');
   t.is(roleOf(['cat']), 'other');
 });
 

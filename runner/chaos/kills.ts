@@ -40,6 +40,9 @@ export interface Hit {
 /** Of one run: more would all be the same, since little is left to be killed. */
 const MAX_KILLS = 4;
 
+/** How often it is looked how far the run has come. Milliseconds. */
+const LOOK_MS = 50;
+
 /** One run of the program itself, while its processes are killed one after the other. */
 export async function shell(options: Shelling): Promise<Shelled> {
   const { arena, random, nth } = options;
@@ -77,7 +80,7 @@ function modeOf(random: () => number): 'restores' | 'saves' | 'boots' {
   return drawn < 0.1 ? 'saves' : drawn < 0.2 ? 'boots' : 'restores';
 }
 
-/** The first at any moment of a run that is left alone, the further ones soon after. */
+/** The first at any moment, more often than not while the tests run, the further ones soon after. */
 async function fire(
   { random, kills }: Shelling,
   label: string,
@@ -86,7 +89,9 @@ async function fire(
   const startedAt = performance.now();
   const hits: Hit[] = [];
   const wanted = Math.min(kills, 1 + Math.floor(random() * MAX_KILLS));
-  let nextMs = 100 + random() * 6000;
+  const phases: readonly Phase[] = random() < 0.6 ? ['tests', 'end'] : ['start'];
+  while (wanted > 0 && !phases.includes(phaseOf(output())) && !over.aborted) await pause(LOOK_MS, over);
+  let nextMs = 50 + random() * 4000;
   while (hits.length < wanted) {
     await pause(nextMs, over);
     if (over.aborted) break;

@@ -65,8 +65,11 @@ async function kill(arena: Arena, wanted: number): Promise<readonly Shelled[]> {
   const calm = await shell({ ...common, kills: 0, nth: 0, expected: -1 });
   const expected = Number(/^(\d+) tests/.exec(calm.wrong[0] ?? '')?.[1]);
   if (!(expected > 0)) throw new Error(`the calm run: ${calm.wrong.join('; ')}`);
+  // Whoever has enough of it gets what there is.
+  const enough = new AbortController();
+  process.once('SIGINT', () => enough.abort());
   let kills = 0;
-  for (let nth = 1; kills < wanted; nth += 1) {
+  for (let nth = 1; kills < wanted && !enough.signal.aborted; nth += 1) {
     const result = await shell({ ...common, kills: wanted - kills, nth, expected });
     shelled.push(result);
     kills += result.hits.length;

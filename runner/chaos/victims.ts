@@ -1,13 +1,14 @@
 import { readFile } from 'node:fs/promises';
 import { processesLabelled, type ProcessIdentity } from '#runner/lib/process-table.ts';
 
-export type Role = 'runner' | 'reaper' | 'AVA' | 'test process' | 'virtme-ng' | 'QEMU' | 'other';
+export type Role = 'runner' | 'reaper' | 'bundler' | 'AVA' | 'test process' | 'virtme-ng' | 'QEMU' | 'other';
 
 /** Pure: what a process of a run is, from its command line. */
 export function roleOf(commandLine: readonly string[]): Role {
   const [program = ''] = commandLine;
   const has = (part: string): boolean => commandLine.some((word) => word.includes(part));
   if (program.includes('qemu-system')) return 'QEMU';
+  if (program.endsWith('/esbuild')) return 'bundler';
   if (has('runner/cli/fusegate.js')) return 'runner';
   if (has('lib/reaper-process.ts')) return 'reaper';
   if (has('ava/entrypoints/cli.js')) return 'AVA';
