@@ -21,15 +21,14 @@ export async function makeProject(
 
 const ORDINALS = ['first', 'second', 'third', 'fourth', 'fifth'] as const;
 
-/** Pure: a file of so many tests, of which the `nth` runs a shell command in the guest. */
-export function suiteText(tests: number, nth: number, inGuest: string | undefined): string {
-  const loud = `async (t, guest) => { await guest.run(['sh', '-c', ${JSON.stringify(inGuest ?? 'true')}]); t.pass(); }`;
+/** Pure: a file of so many tests, of which the `nth` runs a shell command in the guest, those before it another. */
+export function suiteText(tests: number, nth: number, inGuest = 'true', before = 'true'): string {
+  const command = (at: number): string => (at < nth ? before : at === nth ? inGuest : 'true');
+  const body = (at: number): string =>
+    `async (t, guest) => { await guest.run(['sh', '-c', ${JSON.stringify(command(at))}]); t.pass(); }`;
   return [
     "import { guestTest } from '../lib/guest-test.ts';",
-    "const quiet = async (t, guest) => { await guest.run(['true']); t.pass(); };",
-    ...ORDINALS.slice(0, tests).map(
-      (title, at) => `guestTest('${title}', ${at + 1 === nth ? loud : 'quiet'});`,
-    ),
+    ...ORDINALS.slice(0, tests).map((title, at) => `guestTest('${title}', ${body(at + 1)});`),
     '',
   ].join('\n');
 }

@@ -70,7 +70,7 @@ async function twoAtOnce(field: Field, suites: readonly string[], label: string)
 async function jobsOnFixture(field: Field): Promise<Seen> {
   const panic = 'echo c >/proc/sysrq-trigger';
   await using _project = await makeProject(field.arena.path('fixture'), {
-    alpha: suiteText(3, 1, undefined),
+    alpha: suiteText(3, 1),
     beta: suiteText(5, 3, panic),
     gamma: suiteText(2, 2, 'exit 7'),
     omega: suiteText(4, 4, 'sleep 1'),

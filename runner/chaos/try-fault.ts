@@ -18,14 +18,15 @@ const THREE = { tests: 3, nth: 2 };
 
 /** Never rejects: what breaks of the trial itself is wrong as well. */
 export async function tryFault(fault: Fault, field: Field): Promise<Tried> {
-  const { name, expected, inGuest, file = THREE } = fault;
+  const { name, expected, inGuest, inGuestBefore, file = THREE } = fault;
   const label = `${process.pid}-${name}`;
   const dir = field.arena.path('fixture');
   const wrong: string[] = [];
   let seen = 'nothing';
   process.env[CHAOS_LABEL] = label;
   try {
-    await using _project = await makeProject(dir, { fault: suiteText(file.tests, file.nth, inGuest) });
+    const text = suiteText(file.tests, file.nth, inGuest, inGuestBefore);
+    await using _project = await makeProject(dir, { fault: text });
     await using undo = new AsyncDisposableStack();
     await fault.before?.(field, undo);
     const end = await runFixture(field, dir, fault);
