@@ -6,6 +6,7 @@ import { Duplex, Readable } from 'node:stream';
 import { join } from 'node:path';
 import { Failure } from '#runner/lib/failure.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
+import { groupMembers } from '#runner/lib/process-table.ts';
 import type { AvaEvent } from './ava-event.ts';
 import { AVA_EVENTS_FD_ENV, avaEventSchema } from './ava-event.ts';
 
@@ -30,6 +31,7 @@ export interface RunAvaOptions {
 
 const GRACE_MS = 15_000;
 const SILENCE_MS = 45 * 60_000;
+const GONE_MS = 5_000;
 
 /**
  * Runs AVA as a child that leads its own process group and dies with this process.
@@ -72,7 +74,7 @@ export async function runAva(options: RunAvaOptions): Promise<void> {
   } finally {
     watchdog.clear();
     options.signal.removeEventListener('abort', polite);
-    killGroup(child);
+    await endGroup(child);
   }
 }
 
@@ -155,6 +157,17 @@ class Watchdog {
   clear(): void {
     clearTimeout(this.#timer);
   }
+}
+
+/** Kills what is left of it and waits until that is gone; what is stuck in the kernel is not waited for for ever. */
+async function endGroup(child: ChildProcess): Promise<void> {
+  if (child.pid === undefined) return;
+  const until = performance.now() + GONE_MS;
+  do {
+    killGroup(child);
+    if ((await groupMembers(child.pid)).length === 0) return;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  } while (performance.now() < until);
 }
 
 function killGroup(child: ChildProcess): void {

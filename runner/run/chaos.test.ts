@@ -88,6 +88,7 @@ test('chaos: one of two AVAs is killed', async (t) => {
     report.tests.filter(({ outcome }) => outcome !== 'not-run' && outcome !== 'passed'),
     [],
   );
+  t.deepEqual(await processesLabelled(LABEL, run), []);
 });
 
 test('chaos: a test process that is killed before it names a test is told', async (t) => {
