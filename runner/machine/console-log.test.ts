@@ -2,6 +2,7 @@ import { appendFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { ConsoleCut } from './console-cut.ts';
 import { ConsoleLog } from './console-log.ts';
 
 const BOUNDS = { head: 4096, tail: 8192 };
@@ -76,4 +77,12 @@ test('console: what is cut out is counted, and a place in it keeps its meaning',
   await check();
   const file = await readFile(log.path, 'utf8');
   t.deepEqual(file.trimEnd().split('\n'), before);
+});
+
+test('console: where nothing can be cut that is said once, and all of it is read', async (t) => {
+  const cut = new ConsoleCut('/nowhere/console.log', BOUNDS);
+  t.is(await cut.keepSmall(20_000), undefined);
+  t.regex((await cut.keepSmall(200_000)) ?? '', /cannot be cut on this file system$/);
+  t.is(await cut.keepSmall(300_000), undefined);
+  t.deepEqual(cut.parts(10, 300_000), [{ from: 10, to: 300_000 }]);
 });
