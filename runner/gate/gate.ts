@@ -79,6 +79,10 @@ export interface GateOutcome {
   readonly stops: readonly Stop[];
   readonly visits: readonly Visit[];
   readonly prepared: Omit<Prepared, 'kernel'>;
+  /** Patches whose code a later one takes back. */
+  readonly transient: readonly number[];
+  /** Tests that are listed as failing on this profile. */
+  readonly known: ReadonlySet<string>;
 }
 
 /** From a series to a verdict on each of its patches. @throws Failure where there is nothing to judge. */
@@ -120,7 +124,8 @@ export async function gate(request: GateRequest, context: GateContext): Promise<
     bzImage,
   });
   const prepared = { rootfs, bundle, accelerator, needs: guestNeeds(profile) };
-  const found = await visitAll(request, { stops, prepared, late }, context);
+  const transient = transientPatches(patches);
+  const found = await visitAll(request, { stops, prepared, transient, late }, context);
   const seen = new Observations(found.visits, probeOf(request));
   const known = new Set(request.known.filter((entry) => countsFor(entry, profile.name)).map(({ id }) => id));
   const result = gateResult({
@@ -138,7 +143,7 @@ export async function gate(request: GateRequest, context: GateContext): Promise<
     outOfTime: found.outOfTime,
     notes: request.notes,
   });
-  return { gate: result, builds, stops, visits: found.visits, prepared };
+  return { gate: result, builds, stops, visits: found.visits, prepared, transient, known };
 }
 
 /** What is told apart: the patches one by one, or a whole version from the whole of an earlier one. */
@@ -190,6 +195,7 @@ function probeOf({ profile }: GateRequest): string | undefined {
 interface Tour {
   readonly stops: readonly Stop[];
   readonly prepared: Omit<Prepared, 'kernel'>;
+  readonly transient: readonly number[];
   readonly late: () => boolean;
 }
 
@@ -198,7 +204,7 @@ async function visitAll(request: GateRequest, tour: Tour, context: GateContext) 
   const { stops } = tour;
   const visits: Visit[] = [];
   const steps: GateStep[] = [];
-  const transient = transientPatches(patchesOf(request))
+  const transient = tour.transient
     .map((patch) => stops.findIndex((stop) => stop.patches.includes(patch)))
     .filter((at) => at > 0);
   const asked = new Map<string, number>();
