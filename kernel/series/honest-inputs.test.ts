@@ -47,6 +47,24 @@ test('inputs: order, duplicates and older versions are put right and said', (t) 
   t.deepEqual(parseMbox([one, two].join('\n'), 's').notes, []);
 });
 
+test('inputs: a resend is the same patch whatever stands below its diff, and another diff is refused', (t) => {
+  const [one, two] = [mail('[PATCH v2 1/2] one'), mail('[PATCH v2 2/2] twoo')];
+  const again = two
+    .replace('2.39.5', '2.47.1\n_______________________________________________\nlist mailing list')
+    .replace('[PATCH v2', '[PATCH RESEND v2')
+    .replace('--- a/f', 'index 1234567..89abcde 100644\n--- a/f');
+  t.deepEqual(parseMbox([one, two, one, again].join('\n'), 's').notes, [
+    'patches 1, 2 are there more than once, with the same diff',
+  ]);
+  const other = two.replace('\n+', '\n+other');
+  const cut = two.replace(/\n\+[\s\S]*/, '\n');
+  for (const wrong of [other, cut]) {
+    const error = t.throws(() => parseMbox([one, two, wrong].join('\n'), 's'), { instanceOf: Failure });
+    t.is(error.code, 'E_SERIES_MALFORMED');
+    t.regex(error.message, /two different patches 2\/2/);
+  }
+});
+
 test('inputs: a missing patch is named', (t) => {
   const error = t.throws(() => parseMbox([mail('[PATCH 1/3] a'), mail('[PATCH 3/3] c')].join('\n'), 's'), {
     instanceOf: Failure,
