@@ -29,7 +29,8 @@ test('formats: the text says which patch, how often, how sure, and what was foun
     'DOES NOT BUILD: fs/fuse/file.c:12: implicit declaration',
     'new warning: fs/fuse/file.c:12: unused variable x',
     'lost: CONFIG_FUSE_DAX',
-    'patch 2 (fuse: patch 2); 7 of 7 runs passed before, 0 of 8 after, odds of a false blame 0.32 %',
+    'patch 2; 7 of 7 runs passed before, 0 of 8 after, odds of a false blame 0.32 % | Difference: | - 5 | + 5003',
+    'odds that it is chance 0.30 %',
     'one of patches 3 to 4',
     'Unconfirmed: area/file: in doubt',
     'Fixed: area/file: mended',
@@ -77,6 +78,19 @@ test('formats: b4 gets an array with the series and every patch', (t) => {
     t.deepEqual(Object.keys(check), ['tool', 'status', 'summary', 'url', 'details']);
     t.true(Array.isArray(JSON.parse(check['details'] ?? '')));
   }
+  const [series, , , third] = checks;
+  t.is(series?.['summary'], 'DOES NOT BUILD, REGRESSION: 2 passed, 2 failed, 4 skipped');
+  t.regex(series?.['details'] ?? '', /"fail","description":"patch 3 does not build: fs\/fuse\/file\.c:12/);
+  t.regex(third?.['summary'] ?? '', /^does not build: fs\/fuse/);
+});
+
+test('formats: b4 hears of a compiler warning that a patch brings, which is no failure', (t) => {
+  const warned = fakeGateReport({
+    patches: [fakePatch(1, { warnings: ['f.c:1: unused'] })],
+    verdicts: [fakeVerdict('area/file: x', 'passed')],
+  });
+  const [, patch] = JSON.parse(formatGate(warned, 'b4')) as readonly Record<string, string>[];
+  t.like(patch, { status: 'warn', summary: 'no regression, 1 new compiler warning' });
 });
 
 test('formats: KTAP counts right and JUnit closes what it opens', (t) => {
@@ -84,9 +98,14 @@ test('formats: KTAP counts right and JUnit closes what it opens', (t) => {
   t.is(ktap[1], '1..15');
   t.is(ktap.filter((line) => /^(?:not )?ok \d/.test(line)).length, 15);
   t.is(ktap.filter((line) => line.startsWith('not ok')).length, 5);
+  t.true(ktap.includes('# regressed by patch 2: passed 7 of 7 runs before, 0 of 8 after'));
+  t.true(ktap.every((line) => /^(?:KTAP version 1|1\.\.\d+|# .*|(?:not )?ok \d+ .*)$/.test(line)));
   const junit = formatGate(report, 'junit');
   t.is(junit.match(/<testcase /g)?.length, 15);
-  t.is(junit.match(/<failure /g)?.length, 3);
+  // Patches 2, 3 and 4, and what 2 and 4 broke.
+  t.is(junit.match(/<failure /g)?.length, 5);
+  t.true(junit.includes('<testsuite name="patches" tests="4" failures="3"'));
+  t.regex(junit, /2\/4 fuse: patch 2"><failure type="regressed" message="breaks 1 test">area\/file: breaks</);
   t.is(junit.match(/<testsuite /g)?.length, junit.match(/<\/testsuite>/g)?.length);
 });
 

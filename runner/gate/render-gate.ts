@@ -1,9 +1,9 @@
-import { cleanLine, neutraliseCommands } from '#runner/lib/clean-text.ts';
 import { formatDuration } from '#runner/report/format.ts';
 import { isOpen, isRed } from './decide.ts';
 import type { GatePatch, GateResult, GateVerdict } from './gate-schema.ts';
 import { BOOT } from './sample.ts';
 import { renderAgainst } from './render-against.ts';
+import { saidLines, shown } from './said.ts';
 import { cut, wrap } from './wrap.ts';
 
 export interface GateText {
@@ -16,6 +16,9 @@ export interface GateText {
 
 /** More of a kind are counted, not listed. */
 const LISTED = 10;
+
+/** Of what one failed test said. */
+const MESSAGE_LINES = 6;
 
 /** The gate in at most 72 columns, ready to be pasted into a reply. Pure. */
 export function renderGate(text: GateText): string {
@@ -79,7 +82,8 @@ export function renderGate(text: GateText): string {
   ].join('\n');
 }
 
-function headline({ patches, verdicts }: GateResult, verdict: GateText['verdict']): string {
+/** `REGRESSION`, `no regression` and the like. Pure. */
+export function headline({ patches, verdicts }: GateResult, verdict: GateText['verdict']): string {
   if (verdict !== 'fail') return verdict === 'pass' ? 'no regression' : 'no verdict';
   const has = (state: GatePatch['state']): boolean => patches.some((patch) => patch.state === state);
   const parts = [
@@ -110,7 +114,7 @@ function renderPatch(patch: GatePatch, gate: GateResult): readonly string[] {
 function patchState(patch: GatePatch, gate: GateResult): string {
   switch (patch.state) {
     case 'not-built':
-      return `DOES NOT BUILD: ${shown(patch.message ?? '')}`;
+      return `DOES NOT BUILD: ${shown(patch.message ?? '').replace(/^the kernel build failed: /, '')}`;
     case 'not-applied':
       return `DOES NOT APPLY: ${shown(patch.message ?? '')}`;
     case 'not-run':
@@ -177,22 +181,17 @@ function describe(verdict: GateVerdict, gate: GateResult): readonly string[] {
   const { base, patched, odds, message, mendedBy } = verdict;
   const by = verdict.patch === null ? '' : `${patchName(verdict.patch, gate)}; `;
   const mended = mendedBy === null ? '' : `, mended by patch ${mendedBy}`;
-  const chance = odds === null ? '' : `, odds of a false blame ${percent(odds)}`;
+  const what = verdict.kind === 'fixed' ? 'that it is chance' : 'of a false blame';
+  const chance = odds === null ? '' : `, odds ${what} ${percent(odds)}`;
   const counts = `${base.passes} of ${base.runs} runs passed before, ${patched.passes} of ${patched.runs} after`;
-  const why =
-    verdict.kind === 'fixed' || message === null
-      ? []
-      : wrap(shown(message.split('\n').slice(0, 3).join(' ')), '    | ');
-  return [...name(verdict), ...wrap(`${by}${counts}${chance}${mended}`, '    '), ...why.slice(0, 3)];
+  const why = verdict.kind === 'fixed' || message === null ? [] : saidLines(message, '    ', MESSAGE_LINES);
+  return [...name(verdict), ...wrap(`${by}${counts}${chance}${mended}`, '    '), ...why];
 }
 
-function patchName(
-  { first, last }: { first: number; last: number },
-  { patches, against }: GateResult,
-): string {
+function patchName({ first, last }: { first: number; last: number }, { against }: GateResult): string {
   if (against !== null) return `since ${shown(against.name)}`;
   if (first !== last) return `one of patches ${first} to ${last}`;
-  return `patch ${last} (${shown(patches[last - 1]?.subject ?? '')})`;
+  return `patch ${last}`;
 }
 
 export function percent(odds: number): string {
@@ -228,9 +227,4 @@ function effort({ steps, outOfTime }: GateResult, totalMs: number): string {
 
 function tests(count: number): string {
   return count === 1 ? '1 test' : `${count} tests`;
-}
-
-/** Text from the series or the guest on one line, harmless to a terminal and to CI. */
-function shown(text: string): string {
-  return neutraliseCommands(cleanLine(text));
 }
