@@ -236,7 +236,7 @@ async function visitAll(request: GateRequest, tour: Tour, context: GateContext) 
 async function visit(
   request: GateRequest,
   { stops, prepared }: Tour,
-  { stop, wanted, times, why }: Step,
+  { stop, wanted, times, why, once = false }: Step,
   context: GateContext & { readonly nth: number; readonly number: number },
 ): Promise<{ readonly samples: readonly Sample[]; readonly cached: boolean }> {
   const { config, profile, projectDir, parts } = request;
@@ -275,7 +275,8 @@ async function visit(
   );
   await mkdir(out, { recursive: true });
   const samples = await runStep({
-    ...{ config, profile, projectDir, parts, wanted, times, out },
+    ...{ profile, projectDir, parts, wanted, times, out },
+    config: once ? { ...config, cold: true } : config,
     prepared: { ...prepared, kernel },
     emit: context.emit,
     signal: context.signal,

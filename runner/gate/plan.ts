@@ -23,6 +23,8 @@ export interface Step {
   readonly wanted: Wanted;
   readonly times: number;
   readonly why: string;
+  /** Nobody is likely to ask this kernel again: a boot is quicker than a saved machine. */
+  readonly once?: boolean | undefined;
 }
 
 /** So often a test may lose its machine before we give up on it. */
@@ -175,7 +177,7 @@ export function witnesses(transitions: readonly Transition[]): readonly Transiti
 function smoke({ seen, stops, smoke: tests }: PlanInput): Step | undefined {
   for (let stop = 1; stop < stops - 1; stop += 1) {
     if (seen.visited(stop) && seen.of(stop, BOOT).length > 0 && !lostOnce(stop, seen)) continue;
-    return { stop, wanted: tests, times: 1, why: 'every patch must boot and pass a quick test' };
+    return { stop, wanted: tests, times: 1, why: 'every patch must boot and pass a quick test', once: true };
   }
   return undefined;
 }
