@@ -238,22 +238,25 @@ test.serial(
   },
 );
 
-test.serial('gate: only kernels that may be asked again are saved, those inside the series boot', async (t) => {
-  await using bench = await setUp();
-  const saved: (number | undefined)[] = [];
-  const states: RunParts['states'] = {
-    save: ({ kernel }) => {
-      saved.push(kernel.patch?.index ?? 0);
-      return Promise.reject(new Failure('E_STATE', 'infra', 'machines cannot be saved here'));
-    },
-    restore: () => Promise.reject(new Error('nothing was saved')),
-    discard: () => Promise.resolve(),
-  };
-  const { exitCode } = await bench.gate(right, { real: { states } });
-  t.is(exitCode, 0);
-  t.deepEqual(saved, [0, 3]);
-  t.deepEqual(bench.booted, [0, 3, 1, 2]);
-});
+test.serial(
+  'gate: only kernels that may be asked again are saved, those inside the series boot',
+  async (t) => {
+    await using bench = await setUp();
+    const saved: (number | undefined)[] = [];
+    const states: RunParts['states'] = {
+      save: ({ kernel }) => {
+        saved.push(kernel.patch?.index ?? 0);
+        return Promise.reject(new Failure('E_STATE', 'infra', 'machines cannot be saved here'));
+      },
+      restore: () => Promise.reject(new Error('nothing was saved')),
+      discard: () => Promise.resolve(),
+    };
+    const { exitCode } = await bench.gate(right, { real: { states } });
+    t.is(exitCode, 0);
+    t.deepEqual(saved, [0, 3]);
+    t.deepEqual(bench.booted, [0, 3, 1, 2]);
+  },
+);
 
 test.serial('gate: a second version that changes the last patch runs that one alone', async (t) => {
   await using bench = await setUp();
