@@ -125,9 +125,9 @@ export async function gate(request: GateRequest, context: GateContext): Promise<
   });
   const prepared = { rootfs, bundle, accelerator, needs: guestNeeds(profile) };
   const transient = transientPatches(patches);
-  const found = await visitAll(request, { stops, prepared, transient, late }, context);
-  const seen = new Observations(found.visits, probeOf(request));
   const known = new Set(request.known.filter((entry) => countsFor(entry, profile.name)).map(({ id }) => id));
+  const found = await visitAll(request, { stops, prepared, transient, known, late }, context);
+  const seen = new Observations(found.visits, probeOf(request));
   const result = gateResult({
     series: { name: series.name, title: series.title, count: patches.length },
     against: againstOf(request),
@@ -196,6 +196,7 @@ interface Tour {
   readonly stops: readonly Stop[];
   readonly prepared: Omit<Prepared, 'kernel'>;
   readonly transient: readonly number[];
+  readonly known: ReadonlySet<string>;
   readonly late: () => boolean;
 }
 
@@ -211,7 +212,10 @@ async function visitAll(request: GateRequest, tour: Tour, context: GateContext) 
   const probe = probeOf(request);
   for (;;) {
     const seen = new Observations(visits, probe);
-    const step = nextStep({ stops: stops.length, transient, smoke: smokeTests(seen), seen, probe });
+    const step = nextStep({
+      ...{ stops: stops.length, transient, smoke: smokeTests(seen), seen, probe, known: tour.known },
+      probeFirst: request.older === undefined,
+    });
     if (step === undefined) return { visits, steps, outOfTime: false };
     if (tour.late()) return { visits, steps, outOfTime: true };
     const key = JSON.stringify([step.stop, step.wanted, step.times]);
