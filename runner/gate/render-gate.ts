@@ -220,7 +220,8 @@ function renderNotes({ notes }: GateResult): readonly string[] {
 
 function effort({ steps, outOfTime }: GateResult, totalMs: number): string {
   const cached = steps.filter((step) => step.cached).length;
-  const known = cached === 0 ? '' : `, ${cached} of them known from before`;
+  const share = cached === steps.length ? 'all' : `${cached} of them`;
+  const known = cached === 0 ? '' : `, ${share} known from before`;
   const time = outOfTime ? '; the time was over, the same command goes on' : '';
   return `${steps.length} ${steps.length === 1 ? 'run' : 'runs'} of kernels${known}, ${formatDuration(totalMs)}${time}`;
 }
