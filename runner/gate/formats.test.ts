@@ -109,6 +109,27 @@ test('formats: KTAP counts right and JUnit closes what it opens', (t) => {
   t.is(junit.match(/<testsuite /g)?.length, junit.match(/<\/testsuite>/g)?.length);
 });
 
+test('formats: a patch that does not apply says where, and those after it were not tried', (t) => {
+  const message =
+    'patch 2/3 (fuse: patch 2) does not apply to linux-source-6.12: fs/fuse/file.c, hunk 1 of 1';
+  const text = formatGate(
+    fakeGateReport({
+      series: { name: 'x', title: 'x', count: 3 },
+      patches: [
+        fakePatch(1),
+        fakePatch(2, { state: 'not-applied', message }),
+        fakePatch(3, { state: 'not-applied', message }),
+      ],
+    }),
+    'text',
+  );
+  t.regex(
+    text,
+    /2\/3 fuse: patch 2\n {4}DOES NOT APPLY to linux-source-6\.12: fs\/fuse\/file\.c, hunk 1 of\n/,
+  );
+  t.regex(text, /3\/3 fuse: patch 3\n {4}not tried: patch 2 does not apply\n/);
+});
+
 const against = {
   ...{ name: 'v12', spec: '/series/v12.mbox', ref: 'a'.repeat(40), count: 3, newCount: 8 },
   ...{

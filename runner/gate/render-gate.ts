@@ -116,12 +116,21 @@ function patchState(patch: GatePatch, gate: GateResult): string {
     case 'not-built':
       return `DOES NOT BUILD: ${shown(patch.message ?? '').replace(/^the kernel build failed: /, '')}`;
     case 'not-applied':
-      return `DOES NOT APPLY: ${shown(patch.message ?? '')}`;
+      return notApplied(patch, gate);
     case 'not-run':
       return 'not built: the time was over';
     case 'built':
       return testState(patch, gate);
   }
+}
+
+/** What is known of the patch from the line above is left out; those after it were never tried. */
+function notApplied({ index, message }: GatePatch, { patches }: GateResult): string {
+  const first = patches.find(({ state }) => state === 'not-applied')?.index ?? index;
+  if (first !== index) return `not tried: patch ${first} does not apply`;
+  const said = shown(message ?? '');
+  const where = /^patch \d+\/\d+ \(.*\) does not apply to (.+)$/.exec(said)?.[1];
+  return where === undefined ? `DOES NOT APPLY: ${said}` : `DOES NOT APPLY to ${where}`;
 }
 
 function testState({ index, sameAs }: GatePatch, { verdicts, against }: GateResult): string {
