@@ -161,6 +161,24 @@ test('inputs: prerequisites are looked for in the tree and named when they are n
   ]);
 });
 
+test('inputs: a git range of what is no git tree, or of commits that it has not, is one clear sentence', async (t) => {
+  const { path } = await repository();
+  const plain = await mkdtemp(join(dir, 'plain-'));
+  const none = await t.throwsAsync(loadSeries('v1..v2', plain, signal), { instanceOf: Failure });
+  t.like(none, {
+    code: 'E_GIT_REF',
+    blame: 'user',
+    message: `${plain} is no git tree, and v1..v2 is a git range`,
+  });
+  const absent = await t.throwsAsync(loadSeries('v1..HEAD', path, signal), { instanceOf: Failure });
+  t.like(absent, { code: 'E_GIT_REF', message: `${path} has no commit "v1"` });
+  const empty = await t.throwsAsync(loadSeries('HEAD..HEAD', path, signal), { instanceOf: Failure });
+  t.like(empty, { code: 'E_SERIES_EMPTY', message: 'the range HEAD..HEAD has no commit' });
+  const treeless = await t.throwsAsync(loadSeries('v1..v2', undefined, signal), { instanceOf: Failure });
+  t.like(treeless, { code: 'E_SERIES_NOT_FOUND' });
+  t.regex(treeless.hint ?? '', /add --tree DIR/);
+});
+
 test('inputs: what is a Message-ID and what is not', (t) => {
   t.is(
     messageIdOf('20210125153057.3623715-4-balsini@android.com'),

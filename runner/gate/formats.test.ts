@@ -125,7 +125,7 @@ test('formats: a patch that does not apply says where, and those after it were n
   );
   t.regex(
     text,
-    /2\/3 fuse: patch 2\n {4}DOES NOT APPLY to linux-source-6\.12: fs\/fuse\/file\.c, hunk 1 of\n/,
+    /2\/3 fuse: patch 2\n {4}DOES NOT APPLY to linux-source-6\.12: fs\/fuse\/file\.c, hunk 1 of 1\n/,
   );
   t.regex(text, /3\/3 fuse: patch 3\n {4}not tried: patch 2 does not apply\n/);
 });

@@ -335,6 +335,21 @@ test.serial('gate: out of time it says so, and the next call goes on', async (t)
   t.is((await bench.gate(right)).exitCode, 0);
 });
 
+test.serial('gate: a selection without a test is refused before anything is built', async (t) => {
+  await using bench = await setUp();
+  const kernels: number[] = [];
+  const real: Partial<RunParts> = {
+    prepareKernel: ({ patches = 0 }) => {
+      kernels.push(patches);
+      return Promise.reject(new Error('nothing is to be built'));
+    },
+  };
+  const { report, exitCode } = await bench.gate(right, { range: { match: 'no such title' }, real });
+  t.is(exitCode, 2);
+  t.like(report.failure, { code: 'E_NO_TESTS', blame: 'user' });
+  t.deepEqual(kernels, []);
+});
+
 test.serial('gate: a deadline that is none is a mistake of the user', async (t) => {
   await using bench = await setUp();
   const result = await bench.gate(right, { deadline: 'soon' }).catch((error: unknown) => error);

@@ -12,6 +12,7 @@ import type { Emit } from '#runner/lib/events.ts';
 import { countsFor, type KnownFailure } from '#runner/verdict/known-failures.ts';
 import type { RunParts } from '#runner/run/parts.ts';
 import type { Prepared } from '#runner/run/prepare.ts';
+import { refuseEmptySelection } from '#runner/run/suites.ts';
 import type { GateResult, GateStep } from './gate-schema.ts';
 import { checkPatches, filesToCompare, rememberedWarnings } from './check-patches.ts';
 import { checkpatch } from './checkpatch.ts';
@@ -89,6 +90,7 @@ export interface GateOutcome {
 export async function gate(request: GateRequest, context: GateContext): Promise<GateOutcome> {
   const { config, profile, parts, series } = request;
   const late = (): boolean => request.deadline !== undefined && performance.now() >= request.deadline;
+  await refuseEmptySelection(request.projectDir, config.selection, context.signal);
   const rootfs = await parts.buildRootfs({ ...context, log: join(config.out, 'image.log') });
   const bundle = await parts.bundleDaemon(join(config.out, 'daemon'));
   const patches = patchesOf(request);
