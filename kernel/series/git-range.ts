@@ -2,7 +2,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Failure } from '#runner/lib/failure.ts';
-import { git, resolveObject } from '../source/git.ts';
+import { git, isGitTree, resolveObject } from '../source/git.ts';
 import type { LoadedSeries } from './load-series.ts';
 import { parseMbox } from './mbox.ts';
 import { printable } from './printable.ts';
@@ -15,6 +15,11 @@ export function isRange(spec: string): boolean {
 /** The commits of `A..B` as a series, and the commit that they start from. */
 export async function rangeSeries(tree: string, range: string, signal: AbortSignal): Promise<LoadedSeries> {
   const [from = '', to = ''] = range.split('..');
+  if (!(await isGitTree(tree, signal))) {
+    throw new Failure('E_GIT_REF', 'user', `${tree} is no git tree, and ${printable(range)} is a git range`, {
+      hint: 'name with --tree the top of a clone that has these commits',
+    });
+  }
   const start = await resolveObject(tree, `${from}^{commit}`, signal);
   const end = await resolveObject(tree, `${to === '' ? 'HEAD' : to}^{commit}`, signal);
   const merge = await git(tree, ['merge-base', start, end], { signal });

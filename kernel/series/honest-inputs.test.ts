@@ -47,6 +47,24 @@ test('inputs: order, duplicates and older versions are put right and said', (t) 
   t.deepEqual(parseMbox([one, two].join('\n'), 's').notes, []);
 });
 
+test('inputs: a resend is the same patch whatever stands below its diff, and another diff is refused', (t) => {
+  const [one, two] = [mail('[PATCH v2 1/2] one'), mail('[PATCH v2 2/2] twoo')];
+  const again = two
+    .replace('2.39.5', '2.47.1\n_______________________________________________\nlist mailing list')
+    .replace('[PATCH v2', '[PATCH RESEND v2')
+    .replace('--- a/f', 'index 1234567..89abcde 100644\n--- a/f');
+  t.deepEqual(parseMbox([one, two, one, again].join('\n'), 's').notes, [
+    'patches 1, 2 are there more than once, with the same diff',
+  ]);
+  const other = two.replace('\n+', '\n+other');
+  const cut = two.replace(/\n\+[\s\S]*/, '\n');
+  for (const wrong of [other, cut]) {
+    const error = t.throws(() => parseMbox([one, two, wrong].join('\n'), 's'), { instanceOf: Failure });
+    t.is(error.code, 'E_SERIES_MALFORMED');
+    t.regex(error.message, /two different patches 2\/2/);
+  }
+});
+
 test('inputs: a missing patch is named', (t) => {
   const error = t.throws(() => parseMbox([mail('[PATCH 1/3] a'), mail('[PATCH 3/3] c')].join('\n'), 's'), {
     instanceOf: Failure,
@@ -141,6 +159,24 @@ test('inputs: prerequisites are looked for in the tree and named when they are n
   t.deepEqual((await seriesBase({ ...request, series: there })).notes, [
     'the 1 patch that the series wants (prerequisite-patch-id) are in the tree',
   ]);
+});
+
+test('inputs: a git range of what is no git tree, or of commits that it has not, is one clear sentence', async (t) => {
+  const { path } = await repository();
+  const plain = await mkdtemp(join(dir, 'plain-'));
+  const none = await t.throwsAsync(loadSeries('v1..v2', plain, signal), { instanceOf: Failure });
+  t.like(none, {
+    code: 'E_GIT_REF',
+    blame: 'user',
+    message: `${plain} is no git tree, and v1..v2 is a git range`,
+  });
+  const absent = await t.throwsAsync(loadSeries('v1..HEAD', path, signal), { instanceOf: Failure });
+  t.like(absent, { code: 'E_GIT_REF', message: `${path} has no commit "v1"` });
+  const empty = await t.throwsAsync(loadSeries('HEAD..HEAD', path, signal), { instanceOf: Failure });
+  t.like(empty, { code: 'E_SERIES_EMPTY', message: 'the range HEAD..HEAD has no commit' });
+  const treeless = await t.throwsAsync(loadSeries('v1..v2', undefined, signal), { instanceOf: Failure });
+  t.like(treeless, { code: 'E_SERIES_NOT_FOUND' });
+  t.regex(treeless.hint ?? '', /add --tree DIR/);
 });
 
 test('inputs: what is a Message-ID and what is not', (t) => {

@@ -1,5 +1,5 @@
 import { Failure } from '#runner/lib/failure.ts';
-import { diffOffset } from './diff.ts';
+import { canonicalDiff, DiffError, diffOffset } from './diff.ts';
 import { type Mail, parseMail, splitMbox, utf8OrLatin1 } from './mail.ts';
 import { makePatch, malformed, type PatchText } from './patch.ts';
 import { printable } from './printable.ts';
@@ -74,7 +74,11 @@ function oddities(messages: readonly Message[]): readonly string[] {
   const once = numbers.filter((number, at) => numbers.indexOf(number) === at);
   const inOrder = once.every((number, at) => at === 0 || (once[at - 1] ?? 0) < number);
   return [
-    ...(twice.length === 0 ? [] : [`patch ${twice.join(', ')} is there more than once, with the same diff`]),
+    ...(twice.length === 0
+      ? []
+      : [
+          `${twice.length === 1 ? 'patch' : 'patches'} ${twice.join(', ')} ${twice.length === 1 ? 'is' : 'are'} there more than once, with the same diff`,
+        ]),
     ...(inOrder ? [] : [`the patches came in the order ${once.join(', ')}; their numbers count`]),
   ];
 }
@@ -121,7 +125,8 @@ function inOrder(messages: readonly Message[], name: string): readonly PatchText
     } else if (number === undefined) {
       rest.push(patch);
     } else {
-      if (numbered.has(number) && numbered.get(number)?.diff !== patch.diff) {
+      const before = numbered.get(number);
+      if (before !== undefined && !changesTheSame(before, patch)) {
         throw malformed(name, `it has two different patches ${number}/${total}`);
       }
       numbered.set(number, patch);
@@ -133,6 +138,18 @@ function inOrder(messages: readonly Message[], name: string): readonly PatchText
   throw new Failure('E_SERIES_NO_DIFF', 'series', `no message of the series ${name} has a diff`, {
     hint: 'is this the discussion without the patches?',
   });
+}
+
+/** What a mailing list or another version of git wrote below or into the diff does not count. */
+function changesTheSame(one: PatchText, other: PatchText): boolean {
+  if (one.diff === other.diff) return true;
+  try {
+    return canonicalDiff(one.diff) === canonicalDiff(other.diff);
+  } catch (error) {
+    // One of them is cut: which of the two would be used?
+    if (error instanceof DiffError) return false;
+    throw error;
+  }
 }
 
 function refuseGaps(numbered: ReadonlyMap<number, PatchText>, total: number, name: string): void {

@@ -11,6 +11,7 @@ import { measureBoot } from './boot-part.ts';
 import { measureBuild } from './build-part.ts';
 import type { BenchResult, Figure, Host, Part, PartName } from './figure.ts';
 import { measureFio } from './fio-part.ts';
+import { measureGate, type GatePartOptions } from './gate-part.ts';
 import { measureMachine } from './machine-part.ts';
 import { measureReport } from './report-part.ts';
 import { measureRun } from './run-part.ts';
@@ -127,14 +128,27 @@ function works(
       return measureRun({ program, args: runArguments(config), out }, context);
     },
   };
-  if (report === undefined) return [boot, machine, fio, build, run];
+  const gate = gateWork({ config, program, scratch }, context);
+  if (report === undefined) return [boot, machine, fio, build, run, gate];
   const warm: Work = {
     name: 'report',
     title: 'Warm run',
     method: 'A whole `make test` that was run before, with nothing to build: figures of its report.',
     measure: async () => measureReport(await loadReport(report)),
   };
-  return [boot, machine, fio, build, run, warm];
+  return [boot, machine, fio, build, run, gate, warm];
+}
+
+function gateWork(options: GatePartOptions, context: PartContext): Work {
+  return {
+    name: 'gate',
+    title: 'Gate',
+    method:
+      'Calls of the program as a user makes them: `run` of the tip of series v12 on Linux 6.1, and `gate` of all its ' +
+      'eight patches, each from a build tree that has just built the base and with kernels that are in no cache; the ' +
+      'same gate again; a gate and a run of versions with another last patch.',
+    measure: () => measureGate(options, context),
+  };
 }
 
 function runArguments({ profile, fragments, tree, accelerator }: Config): readonly string[] {

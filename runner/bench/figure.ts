@@ -41,7 +41,7 @@ export interface Part {
   readonly notMeasured: NotMeasured | null;
 }
 
-export const partNames = ['boot', 'machine', 'fio', 'build', 'run', 'report'] as const;
+export const partNames = ['boot', 'machine', 'fio', 'build', 'run', 'gate', 'report'] as const;
 export type PartName = (typeof partNames)[number];
 
 /** `bench.json`. */

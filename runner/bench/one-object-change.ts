@@ -18,18 +18,22 @@ export async function oneObjectChange(pristine: string, mark: string): Promise<O
   return changeLastLine(await readFile(join(pristine, FILE), 'utf8'), mark);
 }
 
-/** Pure: adds one line to the end of `before`. */
+/** Pure: adds one line to the end of `before`, which no kernel keeps. */
 export function changeLastLine(before: string, mark: string): OneObjectChange {
-  const added = `static const char fusegate_bench_${mark}[] __maybe_unused = "${mark}";`;
+  return addLastLine(FILE, before, `static const char fusegate_bench_${mark}[] __maybe_unused = "${mark}";`);
+}
+
+/** Pure: adds `added` to the end of `before`. */
+export function addLastLine(file: string, before: string, added: string): OneObjectChange {
   const lines = before.replace(/\n$/, '').split('\n');
   const context = lines.slice(-3);
   const first = lines.length - context.length + 1;
   const patch = [
-    `--- a/${FILE}`,
-    `+++ b/${FILE}`,
+    `--- a/${file}`,
+    `+++ b/${file}`,
     `@@ -${first},${context.length} +${first},${context.length + 1} @@`,
     ...context.map((line) => ` ${line}`),
     `+${added}`,
   ];
-  return { file: FILE, contents: `${lines.join('\n')}\n${added}\n`, patch: `${patch.join('\n')}\n` };
+  return { file, contents: `${lines.join('\n')}\n${added}\n`, patch: `${patch.join('\n')}\n` };
 }

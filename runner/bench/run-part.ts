@@ -1,6 +1,4 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { open, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Failure } from '#runner/lib/failure.ts';
 import { loadReport } from '#runner/report/load-report.ts';
@@ -8,7 +6,8 @@ import type { Report } from '#runner/report/report.ts';
 import type { PartContext } from '#runner/run/parts.ts';
 import type { Figure } from './figure.ts';
 import { figure } from './figure.ts';
-import { PeakMemory } from './peak-memory.ts';
+import type { PeakMemory } from './peak-memory.ts';
+import { watchProgram } from './watch-program.ts';
 
 export interface RunPartOptions {
   /** Arguments of `fusegate run`, without `--out`. */
@@ -20,9 +19,6 @@ export interface RunPartOptions {
 
 /** For one suite on a slow machine. Milliseconds. */
 const LIMIT_MS = 15 * 60_000;
-
-/** For a run to end in order once it was asked to. Milliseconds. */
-const GRACE_MS = 30_000;
 
 /**
  * A run of one suite as a user starts it, watched from outside: on one machine, on two, and on machines that all
@@ -73,7 +69,15 @@ async function watchedRun(
   const log = join(options.out, `run-${name}.log`);
   await rm(join(out, 'report.json'), { force: true });
   emit({ type: 'note', text: `a run of its own: ${args.join(' ')} (log: ${log})` });
-  const peak = await runAndWatch({ ...options, args: [...options.args, ...args, '--out', out] }, log, signal);
+  const { peak } = await watchProgram(
+    {
+      program: options.program,
+      args: ['run', ...options.args, ...args, '--out', out],
+      log,
+      limitMs: LIMIT_MS,
+    },
+    signal,
+  );
   const report = await loadReport(out).catch((cause: unknown) => {
     throw runFailure('wrote no report', log, cause);
   });
@@ -95,41 +99,6 @@ export function throughput({ tests, timings }: Pick<Report, 'tests' | 'timings'>
   const ran = tests.filter(({ outcome }) => outcome !== 'skipped' && outcome !== 'not-run').length;
   if (ran === 0 || timings.suitesMs === null || timings.suitesMs <= 0) return undefined;
   return ran / (timings.suitesMs / 1000);
-}
-
-async function runAndWatch(
-  { program, args }: RunPartOptions,
-  log: string,
-  signal: AbortSignal,
-): Promise<PeakMemory> {
-  const output = await open(log, 'w');
-  try {
-    // setpriv: the run ends in order when this process dies, however it dies.
-    const child = spawn('setpriv', ['--pdeathsig', 'TERM', process.execPath, program, 'run', ...args], {
-      stdio: ['ignore', output.fd, output.fd],
-      // A group of its own: Ctrl-C on the terminal is passed on once, by us.
-      detached: true,
-    });
-    const ended = once(child, 'exit');
-    await once(child, 'spawn');
-    using peak = new PeakMemory(child.pid ?? 0);
-    let lastResort: NodeJS.Timeout | undefined;
-    const end = (): void => {
-      child.kill('SIGTERM');
-      // What it leaves then, its own reaper removes.
-      lastResort = setTimeout(() => void child.kill('SIGKILL'), GRACE_MS);
-    };
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)]);
-    limit.addEventListener('abort', end, { once: true });
-    if (limit.aborted) end();
-    await ended;
-    clearTimeout(lastResort);
-    limit.removeEventListener('abort', end);
-    signal.throwIfAborted();
-    return peak;
-  } finally {
-    await output.close();
-  }
 }
 
 function runFailure(what: string, log: string, cause?: unknown): Failure {

@@ -7,10 +7,11 @@ import { Failure } from '#runner/lib/failure.ts';
 import { projectRoot } from '#runner/lib/paths.ts';
 import { catalogueDir, loadCatalogue, mismatches, seriesOf } from './catalogue.ts';
 import { gateExitCode } from './decide.ts';
+import { fakePatch } from './fake-gate.ts';
 import { playGate, type Behaviour } from './fake-series.ts';
 import type { GateResult } from './gate-schema.ts';
 import { gateResult } from './gate-result.ts';
-import { recordingSchema, type Recording } from './recording.ts';
+import { recordingOf, recordingSchema, type Recording } from './recording.ts';
 import type { PatchBuild } from './series-kernels.ts';
 import { stopsOf } from './stops.ts';
 import { transientPatches } from './transient.ts';
@@ -79,6 +80,32 @@ test('catalogue: a wrong answer is noticed', (t) => {
   t.is(mismatches({ ...expected, regressed: [] }, gate, 1).length, 1);
 });
 
+test('catalogue: what a gate saw is recorded by test and patch, a complaint of the kernel by its fingerprint', (t) => {
+  const sample = { message: null, durationMs: 1, evidence: [], faults: [] };
+  const splat = { kind: 'warning', title: 'WARNING', fingerprint: 'warning x' };
+  const recorded = recordingOf('x', {
+    gate: { patches: [fakePatch(1), fakePatch(2, { sameAs: 1, warnings: ['w'] })] },
+    stops: [{ patches: [0] }, { patches: [1, 2] }],
+    visits: [
+      { stop: 0, wanted: 'all', samples: [{ ...sample, test: 'a/b: c', seen: 'pass', outcome: 'passed' }] },
+      {
+        stop: 1,
+        wanted: 'all',
+        samples: [
+          { ...sample, test: 'a/b: c', seen: 'fail', outcome: 'failed' },
+          { ...sample, test: 'a/b: c', seen: 'fail', outcome: 'failed', faults: [splat] },
+        ],
+      },
+    ],
+    transient: [2],
+    known: new Set(['a/b: c', 'a/b: that did not run']),
+  });
+  t.deepEqual(recorded.runs, { 'a/b: c': { '0': ['pass'], '1': ['fail', 'warning x'] } });
+  t.deepEqual(recorded.known, ['a/b: c']);
+  t.like(recorded.patches[1], { sameAs: 1, warnings: ['w'], transient: true });
+  t.deepEqual(recordingSchema.parse(JSON.parse(JSON.stringify(recorded))), recorded);
+});
+
 /** The plan asks what it wants to know; the recording answers, its last answer again and again. */
 function judgeAgain(recording: Recording): GateResult {
   const patches: readonly Patch[] = recording.patches.map(({ subject }, at) => patchOf(subject, at + 1));
@@ -109,7 +136,7 @@ function judgeAgain(recording: Recording): GateResult {
     .flatMap((patch, at) => (patch.transient ? [at + 1] : []))
     .map((index) => stops.findIndex((stop) => stop.patches.includes(index)));
   const tests = Object.fromEntries(Object.keys(recording.runs).map((id) => [id, behave(id)]));
-  const { seen, all, steps } = playGate({ stops: stops.length, tests, transient });
+  const { seen, all, steps } = playGate({ stops: stops.length, tests, transient, known: recording.known });
   return gateResult({
     series: { name: recording.name, title: recording.name, count: patches.length },
     ...{

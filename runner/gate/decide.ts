@@ -1,10 +1,18 @@
 import type { ExitCode } from '#runner/lib/failure.ts';
 import { ExitCode as Code } from '#runner/lib/failure.ts';
-import type { GateResult, GateVerdict } from './gate-schema.ts';
+import type { GatePatch, GateResult, GateVerdict } from './gate-schema.ts';
 
 /** A regression that the evidence suffices for. */
 export function isRed(verdict: Pick<GateVerdict, 'kind' | 'confirmed'>): boolean {
   return verdict.kind === 'regressed' && verdict.confirmed;
+}
+
+/** The regressions that begin with a patch. */
+export function brokenBy(
+  { index }: Pick<GatePatch, 'index'>,
+  { verdicts }: Pick<GateResult, 'verdicts'>,
+): readonly GateVerdict[] {
+  return verdicts.filter((verdict) => isRed(verdict) && verdict.patch?.last === index);
 }
 
 /** Nobody knows yet. */

@@ -4,7 +4,11 @@ import { formatDuration } from '#runner/report/format.ts';
 import type { Report } from '#runner/report/report.ts';
 import type { GateResult, GateVerdict } from './gate-schema.ts';
 import { percent } from './render-gate.ts';
+import { saidLines } from './said.ts';
 import { wrap } from './wrap.ts';
+
+/** Of what one failed test said. */
+const MESSAGE_LINES = 20;
 
 /** Why the verdict on a test is what it is: what ran where, how often, and what that proves. Pure. */
 export function explain(report: Report, test: string): string {
@@ -30,7 +34,7 @@ function explainOne(verdict: GateVerdict, gate: GateResult): string {
       (counts) => `  ${place(counts.patch, gate)}: passed ${counts.passes} of ${counts.runs} runs`,
     ),
     ...(odds === null ? [] : wrap(oddsText(odds), '  ')),
-    ...(message === null ? [] : wrap(cleanLine(message), '  | ')),
+    ...(message === null ? [] : saidLines(message, '  ', MESSAGE_LINES)),
     '  how:',
     ...steps.flatMap((step) =>
       wrap(

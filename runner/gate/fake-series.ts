@@ -14,6 +14,8 @@ export interface FakeSeries {
   readonly tests: Readonly<Record<string, Behaviour>>;
   readonly transient?: readonly number[];
   readonly known?: readonly string[];
+  /** See PlanInput. */
+  readonly probeFirst?: boolean;
   /** No more steps than these: the time was over. */
   readonly steps?: number;
 }
@@ -27,7 +29,8 @@ export interface FakeGate {
 
 /** Plays a gate without kernels: the plan asks, the behaviours answer, the verdicts are judged. */
 export function playGate(series: FakeSeries): FakeGate {
-  const { stops, transient = [], known = [] } = series;
+  const { stops, transient = [], probeFirst } = series;
+  const known = new Set(series.known);
   const probe = series.tests[PROBE] === undefined ? undefined : PROBE;
   const visits: Visit[] = [];
   const steps: Step[] = [];
@@ -37,12 +40,12 @@ export function playGate(series: FakeSeries): FakeGate {
     visits.push({ stop: step.stop, wanted: step.wanted, samples: samplesOf(series, step) });
     seen = new Observations(visits, probe);
   }
-  const verdicts = judge({ stops, seen, known: new Set(known) });
+  const verdicts = judge({ stops, seen, known });
   const byId = new Map(verdicts.map((verdict) => [verdict.subject.id, verdict]));
   return { verdicts: byId, all: verdicts, seen, steps };
 
   function ask(): Step | undefined {
-    return nextStep({ stops, transient, smoke: smokeTests(seen), seen, probe });
+    return nextStep({ stops, transient, smoke: smokeTests(seen), seen, probe, probeFirst, known });
   }
 }
 

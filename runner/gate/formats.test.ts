@@ -7,6 +7,7 @@ import { explain } from './explain.ts';
 import { fakeGateReport, fakePatch, fakeVerdict } from './fake-gate.ts';
 import { formatGate, gateFormats } from './formats.ts';
 import { whatToReproduce } from './reproduce.ts';
+import { describeDifference } from './render-against.ts';
 import { parseTime } from './run-gate.ts';
 import { COLUMNS, wrap } from './wrap.ts';
 
@@ -28,7 +29,8 @@ test('formats: the text says which patch, how often, how sure, and what was foun
     'DOES NOT BUILD: fs/fuse/file.c:12: implicit declaration',
     'new warning: fs/fuse/file.c:12: unused variable x',
     'lost: CONFIG_FUSE_DAX',
-    'patch 2 (fuse: patch 2); 7 of 7 runs passed before, 0 of 8 after, odds of a false blame 0.32 %',
+    'patch 2; 7 of 7 runs passed before, 0 of 8 after, odds of a false blame 0.32 % | Difference: | - 5 | + 5003',
+    'odds that it is chance 0.30 %',
     'one of patches 3 to 4',
     'Unconfirmed: area/file: in doubt',
     'Fixed: area/file: mended',
@@ -76,6 +78,19 @@ test('formats: b4 gets an array with the series and every patch', (t) => {
     t.deepEqual(Object.keys(check), ['tool', 'status', 'summary', 'url', 'details']);
     t.true(Array.isArray(JSON.parse(check['details'] ?? '')));
   }
+  const [series, , , third] = checks;
+  t.is(series?.['summary'], 'DOES NOT BUILD, REGRESSION: 2 passed, 2 failed, 4 skipped');
+  t.regex(series?.['details'] ?? '', /"fail","description":"patch 3 does not build: fs\/fuse\/file\.c:12/);
+  t.regex(third?.['summary'] ?? '', /^does not build: fs\/fuse/);
+});
+
+test('formats: b4 hears of a compiler warning that a patch brings, which is no failure', (t) => {
+  const warned = fakeGateReport({
+    patches: [fakePatch(1, { warnings: ['f.c:1: unused'] })],
+    verdicts: [fakeVerdict('area/file: x', 'passed')],
+  });
+  const [, patch] = JSON.parse(formatGate(warned, 'b4')) as readonly Record<string, string>[];
+  t.like(patch, { status: 'warn', summary: 'no regression, 1 new compiler warning' });
 });
 
 test('formats: KTAP counts right and JUnit closes what it opens', (t) => {
@@ -83,10 +98,105 @@ test('formats: KTAP counts right and JUnit closes what it opens', (t) => {
   t.is(ktap[1], '1..15');
   t.is(ktap.filter((line) => /^(?:not )?ok \d/.test(line)).length, 15);
   t.is(ktap.filter((line) => line.startsWith('not ok')).length, 5);
+  t.true(ktap.includes('# regressed by patch 2: passed 7 of 7 runs before, 0 of 8 after'));
+  t.true(ktap.every((line) => /^(?:KTAP version 1|1\.\.\d+|# .*|(?:not )?ok \d+ .*)$/.test(line)));
   const junit = formatGate(report, 'junit');
   t.is(junit.match(/<testcase /g)?.length, 15);
-  t.is(junit.match(/<failure /g)?.length, 3);
+  // Patches 2, 3 and 4, and what 2 and 4 broke.
+  t.is(junit.match(/<failure /g)?.length, 5);
+  t.true(junit.includes('<testsuite name="patches" tests="4" failures="3"'));
+  t.regex(junit, /2\/4 fuse: patch 2"><failure type="regressed" message="breaks 1 test">area\/file: breaks</);
   t.is(junit.match(/<testsuite /g)?.length, junit.match(/<\/testsuite>/g)?.length);
+});
+
+test('formats: a patch that does not apply says where, and those after it were not tried', (t) => {
+  const message =
+    'patch 2/3 (fuse: patch 2) does not apply to linux-source-6.12: fs/fuse/file.c, hunk 1 of 1';
+  const text = formatGate(
+    fakeGateReport({
+      series: { name: 'x', title: 'x', count: 3 },
+      patches: [
+        fakePatch(1),
+        fakePatch(2, { state: 'not-applied', message }),
+        fakePatch(3, { state: 'not-applied', message }),
+      ],
+    }),
+    'text',
+  );
+  t.regex(
+    text,
+    /2\/3 fuse: patch 2\n {4}DOES NOT APPLY to linux-source-6\.12: fs\/fuse\/file\.c, hunk 1 of 1\n/,
+  );
+  t.regex(text, /3\/3 fuse: patch 3\n {4}not tried: patch 2 does not apply\n/);
+});
+
+const against = {
+  ...{ name: 'v12', spec: '/series/v12.mbox', ref: 'a'.repeat(40), count: 3, newCount: 8 },
+  ...{
+    same: [1, 2, 3, 6, 8],
+    changed: [4],
+    added: [5, 7],
+    dropped: ['fuse: gone\u001b[31m', 'fuse: ::error::x'],
+  },
+};
+const compared = fakeGateReport({
+  against,
+  ref: 'b'.repeat(40),
+  series: { name: 'v13', title: 'fuse: passthrough', count: 8 },
+  patches: [fakePatch(1, { subject: 'v13 in place of v12' })],
+  verdicts: [
+    fakeVerdict('area/file: breaks', 'regressed', { patch: { first: 1, last: 1 }, odds: 0.0032 }),
+    fakeVerdict('area/file: mended', 'fixed', { patch: { first: 1, last: 1 }, odds: 0.0032 }),
+  ],
+  notes: [],
+});
+
+test('formats: one version against another says so, and which of its patches are other ones', (t) => {
+  const text = formatGate(compared, 'text');
+  for (const line of text.split('\n')) t.true(line.length <= COLUMNS, line);
+  t.notRegex(text, /\u001b|^\s*::/m);
+  const said = text.replaceAll(/\s+/g, ' ');
+  for (const part of [
+    'REGRESSION: fuse: passthrough the whole of v13 (8 patches) in place of the whole of v12 (3 patches), on',
+    ' patches 1-3, 6, 8 as in v12 patch 4 changed since patches 5, 7 new dropped: fuse: gone; fuse: ',
+    'v13 in place of v12 BREAKS 1 test',
+    'area/file: breaks since v12; 7 of 7 runs passed before',
+  ]) {
+    t.true(said.includes(part), `${part}\n${said}`);
+  }
+  t.notRegex(said, /1\/8|patch 1 \(/);
+  t.regex(explain(compared, 'area/file: breaks'), /regressed since v12\n[^]*v12: passed 7 of 7 runs/);
+});
+
+test('formats: of two versions b4 hears about the series alone, under a name of its own', (t) => {
+  const checks = JSON.parse(formatGate(compared, 'b4')) as readonly Record<string, string>[];
+  t.deepEqual(
+    checks.map(({ tool, status }) => [tool, status]),
+    [['fusegate against v12', 'fail']],
+  );
+});
+
+test('formats: versions with the same patches, in one or two words', (t) => {
+  const of = (overrides: Partial<typeof against>): readonly string[] =>
+    describeDifference({ ...against, same: [], changed: [], added: [], dropped: [], ...overrides });
+  t.deepEqual(of({ same: [1, 2], newCount: 2 }), ['all patches are those of v12']);
+  t.deepEqual(of({ same: [1, 2], newCount: 2, dropped: ['x'] }), ['patches 1, 2 as in v12', 'dropped: x']);
+  t.deepEqual(of({ changed: [1], newCount: 1 }), ['patch 1 changed since']);
+});
+
+test('reproduce: of two versions each is taken whole, and 0 is the earlier one', (t) => {
+  const test = 'area/file: breaks';
+  t.deepEqual(whatToReproduce(compared, test, undefined), { test, patches: undefined, ref: 'b'.repeat(40) });
+  t.deepEqual(whatToReproduce(compared, test, 0), {
+    ...{ test, patches: undefined, ref: 'a'.repeat(40), series: '/series/v12.mbox' },
+  });
+  t.throws(() => whatToReproduce(compared, test, 2), { message: /no patch 2/ });
+});
+
+test('reproduce: of a plain run the kernel that it ran on', (t) => {
+  const plain = fakeReport({ gate: null });
+  const id = plain.tests[0]?.id ?? '';
+  t.deepEqual(whatToReproduce(plain, id, undefined), { test: id, patches: undefined, ref: undefined });
 });
 
 test('formats: a gate that ended early says why in each of them', (t) => {

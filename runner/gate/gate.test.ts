@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
@@ -100,6 +100,9 @@ async function setUp(patches = 3): Promise<Bench> {
   };
 }
 
+/** Name of the earlier version where two are compared. */
+const OLDER = 'v12';
+
 const TOOLS: GateWishes['tools'] = {
   kernelWarnings: () => Promise.resolve([]),
   pristineSource: () => Promise.resolve('/nowhere'),
@@ -129,7 +132,9 @@ function fakeParts(
 ): RunParts {
   const guests: FakeGuest[] = [];
   return {
-    prepareKernel: ({ patches = 0, profile, role }) => {
+    prepareKernel: ({ patches: wanted, profile, role, loaded }) => {
+      // A whole version: the earlier one stands for the base.
+      const patches = wanted ?? (loaded?.name === OLDER ? 0 : (loaded?.patches.length ?? 0));
       const broken = breaks[patches];
       if (broken !== undefined) return Promise.reject(broken);
       const patch = patches === 0 ? null : { index: patches, subject: `fuse: p${patches}` };
@@ -233,6 +238,26 @@ test.serial(
   },
 );
 
+test.serial(
+  'gate: only kernels that may be asked again are saved, those inside the series boot',
+  async (t) => {
+    await using bench = await setUp();
+    const saved: (number | undefined)[] = [];
+    const states: RunParts['states'] = {
+      save: ({ kernel }) => {
+        saved.push(kernel.patch?.index ?? 0);
+        return Promise.reject(new Failure('E_STATE', 'infra', 'machines cannot be saved here'));
+      },
+      restore: () => Promise.reject(new Error('nothing was saved')),
+      discard: () => Promise.resolve(),
+    };
+    const { exitCode } = await bench.gate(right, { real: { states } });
+    t.is(exitCode, 0);
+    t.deepEqual(saved, [0, 3]);
+    t.deepEqual(bench.booted, [0, 3, 1, 2]);
+  },
+);
+
 test.serial('gate: a second version that changes the last patch runs that one alone', async (t) => {
   await using bench = await setUp();
   await bench.gate(right);
@@ -310,10 +335,76 @@ test.serial('gate: out of time it says so, and the next call goes on', async (t)
   t.is((await bench.gate(right)).exitCode, 0);
 });
 
+test.serial('gate: a selection without a test is refused before anything is built', async (t) => {
+  await using bench = await setUp();
+  const kernels: number[] = [];
+  const real: Partial<RunParts> = {
+    prepareKernel: ({ patches = 0 }) => {
+      kernels.push(patches);
+      return Promise.reject(new Error('nothing is to be built'));
+    },
+  };
+  const { report, exitCode } = await bench.gate(right, { range: { match: 'no such title' }, real });
+  t.is(exitCode, 2);
+  t.like(report.failure, { code: 'E_NO_TESTS', blame: 'user' });
+  t.deepEqual(kernels, []);
+});
+
 test.serial('gate: a deadline that is none is a mistake of the user', async (t) => {
   await using bench = await setUp();
   const result = await bench.gate(right, { deadline: 'soon' }).catch((error: unknown) => error);
   t.like(result, { code: 'E_USAGE', blame: 'user' });
+});
+
+async function olderVersion(dir: string, lines: readonly string[]): Promise<string> {
+  const path = join(dir, `${OLDER}.mbox`);
+  const mails = lines.map((line, at) =>
+    fakePatch(5 * (at + 1), line, `[PATCH v12 ${at + 1}/${lines.length}] fuse: p${at + 1}`),
+  );
+  await writeFile(path, mails.join(''));
+  return path;
+}
+
+test.serial('gate: a whole version against the whole of an earlier one', async (t) => {
+  await using bench = await setUp();
+  const against = await olderVersion(bench.dir, ['int p0;', 'int other;']);
+  const mends: Kernel = (patches, question) => {
+    if (question === 'first') return patches === 0 ? 'wrong' : 'right';
+    return question === 'second' && patches === 3 ? 'wrong' : 'right';
+  };
+  const { report, exitCode } = await bench.gate(mends, { against });
+  t.is(exitCode, 1);
+  t.true(bench.booted.every((patches) => patches === 0 || patches === 3));
+  t.like(report.gate?.against, {
+    ...{ name: OLDER, spec: against, count: 2, newCount: 3 },
+    ...{ same: [1], changed: [2], added: [3], dropped: [] },
+  });
+  t.is(report.gate?.patches.length, 1);
+  t.like(verdictOn(report.gate?.verdicts, 'first'), { kind: 'fixed', confirmed: true });
+  t.like(verdictOn(report.gate?.verdicts, 'second'), { kind: 'regressed', confirmed: true });
+  t.is(verdictOn(report.gate?.verdicts, 'third')?.kind, 'passed');
+  t.deepEqual(
+    report.kernels.map(({ id }) => id),
+    ['mainline-6.12/base', 'mainline-6.12/patched-3'],
+  );
+});
+
+test.serial('gate: a version against itself is a mistake of the user', async (t) => {
+  await using bench = await setUp();
+  const { report, exitCode } = await bench.gate(right, { against: join(bench.dir, 'v13.mbox') });
+  t.is(exitCode, 2);
+  t.like(report.failure, { code: 'E_USAGE', blame: 'user' });
+  t.regex(report.failure?.message ?? '', /^--against .*v13\.mbox is the series itself$/);
+  t.deepEqual(bench.booted, []);
+});
+
+test.serial('gate: what is odd about the earlier version is said with its name', async (t) => {
+  await using bench = await setUp();
+  const path = await olderVersion(bench.dir, ['int p0;', 'int other;']);
+  const [one = '', two = ''] = (await readFile(path, 'utf8')).split(/(?=^From )/m);
+  await writeFile(path, two + one);
+  const { report } = await bench.gate(right, { against: path });
+  t.deepEqual(report.gate?.notes, ['v12: the patches came in the order 2, 1; their numbers count']);
 });
 
 test.serial(

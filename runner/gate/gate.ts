@@ -12,6 +12,7 @@ import type { Emit } from '#runner/lib/events.ts';
 import { countsFor, type KnownFailure } from '#runner/verdict/known-failures.ts';
 import type { RunParts } from '#runner/run/parts.ts';
 import type { Prepared } from '#runner/run/prepare.ts';
+import { refuseEmptySelection } from '#runner/run/suites.ts';
 import type { GateResult, GateStep } from './gate-schema.ts';
 import { checkPatches, filesToCompare, rememberedWarnings } from './check-patches.ts';
 import { checkpatch } from './checkpatch.ts';
@@ -79,12 +80,17 @@ export interface GateOutcome {
   readonly stops: readonly Stop[];
   readonly visits: readonly Visit[];
   readonly prepared: Omit<Prepared, 'kernel'>;
+  /** Patches whose code a later one takes back. */
+  readonly transient: readonly number[];
+  /** Tests that are listed as failing on this profile. */
+  readonly known: ReadonlySet<string>;
 }
 
 /** From a series to a verdict on each of its patches. @throws Failure where there is nothing to judge. */
 export async function gate(request: GateRequest, context: GateContext): Promise<GateOutcome> {
   const { config, profile, parts, series } = request;
   const late = (): boolean => request.deadline !== undefined && performance.now() >= request.deadline;
+  await refuseEmptySelection(request.projectDir, config.selection, context.signal);
   const rootfs = await parts.buildRootfs({ ...context, log: join(config.out, 'image.log') });
   const bundle = await parts.bundleDaemon(join(config.out, 'daemon'));
   const patches = patchesOf(request);
@@ -120,9 +126,10 @@ export async function gate(request: GateRequest, context: GateContext): Promise<
     bzImage,
   });
   const prepared = { rootfs, bundle, accelerator, needs: guestNeeds(profile) };
-  const found = await visitAll(request, { stops, prepared, late }, context);
-  const seen = new Observations(found.visits, probeOf(request));
+  const transient = transientPatches(patches);
   const known = new Set(request.known.filter((entry) => countsFor(entry, profile.name)).map(({ id }) => id));
+  const found = await visitAll(request, { stops, prepared, transient, known, late }, context);
+  const seen = new Observations(found.visits, probeOf(request));
   const result = gateResult({
     series: { name: series.name, title: series.title, count: patches.length },
     against: againstOf(request),
@@ -138,7 +145,7 @@ export async function gate(request: GateRequest, context: GateContext): Promise<
     outOfTime: found.outOfTime,
     notes: request.notes,
   });
-  return { gate: result, builds, stops, visits: found.visits, prepared };
+  return { gate: result, builds, stops, visits: found.visits, prepared, transient, known };
 }
 
 /** What is told apart: the patches one by one, or a whole version from the whole of an earlier one. */
@@ -190,6 +197,8 @@ function probeOf({ profile }: GateRequest): string | undefined {
 interface Tour {
   readonly stops: readonly Stop[];
   readonly prepared: Omit<Prepared, 'kernel'>;
+  readonly transient: readonly number[];
+  readonly known: ReadonlySet<string>;
   readonly late: () => boolean;
 }
 
@@ -198,14 +207,17 @@ async function visitAll(request: GateRequest, tour: Tour, context: GateContext) 
   const { stops } = tour;
   const visits: Visit[] = [];
   const steps: GateStep[] = [];
-  const transient = transientPatches(patchesOf(request))
+  const transient = tour.transient
     .map((patch) => stops.findIndex((stop) => stop.patches.includes(patch)))
     .filter((at) => at > 0);
   const asked = new Map<string, number>();
   const probe = probeOf(request);
   for (;;) {
     const seen = new Observations(visits, probe);
-    const step = nextStep({ stops: stops.length, transient, smoke: smokeTests(seen), seen, probe });
+    const step = nextStep({
+      ...{ stops: stops.length, transient, smoke: smokeTests(seen), seen, probe, known: tour.known },
+      probeFirst: request.older === undefined,
+    });
     if (step === undefined) return { visits, steps, outOfTime: false };
     if (tour.late()) return { visits, steps, outOfTime: true };
     const key = JSON.stringify([step.stop, step.wanted, step.times]);
@@ -230,7 +242,7 @@ async function visitAll(request: GateRequest, tour: Tour, context: GateContext) 
 async function visit(
   request: GateRequest,
   { stops, prepared }: Tour,
-  { stop, wanted, times, why }: Step,
+  { stop, wanted, times, why, once = false }: Step,
   context: GateContext & { readonly nth: number; readonly number: number },
 ): Promise<{ readonly samples: readonly Sample[]; readonly cached: boolean }> {
   const { config, profile, projectDir, parts } = request;
@@ -269,7 +281,8 @@ async function visit(
   );
   await mkdir(out, { recursive: true });
   const samples = await runStep({
-    ...{ config, profile, projectDir, parts, wanted, times, out },
+    ...{ profile, projectDir, parts, wanted, times, out },
+    config: once ? { ...config, cold: true } : config,
     prepared: { ...prepared, kernel },
     emit: context.emit,
     signal: context.signal,

@@ -5,7 +5,7 @@ import type { Counts } from './odds.ts';
 import { add } from './odds.ts';
 import { lastBooting, witnesses } from './plan.ts';
 import type { Transition } from './transitions.ts';
-import { transitionsOf } from './transitions.ts';
+import { isListed, transitionsOf } from './transitions.ts';
 
 export type VerdictKind =
   | 'regressed'
@@ -44,7 +44,12 @@ export interface JudgeInput {
 /** One verdict per test and complaint. Pure. */
 export function judge({ stops, seen, known }: JudgeInput): readonly Verdict[] {
   const subjects = seen.subjects();
-  const transitions = new Map(subjects.map((subject) => [subject.id, transitionsOf(subject, seen, stops)]));
+  const transitions = new Map(
+    subjects.map((subject) => [
+      subject.id,
+      transitionsOf(subject, seen, stops).filter((transition) => !isListed(transition, known)),
+    ]),
+  );
   const convicted = new Map<string, Confirmation>();
   const all = [...transitions.values()].flat();
   for (const transition of witnesses(all)) {
@@ -105,8 +110,9 @@ function withoutChange(subject: Subject, { seen, stops, known }: Court): Verdict
   const tip = seen.state(last, subject);
   const base = seen.state(0, subject);
   if (tip === 'unknown') return seen.lost(last, subject.test) > 0 ? 'infra' : 'not-run';
-  if (base === 'unknown')
-    return seen.lost(0, subject.test) > 0 ? 'infra' : tip === 'bad' ? 'infra' : 'passed';
+  if (base === 'unknown' && seen.lost(0, subject.test) > 0) return 'infra';
+  // Nobody asked the base: it has no passthrough, or the time was over.
+  if (base === 'unknown' && tip === 'bad') return 'not-run';
   if (tip === 'bad') return known.has(subject.test) ? 'known-failure' : 'pre-existing';
   return tip === 'absent' ? 'skipped' : 'passed';
 }

@@ -83,6 +83,12 @@ export class Observations {
     };
   }
 
+  /** The probe was asked on this kernel and failed for want of passthrough. */
+  lacksFeature(stop: number): boolean {
+    const known = this.#known(stop, this.#probe ?? '');
+    return known.length > 0 && known.every(({ seen, faults }) => seen === 'fail' && faults.length === 0);
+  }
+
   /** Both outcomes were seen on one kernel. */
   isMixed(stop: number, subject: Subject): boolean {
     const { passes, runs } = this.counts(stop, subject);
@@ -109,14 +115,8 @@ export class Observations {
   /** The base has no passthrough, nor has this kernel: a failure here says nothing, unless the kernel complained. */
   #hasNothing(stop: number, subject: Subject): boolean {
     if (this.#probe === undefined || subject.fault !== null || subject.test === BOOT) return false;
-    const lacks = (at: number): boolean => {
-      const known = this.#known(at, this.#probe ?? '');
-      return (
-        known.length > 0 && known.every((sample) => sample.seen === 'fail' && sample.faults.length === 0)
-      );
-    };
     const complained = this.#known(stop, subject.test).some((sample) => sample.faults.length > 0);
-    return !complained && lacks(0) && lacks(stop);
+    return !complained && this.lacksFeature(0) && this.lacksFeature(stop);
   }
 }
 

@@ -176,6 +176,79 @@ test('plan: a series that brings the feature is judged from where it is there', 
   t.like(verdicts.get('wrong'), { kind: 'regressed', change: { from: 2, to: 3 }, confirmed: true });
 });
 
+test('plan: a base without passthrough is asked only what counts, and the verdicts are those of a base asked all', (t) => {
+  const behaviour = fc.record({
+    needs: fc.boolean(),
+    brokenFrom: fc.integer({ min: 1, max: 12 }),
+    brokenUntil: fc.integer({ min: 2, max: 20 }),
+    onBase: fc.boolean(),
+  });
+  const series = fc.record({
+    stops: fc.integer({ min: 2, max: 8 }),
+    arrives: fc.integer({ min: 1, max: 7 }),
+    tests: fc.array(behaviour, { minLength: 1, maxLength: 8 }),
+  });
+  fc.assert(
+    fc.property(series, ({ stops, arrives: wanted, tests: all }) => {
+      const arrives = Math.min(wanted, stops - 1);
+      const behave =
+        ({ needs, brokenFrom: from, brokenUntil: until, onBase }: (typeof all)[number]): Behaviour =>
+        (stop) => {
+          if (needs && stop < arrives) return 'fail';
+          if (!needs && onBase) return 'fail';
+          return stop >= from && stop < until ? 'fail' : 'pass';
+        };
+      const tests = Object.fromEntries([
+        [PROBE, (stop: number) => (stop < arrives ? 'fail' : 'pass')] as [string, Behaviour],
+        ...all.map((each, at): [string, Behaviour] => [`t${at}`, behave(each)]),
+      ]);
+      const known = ['t0'];
+      const whole = playGate({ stops, tests, known });
+      const lean = playGate({ stops, tests, known, probeFirst: true });
+      t.false(lean.seen.isFull(0));
+      for (const { subject, kind, change, confirmed } of whole.all) {
+        const other = lean.verdicts.get(subject.id);
+        t.deepEqual([other?.kind, other?.change, other?.confirmed], [kind, change, confirmed], subject.id);
+      }
+    }),
+  );
+});
+
+test('plan: a base that has passthrough is asked everything, also when it is asked for passthrough first', (t) => {
+  const tests = { [PROBE]: good, a: good, b: brokenFrom(2) };
+  const { verdicts, steps, seen } = playGate({ stops: 4, tests, probeFirst: true });
+  t.true(seen.isFull(0));
+  t.deepEqual(steps[0]?.wanted, [PROBE]);
+  t.like(verdicts.get('b'), { kind: 'regressed', change: { from: 1, to: 2 }, confirmed: true });
+});
+
+test('plan: a base that is lost when it is asked for passthrough is asked everything', (t) => {
+  let left = 1;
+  const boot: Behaviour = (stop) => (stop === 0 && left-- > 0 ? 'lost' : 'pass');
+  const { verdicts, seen } = playGate({
+    stops: 3,
+    tests: { [BOOT]: boot, [PROBE]: good, a: good },
+    probeFirst: true,
+  });
+  t.true(seen.isFull(0));
+  t.is(verdicts.get('a')?.kind, 'passed');
+});
+
+test('plan: what is listed as failing is no regression of the patch that brings the feature', (t) => {
+  const arrives: Behaviour = (stop) => (stop < 2 ? 'fail' : 'pass');
+  const never: Behaviour = () => 'fail';
+  for (const probeFirst of [false, true]) {
+    const { verdicts } = playGate({
+      stops: 4,
+      tests: { [PROBE]: arrives, listed: never, broken: never },
+      known: ['listed'],
+      probeFirst,
+    });
+    t.is(verdicts.get('listed')?.kind, 'known-failure');
+    t.like(verdicts.get('broken'), { kind: 'regressed', change: { from: 1, to: 2 } });
+  }
+});
+
 test('plan: many tests that one patch breaks are convicted by a few', (t) => {
   const many = Object.fromEntries(
     Array.from({ length: 60 }, (_, n) => [`t${String(n).padStart(2, '0')}`, brokenFrom(1)]),

@@ -3,7 +3,8 @@ import type { Observations, Subject } from './observations.ts';
 import type { Wanted } from './sample.ts';
 import { BOOT } from './sample.ts';
 import type { Transition } from './transitions.ts';
-import { transitionsOf } from './transitions.ts';
+import { isListed, transitionsOf } from './transitions.ts';
+import { quickest } from './smoke.ts';
 
 export interface PlanInput {
   /** Number of different kernels in a row; 0 is the base, the last one the tip of the series. */
@@ -15,6 +16,10 @@ export interface PlanInput {
   readonly seen: Observations;
   /** Told by Observations too: the test that fails where there is no passthrough; for series that bring it. */
   readonly probe?: string | undefined;
+  /** The base is asked for passthrough first: without it most tests would tell nothing there. */
+  readonly probeFirst?: boolean | undefined;
+  /** Tests that are listed as failing. */
+  readonly known?: ReadonlySet<string> | undefined;
 }
 
 /** What to do next, and why. */
@@ -23,12 +28,16 @@ export interface Step {
   readonly wanted: Wanted;
   readonly times: number;
   readonly why: string;
+  /** Nobody is likely to ask this kernel again: a boot is quicker than a saved machine. */
+  readonly once?: boolean | undefined;
 }
 
 /** So often a test may lose its machine before we give up on it. */
 const LOST_AT_MOST = 2;
 /** Up to so many kernels in question are all asked; more are halved. */
 const FEW = 3;
+/** So many quick tests a base without passthrough is asked, in the hope that some need none. */
+const PLAIN = 8;
 /** A patch that breaks more tests than this is convicted by the first of them. */
 const WITNESSES = 12;
 
@@ -42,18 +51,52 @@ const BOOTS: Subject = { id: BOOT, test: BOOT, fault: null };
 export function nextStep(input: PlanInput): Step | undefined {
   const { seen, stops } = input;
   const tip = stops - 1;
-  const base = wholeRun(0, seen, 'the base') ?? probeAt(0, input);
+  const base = baseRun(input);
   if (base !== undefined) return base;
   if (!boots(0, seen)) return undefined;
   return (
     wholeRun(tip, seen, 'the tip of the series') ??
     probeAt(tip, input) ??
+    baseAnswers(input) ??
     search(input) ??
     lastThatBoots(input) ??
     confirmation(input) ??
     smoke(input) ??
     transientRun(input)
   );
+}
+
+/** All of it, unless there is nothing that most tests could tell of. */
+function baseRun(input: PlanInput): Step | undefined {
+  const { seen, probe, probeFirst = false } = input;
+  if (probeFirst && probe !== undefined) {
+    if (!seen.visited(0)) {
+      return { stop: 0, wanted: [probe], times: 1, why: 'does the base have passthrough at all?' };
+    }
+    if (seen.state(0, BOOTS) === 'bad' || seen.lacksFeature(0)) return undefined;
+  }
+  return wholeRun(0, seen, 'the base') ?? probeAt(0, input);
+}
+
+/**
+ * Of a base without passthrough only this counts: whether what a later kernel gets wrong worked before, and a few
+ * tests that every kernel of the series can be held to.
+ */
+function baseAnswers({ seen, stops }: PlanInput): Step | undefined {
+  if (seen.isFull(0)) return undefined;
+  const wanted = new Set(quickest(seen, stops - 1, PLAIN));
+  for (const subject of seen.subjects()) {
+    for (let stop = 1; stop < stops; stop += 1) {
+      if (seen.state(stop, subject) === 'bad') wanted.add(subject.test);
+    }
+  }
+  const open = [...wanted].filter((test) => {
+    const tries = seen.of(0, test).length;
+    return test !== BOOT && tries < LOST_AT_MOST && seen.lost(0, test) === tries;
+  });
+  if (open.length === 0) return undefined;
+  const why = 'the base has no passthrough: only what a patch may have broken, and a few quick tests';
+  return { stop: 0, wanted: open.toSorted(), times: 1, why };
 }
 
 function boots(stop: number, seen: Observations): boolean {
@@ -99,9 +142,10 @@ function probeAt(stop: number, { probe, seen }: PlanInput): Step | undefined {
 }
 
 /** Changes with kernels between both sides that have not been asked yet. */
-function search({ seen, stops, probe }: PlanInput): Step | undefined {
+function search(input: PlanInput): Step | undefined {
+  const { seen, probe } = input;
   const votes = new Map<number, Set<string>>();
-  for (const { subject, from, to } of allTransitions(seen, stops)) {
+  for (const { subject, from, to } of allTransitions(input)) {
     for (const stop of probes(subject, from, to, seen)) {
       const tests = votes.get(stop) ?? new Set<string>();
       tests.add(subject.test);
@@ -120,11 +164,12 @@ function search({ seen, stops, probe }: PlanInput): Step | undefined {
   };
 }
 
-function allTransitions(seen: Observations, stops: number): readonly Transition[] {
+function allTransitions({ seen, stops, known }: PlanInput): readonly Transition[] {
   return seen
     .subjects()
     .filter((subject) => !seen.isMixed(0, subject))
-    .flatMap((subject) => transitionsOf(subject, seen, stops));
+    .flatMap((subject) => transitionsOf(subject, seen, stops))
+    .filter((transition) => !isListed(transition, known));
 }
 
 /** Kernels strictly between `from` and `to` that can still say something about the subject. */
@@ -141,9 +186,10 @@ function probes(subject: Subject, from: number, to: number, seen: Observations):
 }
 
 /** Runs that make a suspicion a certainty, on both sides of the suspected patch. */
-function confirmation({ seen, stops }: PlanInput): Step | undefined {
+function confirmation(input: PlanInput): Step | undefined {
+  const { seen } = input;
   const wishes = new Map<string, { stop: number; times: number; tests: string[] }>();
-  const all = allTransitions(seen, stops);
+  const all = allTransitions(input);
   const broken = new Set(all.flatMap(({ subject, kind }) => (kind === 'regression' ? [subject.id] : [])));
   for (const transition of witnesses(all)) {
     const { subject, from, to, kind } = transition;
@@ -175,7 +221,7 @@ export function witnesses(transitions: readonly Transition[]): readonly Transiti
 function smoke({ seen, stops, smoke: tests }: PlanInput): Step | undefined {
   for (let stop = 1; stop < stops - 1; stop += 1) {
     if (seen.visited(stop) && seen.of(stop, BOOT).length > 0 && !lostOnce(stop, seen)) continue;
-    return { stop, wanted: tests, times: 1, why: 'every patch must boot and pass a quick test' };
+    return { stop, wanted: tests, times: 1, why: 'every patch must boot and pass a quick test', once: true };
   }
   return undefined;
 }

@@ -1,5 +1,5 @@
-import { cleanLine, neutraliseCommands } from '#runner/lib/clean-text.ts';
 import type { GateResult } from './gate-schema.ts';
+import { shown } from './said.ts';
 import { wrap } from './wrap.ts';
 
 export type Against = NonNullable<GateResult['against']>;
@@ -52,8 +52,4 @@ function runs(numbers: readonly number[]): readonly string[] {
 
 function patches(count: number): string {
   return count === 1 ? '1 patch' : `${count} patches`;
-}
-
-function shown(text: string): string {
-  return neutraliseCommands(cleanLine(text));
 }

@@ -2,6 +2,7 @@ import { cleanLine } from '#runner/lib/clean-text.ts';
 import type { Report } from '#runner/report/report.ts';
 import { isOpen, isRed } from './decide.ts';
 import type { GatePatch, GateResult } from './gate-schema.ts';
+import { headline } from './render-gate.ts';
 
 /**
  * One entry of what `b4 review` takes from a check command: a JSON array on standard output. `status` is one of
@@ -26,9 +27,9 @@ export function renderB4(report: Report): readonly B4Check[] {
   const series: B4Check = {
     tool: 'fusegate',
     status: { pass: 'pass', fail: 'fail', inconclusive: 'warn' }[verdict] as B4Check['status'],
-    summary: `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`,
+    summary: `${headline(gate, verdict)}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`,
     url: '',
-    details: JSON.stringify(findings(gate, () => true)),
+    details: JSON.stringify([...gate.patches.flatMap(missing), ...findings(gate, () => true)]),
   };
   // One version against another says nothing about single patches.
   if (gate.against !== null) return [{ ...series, tool: cleanLine(`fusegate against ${gate.against.name}`) }];
@@ -42,18 +43,16 @@ function patchCheck(patch: GatePatch, gate: GateResult): B4Check {
   );
   const failed = patch.state === 'not-built' || patch.state === 'not-applied' || red.length > 0;
   const doubtful = patch.state === 'not-run' || patch.warnings.length + patch.lostSymbols.length > 0;
-  const state = {
-    built: '',
-    'not-built': 'does not build',
-    'not-applied': 'does not apply',
-    'not-run': 'not built',
-  }[patch.state];
+  const warned =
+    patch.warnings.length === 0
+      ? ''
+      : `, ${patch.warnings.length} new compiler ${patch.warnings.length === 1 ? 'warning' : 'warnings'}`;
   const broken =
     red.length === 0 ? 'no regression' : `breaks ${red.length} ${red.length === 1 ? 'test' : 'tests'}`;
   return {
     tool: `fusegate ${patch.index}/${gate.series.count}`,
     status: failed ? 'fail' : doubtful ? 'warn' : 'pass',
-    summary: state === '' ? broken : cleanLine(`${state}: ${patch.message ?? ''}`),
+    summary: stateOf(patch) ?? `${broken}${warned}`,
     url: '',
     details: JSON.stringify([
       ...patch.warnings.map((description) => ({ status: 'warn', description: cleanLine(description) })),
@@ -66,8 +65,34 @@ function patchCheck(patch: GatePatch, gate: GateResult): B4Check {
   };
 }
 
+/** Why a patch has no kernel. */
+function stateOf({ state, message }: GatePatch): string | undefined {
+  switch (state) {
+    case 'built':
+      return undefined;
+    case 'not-built':
+      return cleanLine(`does not build: ${message ?? ''}`);
+    case 'not-applied':
+      return cleanLine(`does not apply: ${message ?? ''}`);
+    case 'not-run':
+      return 'not built: the time was over';
+  }
+}
+
+function missing(patch: GatePatch): readonly Finding[] {
+  const state = stateOf(patch);
+  if (state === undefined) return [];
+  const status = patch.state === 'not-run' ? 'warn' : 'fail';
+  return [{ status, description: cleanLine(`patch ${patch.index} ${state}`) }];
+}
+
+interface Finding {
+  readonly status: 'fail' | 'warn';
+  readonly description: string;
+}
+
 /** In the shape that b4's own checkpatch entry has. */
-function findings(gate: GateResult, mine: (first: number, last: number) => boolean) {
+function findings(gate: GateResult, mine: (first: number, last: number) => boolean): readonly Finding[] {
   return gate.verdicts
     .filter((verdict) => isRed(verdict) || isOpen(verdict))
     .filter(({ patch }) => patch === null || mine(patch.first, patch.last))

@@ -1,13 +1,16 @@
 import { escapeXml, renderJunit } from '#runner/report/render-junit.ts';
 import type { Report } from '#runner/report/report.ts';
-import { isRed } from './decide.ts';
+import { brokenBy, isRed } from './decide.ts';
 import type { GatePatch, GateResult, GateVerdict } from './gate-schema.ts';
 
 /** JUnit XML: one suite for the patches, one for the verdicts on the tests. Pure. */
 export function renderGateJunit(report: Report): string {
   const { gate } = report;
   if (gate === null) return renderJunit(report);
-  const broken = gate.patches.filter(({ state }) => state === 'not-built' || state === 'not-applied').length;
+  const broken = gate.patches.filter(
+    (patch) =>
+      patch.state === 'not-built' || patch.state === 'not-applied' || brokenBy(patch, gate).length > 0,
+  ).length;
   const red = gate.verdicts.filter(isRed).length;
   return [
     '<?xml version="1.0" encoding="UTF-8"?>',
@@ -23,15 +26,22 @@ export function renderGateJunit(report: Report): string {
   ].join('\n');
 }
 
-function patchCase({ index, subject, state, message }: GatePatch, { series }: GateResult): string {
-  const name = escapeXml(`${index}/${series.count} ${subject}`);
-  const body =
-    state === 'built'
-      ? ''
-      : state === 'not-run'
-        ? '<skipped message="not built"/>'
-        : `<failure type="${state}" message="${escapeXml(message ?? '')}"/>`;
-  return `    <testcase classname="patches" name="${name}">${body}</testcase>`;
+function patchCase(patch: GatePatch, gate: GateResult): string {
+  const { index, subject } = patch;
+  const number = gate.against === null ? `${index}/${gate.series.count} ` : '';
+  const name = escapeXml(`${number}${subject}`);
+  return `    <testcase classname="patches" name="${name}">${patchBody(patch, gate)}</testcase>`;
+}
+
+function patchBody(patch: GatePatch, gate: GateResult): string {
+  const { state, message } = patch;
+  if (state === 'not-run') return '<skipped message="not built"/>';
+  if (state !== 'built') return `<failure type="${state}" message="${escapeXml(message ?? '')}"/>`;
+  const broken = brokenBy(patch, gate);
+  if (broken.length === 0) return '';
+  const said = `breaks ${broken.length} ${broken.length === 1 ? 'test' : 'tests'}`;
+  const ids = broken.map(({ id }) => id).join('\n');
+  return `<failure type="regressed" message="${said}">${escapeXml(ids)}</failure>`;
 }
 
 function verdictCase(verdict: GateVerdict): string {

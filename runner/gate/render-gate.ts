@@ -1,9 +1,9 @@
-import { cleanLine, neutraliseCommands } from '#runner/lib/clean-text.ts';
 import { formatDuration } from '#runner/report/format.ts';
 import { isOpen, isRed } from './decide.ts';
 import type { GatePatch, GateResult, GateVerdict } from './gate-schema.ts';
 import { BOOT } from './sample.ts';
 import { renderAgainst } from './render-against.ts';
+import { saidLines, shown } from './said.ts';
 import { cut, wrap } from './wrap.ts';
 
 export interface GateText {
@@ -16,6 +16,9 @@ export interface GateText {
 
 /** More of a kind are counted, not listed. */
 const LISTED = 10;
+
+/** Of what one failed test said. */
+const MESSAGE_LINES = 6;
 
 /** The gate in at most 72 columns, ready to be pasted into a reply. Pure. */
 export function renderGate(text: GateText): string {
@@ -79,7 +82,8 @@ export function renderGate(text: GateText): string {
   ].join('\n');
 }
 
-function headline({ patches, verdicts }: GateResult, verdict: GateText['verdict']): string {
+/** `REGRESSION`, `no regression` and the like. Pure. */
+export function headline({ patches, verdicts }: GateResult, verdict: GateText['verdict']): string {
   if (verdict !== 'fail') return verdict === 'pass' ? 'no regression' : 'no verdict';
   const has = (state: GatePatch['state']): boolean => patches.some((patch) => patch.state === state);
   const parts = [
@@ -110,14 +114,23 @@ function renderPatch(patch: GatePatch, gate: GateResult): readonly string[] {
 function patchState(patch: GatePatch, gate: GateResult): string {
   switch (patch.state) {
     case 'not-built':
-      return `DOES NOT BUILD: ${shown(patch.message ?? '')}`;
+      return `DOES NOT BUILD: ${shown(patch.message ?? '').replace(/^the kernel build failed: /, '')}`;
     case 'not-applied':
-      return `DOES NOT APPLY: ${shown(patch.message ?? '')}`;
+      return notApplied(patch, gate);
     case 'not-run':
       return 'not built: the time was over';
     case 'built':
       return testState(patch, gate);
   }
+}
+
+/** What is known of the patch from the line above is left out; those after it were never tried. */
+function notApplied({ index, message }: GatePatch, { patches }: GateResult): string {
+  const first = patches.find(({ state }) => state === 'not-applied')?.index ?? index;
+  if (first !== index) return `not tried: patch ${first} does not apply`;
+  const said = shown(message ?? '');
+  const where = /^patch \d+\/\d+ \(.*\) does not apply to (.+)$/.exec(said)?.[1];
+  return where === undefined ? `DOES NOT APPLY: ${said}` : `DOES NOT APPLY to ${where}`;
 }
 
 function testState({ index, sameAs }: GatePatch, { verdicts, against }: GateResult): string {
@@ -177,22 +190,17 @@ function describe(verdict: GateVerdict, gate: GateResult): readonly string[] {
   const { base, patched, odds, message, mendedBy } = verdict;
   const by = verdict.patch === null ? '' : `${patchName(verdict.patch, gate)}; `;
   const mended = mendedBy === null ? '' : `, mended by patch ${mendedBy}`;
-  const chance = odds === null ? '' : `, odds of a false blame ${percent(odds)}`;
+  const what = verdict.kind === 'fixed' ? 'that it is chance' : 'of a false blame';
+  const chance = odds === null ? '' : `, odds ${what} ${percent(odds)}`;
   const counts = `${base.passes} of ${base.runs} runs passed before, ${patched.passes} of ${patched.runs} after`;
-  const why =
-    verdict.kind === 'fixed' || message === null
-      ? []
-      : wrap(shown(message.split('\n').slice(0, 3).join(' ')), '    | ');
-  return [...name(verdict), ...wrap(`${by}${counts}${chance}${mended}`, '    '), ...why.slice(0, 3)];
+  const why = verdict.kind === 'fixed' || message === null ? [] : saidLines(message, '    ', MESSAGE_LINES);
+  return [...name(verdict), ...wrap(`${by}${counts}${chance}${mended}`, '    '), ...why];
 }
 
-function patchName(
-  { first, last }: { first: number; last: number },
-  { patches, against }: GateResult,
-): string {
+function patchName({ first, last }: { first: number; last: number }, { against }: GateResult): string {
   if (against !== null) return `since ${shown(against.name)}`;
   if (first !== last) return `one of patches ${first} to ${last}`;
-  return `patch ${last} (${shown(patches[last - 1]?.subject ?? '')})`;
+  return `patch ${last}`;
 }
 
 export function percent(odds: number): string {
@@ -221,16 +229,12 @@ function renderNotes({ notes }: GateResult): readonly string[] {
 
 function effort({ steps, outOfTime }: GateResult, totalMs: number): string {
   const cached = steps.filter((step) => step.cached).length;
-  const known = cached === 0 ? '' : `, ${cached} of them known from before`;
+  const share = cached === steps.length ? 'all' : `${cached} of them`;
+  const known = cached === 0 ? '' : `, ${share} known from before`;
   const time = outOfTime ? '; the time was over, the same command goes on' : '';
   return `${steps.length} ${steps.length === 1 ? 'run' : 'runs'} of kernels${known}, ${formatDuration(totalMs)}${time}`;
 }
 
 function tests(count: number): string {
   return count === 1 ? '1 test' : `${count} tests`;
-}
-
-/** Text from the series or the guest on one line, harmless to a terminal and to CI. */
-function shown(text: string): string {
-  return neutraliseCommands(cleanLine(text));
 }

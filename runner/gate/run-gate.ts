@@ -26,8 +26,13 @@ export interface GateWishes {
   readonly tools: GateTools;
 }
 
+export interface GateRun extends RunResult {
+  /** `undefined`: the gate did not come to its verdicts. */
+  readonly outcome: GateOutcome | undefined;
+}
+
 /** From a config to the gate's report, which is written however the gate ends. @throws what is a bug of ours. */
-export async function runGate(options: RunOptions, wishes: GateWishes): Promise<RunResult> {
+export async function runGate(options: RunOptions, wishes: GateWishes): Promise<GateRun> {
   const { config, sinks, signal } = options;
   const spec = seriesOf(config);
   const startedAt = new Date();
@@ -59,7 +64,7 @@ export async function runGate(options: RunOptions, wishes: GateWishes): Promise<
   const reportPath = await writeReport(config.out, report);
   const exitCode: ExitCode =
     outcome === undefined ? exitCodeFor(report.verdict, report.failure) : gateExitCode(outcome.gate);
-  return { report, reportPath, exitCode, kernel: tipOf(outcome) };
+  return { report, reportPath, exitCode, kernel: tipOf(outcome), outcome };
 }
 
 async function prepareAndGate(

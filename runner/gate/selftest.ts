@@ -1,9 +1,11 @@
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Config } from '#runner/config/config.ts';
 import { formatDuration } from '#runner/report/format.ts';
 import type { RunOptions } from '#runner/run/run.ts';
 import { mismatches, seriesOf, type CatalogueEntry } from './catalogue.ts';
 import type { GateTools } from './gate.ts';
+import { recordingOf } from './recording.ts';
 import { runGate } from './run-gate.ts';
 
 export interface SelfTestResult {
@@ -15,7 +17,7 @@ export interface SelfTestResult {
   readonly durationMs: number;
 }
 
-/** Real gates of the catalogue, one after the other; `onResult` after each. */
+/** Real gates of the catalogue, one after the other, each with its recording; `onResult` after each. */
 export async function selfTest(
   entries: readonly CatalogueEntry[],
   options: {
@@ -37,11 +39,15 @@ export async function selfTest(
       const out = join(config.out, `${round}-${entry.name}`);
       const profile = await options.profileOf(entry.profile);
       const { useCache, tools } = options;
-      const { report, exitCode } = await runGate(
+      const { report, exitCode, outcome } = await runGate(
         { ...options.run, profile, config: { ...config, out } },
         { useCache, tools, against },
       );
       options.run.signal.throwIfAborted();
+      if (outcome !== undefined) {
+        const recording = recordingOf(entry.name, outcome);
+        await writeFile(join(out, 'recording.json'), `${JSON.stringify(recording, undefined, 2)}\n`);
+      }
       const wrong =
         report.gate === null
           ? [report.failure?.message ?? 'no verdict']

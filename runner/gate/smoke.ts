@@ -8,13 +8,18 @@ const QUICK = 3;
 
 /** The probe and a few of the quickest tests that pass on the base: what every kernel of a series has to do. Pure. */
 export function smokeTests(seen: Observations): readonly string[] {
-  const passing = seen
-    .tests()
-    .filter((test) => test !== BOOT && seen.of(0, test).every((sample) => sample.seen === 'pass'))
-    .flatMap((test) => seen.of(0, test).slice(0, 1));
-  const quick = passing.toSorted((a, b) => a.durationMs - b.durationMs || (a.test < b.test ? -1 : 1));
-  const ids = quick.map(({ test }) => test);
+  const ids = quickest(seen, 0, Infinity);
   return ids.includes(PROBE)
     ? [PROBE, ...ids.filter((test) => test !== PROBE).slice(0, QUICK - 1)]
     : ids.slice(0, QUICK);
+}
+
+/** So many tests that pass on a kernel, the quickest first. Pure. */
+export function quickest(seen: Observations, stop: number, count: number): readonly string[] {
+  const passing = seen
+    .tests()
+    .filter((test) => test !== BOOT && seen.of(stop, test).every((sample) => sample.seen === 'pass'))
+    .flatMap((test) => seen.of(stop, test).slice(0, 1));
+  const quick = passing.toSorted((a, b) => a.durationMs - b.durationMs || (a.test < b.test ? -1 : 1));
+  return quick.slice(0, count).map(({ test }) => test);
 }

@@ -33,3 +33,14 @@ function changeOf(before: State, after: State): Transition['kind'] | undefined {
   if (after === 'good' && before === 'bad') return 'fix';
   return undefined;
 }
+
+/**
+ * Where there was nothing to compare with, what is listed as failing is no news: the list says what the kernel with
+ * the whole feature gets wrong. Pure.
+ */
+export function isListed(
+  { subject, kind, first }: Transition,
+  known: ReadonlySet<string> | undefined,
+): boolean {
+  return kind === 'regression' && first && subject.fault === null && known?.has(subject.test) === true;
+}

@@ -6,7 +6,8 @@ export function wrap(text: string, first = '', rest = first): readonly string[] 
   const lines: string[] = [];
   let line = first;
   let empty = true;
-  for (const word of text.split(/\s+/).filter((part) => part !== '')) {
+  // A number stays with its percent sign.
+  for (const word of text.split(/\s+(?!%(?:\s|$))/).filter((part) => part !== '')) {
     const next = empty ? `${line}${word}` : `${line} ${word}`;
     if (next.length <= COLUMNS) {
       line = next;
