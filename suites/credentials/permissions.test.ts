@@ -130,3 +130,25 @@ guestTest(
     t.deepEqual(await fuse.dataRequests(), []);
   },
 );
+
+guestTest(
+  'without default_permissions a sticky directory is the server’s business, too (F4)',
+  async (t, guest) => {
+    for (const defaultPermissions of [false, true]) {
+      await using fuse = await guest.mountFuse({ allowOther: true, defaultPermissions });
+      await using client = await guest.client();
+      await client.chmod({ path: fuse.root, mode: 0o755 });
+      await client.mkdir({ path: fuse.backing('d') });
+      await client.chmod({ path: fuse.backing('d'), mode: 0o1777 });
+      await client.writeFile({ path: fuse.backing('d/f'), data: 'of root' });
+      await using stranger = await guest.client();
+      await stranger.chdir({ path: fuse.path });
+      await stranger.setCredentials({ uid: 4000, gid: 4000 });
+      const errno = await stranger.errno.unlink({ path: 'd/f' });
+      t.is(errno, defaultPermissions ? 'EPERM' : 'ok', `default_permissions ${String(defaultPermissions)}`);
+      const mode = (await client.stat({ path: fuse.file('d') })).mode & 0o7777;
+      t.is(mode.toString(8), '1777', 'the bit is told in either case');
+      t.is((await fuse.requests('UNLINK')).length, defaultPermissions ? 0 : 1, 'who decides');
+    }
+  },
+);

@@ -3,7 +3,8 @@ import type { Client } from '../lib/client.ts';
 import type { OpcodeName } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
-import { REGISTRAR, registrarServer } from '../lib/registrar.ts';
+import { REGISTRAR, registrarLauncher, registrarServer } from '../lib/registrar.ts';
+import { openWithId } from '../lib/registration.ts';
 import { Witness } from '../lib/witness.ts';
 
 const CLIENT = { uid: 1000, gid: 1001 } as const;
@@ -127,3 +128,25 @@ for (const { registrar, writer, ordinary, kills } of WRITERS) {
     },
   );
 }
+
+guestTest('who registers counts, not who had opened what is registered (F1, F2)', async (t, guest) => {
+  // Taking over another process’s descriptor needs this one more.
+  await using server = await guest.server({ launcher: registrarLauncher(['sys_ptrace']) });
+  await using witness = await Witness.mount(guest, { server });
+  await witness.upper.configure({ passthrough: 'off' });
+  await using root = await guest.client();
+  await root.writeFile({ path: witness.upper.backing('f'), data: pattern(100), mode: 0o666 });
+  const { lower, upper } = witness;
+  const opened = await root.open({ path: lower.file('f'), flags: 'O_RDWR' });
+  const from = { pid: root.pid, fd: opened };
+  const id = await upper.server.registerBacking(from);
+  const fd = await openWithId(guest, root, { fuse: upper, id });
+  for (const [what, [expected, work]] of Object.entries(WAYS)) {
+    const after = await lower.position();
+    await work(root, fd);
+    const sent = await lower.requests({ opcode: ['READ', 'WRITE'], after });
+    const kinds = [...new Set(sent.map((request) => `${request.opcode} ${request.uid}:${request.gid}`))];
+    t.deepEqual(kinds, [`${expected} ${REGISTRAR.uid}:${REGISTRAR.gid}`], what);
+  }
+  for (const each of [fd, opened]) await root.close({ fd: each });
+});

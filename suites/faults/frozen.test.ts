@@ -1,4 +1,5 @@
-import { text } from '../lib/bytes.ts';
+import { bytes, pattern, text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
 import { eventually } from '../lib/eventually.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { openErrno } from '../lib/open-errno.ts';
@@ -59,3 +60,51 @@ guestTest(
     t.is(await openErrno(client, fuse.file('f'), 'O_RDWR'), 'ok', 'writable again');
   },
 );
+
+const PAGE = 4096;
+
+/** Everything that may begin or end a write of the backing filesystem; asynchronous direct I/O is really queued. */
+const WORK: Readonly<Record<string, (client: Client, fd: number) => Promise<unknown>>> = {
+  read: (client, fd) => client.pread({ fd, count: PAGE, offset: 0 }),
+  'asynchronous read': (client, fd) =>
+    client.aio({ operations: [{ op: 'pread', fd, count: PAGE, offset: PAGE }] }),
+  'splice from the file': async (client, fd) => {
+    const [end, fdOut] = await client.pipe({});
+    await client.splice({ fdIn: fd, offIn: 0, fdOut, length: PAGE });
+    for (const each of [end, fdOut]) await client.close({ fd: each });
+  },
+  write: (client, fd) => client.pwrite({ fd, data: pattern(PAGE, 2), offset: 0 }),
+  'asynchronous write': (client, fd) =>
+    client.aio({ operations: [{ op: 'pwrite', fd, data: pattern(PAGE, 3), offset: PAGE }] }),
+  'asynchronous write beyond the end': (client, fd) =>
+    client.aio({ operations: [{ op: 'pwrite', fd, data: pattern(PAGE, 3), offset: 9 * PAGE }] }),
+  'splice to the file': async (client, fd) => {
+    const [fdIn, end] = await client.pipe({});
+    await client.write({ fd: end, data: bytes('x') });
+    // On a descriptor with O_DIRECT one byte is refused: that begins and ends a write as well.
+    await client.errno.splice({ fdIn, fdOut: fd, offOut: 0, length: 1 });
+    for (const each of [fdIn, end]) await client.close({ fd: each });
+  },
+};
+
+for (const flags of ['O_RDWR', 'O_RDWR|O_DIRECT']) {
+  guestTest(
+    `the filesystem can be frozen after every kind of passthrough I/O on ${flags} (H8)`,
+    async (t, guest) => {
+      await using disk = await guest.spareDisk('ext4');
+      await using fuse = await guest.mountFuse({ root: await disk.directory() });
+      await using client = await guest.client();
+      await client.writeFile({ path: fuse.backing('f'), data: pattern(4 * PAGE) });
+      const fd = await client.open({ path: fuse.file('f'), flags });
+      for (const [what, work] of Object.entries(WORK)) {
+        await work(client, fd);
+        // Freezing waits until as many writes have ended as began: one too few or too many, and it waits for ever.
+        const { code, stderr } = await guest.tryRun(['fsfreeze', '-f', disk.path]);
+        t.is(code, 0, `after ${what}: ${stderr}`);
+        await guest.run(['fsfreeze', '-u', disk.path]);
+      }
+      await client.close({ fd });
+      t.deepEqual(await fuse.dataRequests(), []);
+    },
+  );
+}

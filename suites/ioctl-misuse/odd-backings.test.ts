@@ -100,6 +100,30 @@ guestTest('a sysfs file is accepted and read, a procfs file is not (B11, B27)', 
   t.deepEqual(await fuse.dataRequests(), []);
 });
 
+guestTest(
+  'a file that cannot be mapped gives ENODEV for mmap through FUSE, too (A13, B27)',
+  async (t, guest) => {
+    needsMappings(guest);
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client();
+    const map = { length: 4096, prot: 'PROT_READ', flags: 'MAP_SHARED' } as const;
+    const cannot: Record<string, string> = { 'its mmap refuses': '/sys/kernel/uevent_seqnum' };
+    // A file without read_iter is no lower file of the 2021 series.
+    if (guest.expected.reopensBackingFile) {
+      cannot['it has no mmap'] = `/sys/fs/fuse/connections/${fuse.connection}/waiting`;
+    }
+    for (const [why, path] of Object.entries(cannot)) {
+      const native = await client.open({ path, flags: 'O_RDONLY' });
+      t.is(await client.errno.mmap({ fd: native, ...map }), 'ENODEV', `${why}: by itself`);
+      await client.close({ fd: native });
+      const fd = await openOn(guest, client, { fuse, from: { path, flags: 'O_RDONLY' }, flags: 'O_RDONLY' });
+      t.is(await client.errno.mmap({ fd, ...map }), 'ENODEV', `${why}: through FUSE`);
+      await client.close({ fd });
+    }
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
 guestTest('procfs is too deep at max_stack_depth 2 as well (B11)', async (t, guest) => {
   await using fuse = await guest.mountFuse({ init: { maxStackDepth: 2 } });
   const file = { path: '/proc/version', flags: 'O_RDONLY' };

@@ -1,3 +1,5 @@
+import { pattern } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
 /** `FATTR_MODE` of SETATTR's `valid`. */
@@ -74,5 +76,113 @@ guestTest(
       await client.close({ fd });
       t.deepEqual(await fuse.dataRequests(), []);
     }
+  },
+);
+
+/** Ways to write that have each to look for bits to clear by themselves. */
+const WRITES: Readonly<Record<string, (client: Client, fd: number) => Promise<unknown>>> = {
+  write: (client, fd) => client.pwrite({ fd, data: 'x', offset: 0 }),
+  'asynchronous write': (client, fd) =>
+    client.aio({ operations: [{ op: 'pwrite', fd, data: pattern(1), offset: 0 }] }),
+  splice: async (client, fd) => {
+    const [fdIn, end] = await client.pipe({});
+    await client.write({ fd: end, data: 'x' });
+    await client.splice({ fdIn, fdOut: fd, offOut: 0, length: 1 });
+    for (const each of [fdIn, end]) await client.close({ fd: each });
+  },
+};
+
+/** Modes before a stranger's write, and what SETATTR makes of them; null: nothing is asked. */
+const MODES = [
+  [0o4755, 0o755],
+  [0o2755, 0o755],
+  [0o6755, 0o755],
+  // Without the group's right to execute the bit once meant mandatory locking.
+  [0o2644, null],
+  [0o755, null],
+] as const;
+
+for (const passthrough of ['auto', 'off'] as const) {
+  const how = passthrough === 'auto' ? 'past the server' : 'to the server';
+  guestTest(
+    `a stranger who writes ${how} takes setuid away, and setgid where the group may execute (A42)`,
+    async (t, guest) => {
+      await using fuse = await guest.mountFuse({ allowOther: true, passthrough });
+      await using client = await guest.client();
+      await using stranger = await guest.client();
+      const clears = passthrough === 'off' || guest.expected.removesPrivileges;
+      const cases = MODES.flatMap(([mode, left]) =>
+        Object.entries(WRITES).map(([what, write]) => ({
+          mode,
+          left,
+          write,
+          name: `${mode.toString(8)} ${what}`,
+        })),
+      );
+      const fds: number[] = [];
+      for (const { name, mode } of cases) {
+        await client.writeFile({ path: fuse.backing(name), data: 'program' });
+        await client.chmod({ path: fuse.backing(name), mode });
+        fds.push(await stranger.open({ path: fuse.file(name), flags: 'O_RDWR' }));
+      }
+      await stranger.setCredentials({ uid: STRANGER, gid: STRANGER });
+      for (const [at, { name, left, write }] of cases.entries()) {
+        const fd = fds[at] ?? -1;
+        const after = await fuse.position();
+        await write(stranger, fd);
+        const asked = (await fuse.requests({ opcode: 'SETATTR', after }))
+          .filter(({ args }) => Number(args['valid']) & MODE)
+          .map(({ args }) => Number(args['mode']) & 0o7777);
+        t.deepEqual(asked, clears && left !== null ? [left] : [], name);
+        await stranger.close({ fd });
+      }
+      if (passthrough === 'auto') t.deepEqual(await fuse.dataRequests(), []);
+    },
+  );
+}
+
+guestTest(
+  'before setuid is cleared the mode is asked for: the rest of it is what the server says (A42)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ allowOther: true, attrValidS: 3600 });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'program' });
+    await client.chmod({ path: fuse.backing('f'), mode: 0o4755 });
+    await using stranger = await guest.client();
+    const fd = await stranger.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    await stranger.fstat({ fd });
+    // The kernel believes the old mode for an hour.
+    await client.chmod({ path: fuse.backing('f'), mode: 0o4711 });
+    await stranger.setCredentials({ uid: STRANGER, gid: STRANGER });
+    await stranger.pwrite({ fd, data: 'x', offset: 0 });
+    const mode = ((await client.stat({ path: fuse.backing('f') })).mode & 0o7777).toString(8);
+    t.is(mode, guest.expected.removesPrivileges ? '711' : '4711');
+    await stranger.close({ fd });
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
+guestTest(
+  'attributes that come anew make the next write look for file capabilities again (A42)',
+  async (t, guest) => {
+    guest.needs(guest.expected.removesPrivileges, 'look at capabilities of FUSE files in passthrough writes');
+    await using fuse = await guest.mountFuse({
+      init: { addFlags: ['HANDLE_KILLPRIV_V2'] },
+      attrValidS: 3600,
+    });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const asked = async () => {
+      const after = await fuse.position();
+      await client.pwrite({ fd, data: 'x', offset: 0 });
+      return (await fuse.requests({ opcode: 'GETXATTR', after })).length;
+    };
+    t.is(await asked(), 1, 'the first write');
+    t.is(await asked(), 0, 'the next: there was nothing to clear');
+    await client.fstat({ fd, flags: 'AT_STATX_FORCE_SYNC' });
+    t.is(await asked(), 1, 'somebody else may have set one meanwhile');
+    await client.close({ fd });
+    t.deepEqual(await fuse.dataRequests(), []);
   },
 );

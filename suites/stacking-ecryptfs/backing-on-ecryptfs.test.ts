@@ -6,6 +6,8 @@ import type { TestGuest } from '../lib/guest.ts';
 import { depthInWords, needsMaxStackDepth } from '../lib/stack-depth.ts';
 import type { StackedMount } from '../lib/stacked-mount.ts';
 
+const PAGE = 4096;
+
 /** FUSE over ecryptfs over a directory on ext4. */
 interface Served extends AsyncDisposable {
   readonly fuse: FuseMount;
@@ -118,6 +120,29 @@ guestTest('O_DIRECT is refused with EIO where ecryptfs has none (A12)', async (t
   t.is(text(await client.readFile({ path: stack.fuse.file('f') })), 'secret', 'without O_DIRECT it opens');
   t.deepEqual(await stack.fuse.dataRequests(), []);
 });
+
+guestTest(
+  'O_DIRECT set by F_SETFL is refused by each call where ecryptfs has none (A9, A12)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await serveEcryptfs(guest, client);
+    await client.writeFile({ path: stack.ecryptfs.file('f'), data: 'x'.repeat(PAGE) });
+    const fd = await client.open({ path: stack.fuse.file('f'), flags: 'O_RDWR' });
+    await client.fcntl({ fd, cmd: 'F_SETFL', arg: 'O_DIRECT' });
+    const refused = guest.expected.heedsDirect ? 'EINVAL' : 'ok';
+    t.is(await client.errno.pread({ fd, count: PAGE, offset: 0 }), refused, 'read');
+    t.is(await client.errno.pwrite({ fd, data: 'y'.repeat(PAGE), offset: 0 }), refused, 'write');
+    const written = guest.expected.heedsDirect ? 'x' : 'y';
+    t.true(
+      text(await client.readFile({ path: stack.ecryptfs.file('f') })) === written.repeat(PAGE),
+      'contents',
+    );
+    await client.fcntl({ fd, cmd: 'F_SETFL', arg: 0 });
+    t.is(await client.errno.pread({ fd, count: PAGE, offset: 0 }), 'ok', 'without it all is well');
+    await client.close({ fd });
+    t.deepEqual(await stack.fuse.dataRequests(), []);
+  },
+);
 
 guestTest(
   'a client without the key and without privilege reads what ecryptfs decrypts (F14)',

@@ -119,3 +119,57 @@ guestTest('allocating takes the setuid bit away on an overlay', async (t, guest)
   await owner.close({ fd });
   t.is(((await client.stat({ path: stack.upper })).mode & 0o7777).toString(8), '755');
 });
+
+guestTest(
+  'splice on an overlay tells size and access time like any other write and read',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await overlayWith(guest, client, 'abc');
+    const fd = await client.open({ path: stack.overlay.file('f'), flags: 'O_RDWR' });
+    const [end, into] = await client.pipe({});
+    await client.write({ fd: into, data: 'more' });
+    t.is(await client.splice({ fdIn: end, fdOut: fd, offOut: 3, length: 4 }), 4);
+    t.is((await client.fstat({ fd })).size, 7, 'the size after a splice to the file');
+    t.is(await client.lseek({ fd, offset: 0, whence: 'SEEK_END' }), 7, 'SEEK_END');
+    t.is(text(await client.readFile({ path: stack.upper })), 'abcmore', 'the upper file');
+
+    const old = 1_000_000_000;
+    for (const [what, read] of Object.entries({
+      splice: () => client.splice({ fdIn: fd, offIn: 0, fdOut: into, length: 3 }),
+      mmap: async () => {
+        const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ', flags: 'MAP_SHARED' });
+        await client.munmap({ map });
+      },
+    })) {
+      await client.utimens({ path: stack.overlay.file('f'), atimeNs: old, mtimeNs: null });
+      await read();
+      t.not((await client.stat({ path: stack.upper })).atimeNs, old, `${what} changes the access time`);
+    }
+    for (const each of [end, into, fd]) await client.close({ fd: each });
+  },
+);
+
+guestTest(
+  'a file without a name on an overlay is in the upper layer, and may get one (A4)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await overlayWith(guest, client, 'abc');
+    for (let round = 0; round < 8; round++) {
+      const fd = await client.open({ path: stack.overlay.path, flags: 'O_TMPFILE|O_RDWR', mode: 0o640 });
+      await client.write({ fd, data: 'nameless' });
+      t.is(text(await client.pread({ fd, count: 20, offset: 0 })), 'nameless');
+      const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ', flags: 'MAP_SHARED' });
+      t.is(text(await client.mread({ map, offset: 0, length: 8 })), 'nameless', 'mapped');
+      const maps = text(await client.readFile({ path: `/proc/${client.pid}/maps` }));
+      t.true(maps.includes(`${stack.overlay.path}/#`), 'the mapping is one of a file of the overlay');
+      await client.munmap({ map });
+      t.deepEqual(await client.readdir({ path: stack.overlay.path }), ['f'], 'no name yet');
+      if (round === 7) {
+        await client.linkFd({ fd, to: stack.overlay.file('named') });
+        t.is(text(await client.readFile({ path: stack.overlay.file('named') })), 'nameless');
+        t.is((await client.stat({ path: stack.overlay.file('named') })).mode & 0o777, 0o640);
+      }
+      await client.close({ fd });
+    }
+  },
+);

@@ -1,0 +1,154 @@
+import { text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { OpenFlag } from '../lib/fuse-abi.ts';
+import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+
+/** The page cache of FUSE where nothing is in passthrough mode: what is in it must not outlive its truth. */
+
+const PAGE = 4096;
+const HOUR_S = 3600;
+
+/** A file whose first page is in the cache of FUSE: opens keep it, and the kernel believes attributes for an hour. */
+async function cachedFile(
+  guest: TestGuest,
+  client: Client,
+  options: FuseOptions = {},
+): Promise<{ fuse: FuseMount; fd: number }> {
+  const fuse = await guest.mountFuse({ passthrough: 'off', attrValidS: HOUR_S, ...options });
+  await fuse.answerOpen('OPEN', { openFlags: OpenFlag.KEEP_CACHE });
+  await client.writeFile({ path: fuse.backing('f'), data: 'old contents' });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+  await client.pread({ fd, count: 12, offset: 0 });
+  return { fuse, fd };
+}
+
+guestTest('truncating a cached file takes its pages out of the cache', async (t, guest) => {
+  const cuts: Readonly<Record<string, (client: Client, fd: number, path: string) => Promise<unknown>>> = {
+    'O_TRUNC that travels in OPEN': async (client, _fd, path) =>
+      client.close({ fd: await client.open({ path, flags: 'O_WRONLY|O_TRUNC' }) }),
+    ftruncate: (client, fd) => client.ftruncate({ fd, length: 0 }),
+    truncate: (client, _fd, path) => client.truncate({ path, length: 0 }),
+  };
+  await using client = await guest.client();
+  for (const [what, cut] of Object.entries(cuts)) {
+    const { fuse, fd } = await cachedFile(guest, client);
+    await using _fuse = fuse;
+    await cut(client, fd, fuse.file('f'));
+    t.is((await client.fstat({ fd })).size, 0, `${what}: the size`);
+    await client.pwrite({ fd, data: 'new', offset: PAGE });
+    const seen = await client.pread({ fd, count: 12, offset: 0 });
+    t.deepEqual(seen, new Uint8Array(12), `${what}: what was cut off reads as zeros`);
+    await client.close({ fd });
+  }
+});
+
+guestTest('after an open that truncates the attributes are asked for again', async (t, guest) => {
+  for (const passthrough of ['off', 'auto'] as const) {
+    await using fuse = await guest.mountFuse({ passthrough, attrValidS: HOUR_S });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'old contents' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_TRUNC' });
+    const after = await fuse.position();
+    const { size, mtimeNs } = await client.fstat({ fd });
+    const native = await client.stat({ path: fuse.backing('f') });
+    t.deepEqual([size, mtimeNs], [0, native.mtimeNs], `passthrough ${passthrough}`);
+    t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', after }), ['GETATTR'], `passthrough ${passthrough}`);
+    await client.close({ fd });
+  }
+});
+
+guestTest('what changes at the server is noticed by what the kernel asks anyway', async (t, guest) => {
+  await using client = await guest.client();
+  const read = async (fd: number) => text(await client.pread({ fd, count: 100, offset: 0 }));
+
+  const other = await cachedFile(guest, client, { init: { dropFlags: ['AUTO_INVAL_DATA'] } });
+  await using _other = other.fuse;
+  await client.writeFile({ path: other.fuse.backing('f'), data: 'of another size', flags: 'O_WRONLY' });
+  // Beyond the end that is known here: only the server can say whether there is more.
+  await client.fstat({ fd: other.fd, flags: 'AT_STATX_FORCE_SYNC' });
+  t.is(await read(other.fd), 'of another size', 'another size: the pages go');
+  await client.close({ fd: other.fd });
+
+  const same = await cachedFile(guest, client, { attrValidS: 0, init: { addFlags: ['AUTO_INVAL_DATA'] } });
+  await using _same = same.fuse;
+  await client.writeFile({ path: same.fuse.backing('f'), data: 'NEW CONTENTS', flags: 'O_WRONLY' });
+  await client.utimens({ path: same.fuse.backing('f'), atimeNs: null, mtimeNs: 1_000_000_000 });
+  t.is(await read(same.fd), 'NEW CONTENTS', 'another time of the last change, with AUTO_INVAL_DATA');
+  await client.close({ fd: same.fd });
+
+  const grown = await cachedFile(guest, client, { attrValidS: 0, init: { dropFlags: ['AUTO_INVAL_DATA'] } });
+  await using _grown = grown.fuse;
+  await client.writeFile({ path: grown.fuse.backing('f'), data: ' and more', flags: 'O_WRONLY|O_APPEND' });
+  t.regex(await read(grown.fd), / and more$/, 'a read at the end asks for the size first');
+  await client.close({ fd: grown.fd });
+});
+
+guestTest('a direct open reads and maps what the server has, not old pages', async (t, guest) => {
+  await using client = await guest.client();
+  const { fuse, fd } = await cachedFile(guest, client);
+  await using _fuse = fuse;
+  await client.writeFile({ path: fuse.backing('f'), data: 'NEW CONTENTS', flags: 'O_WRONLY' });
+  t.is(text(await client.pread({ fd, count: 12, offset: 0 })), 'old contents', 'it is in the cache');
+  await fuse.answerOpen('OPEN', { openFlags: OpenFlag.DIRECT_IO }, 1);
+  const direct = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+  t.is(text(await client.pread({ fd: direct, count: 12, offset: 0 })), 'NEW CONTENTS', 'read');
+  const map = await client.mmap({ fd: direct, length: PAGE, prot: 'PROT_READ', flags: 'MAP_PRIVATE' });
+  t.is(text(await client.mread({ map, offset: 0, length: 12 })), 'NEW CONTENTS', 'a private mapping');
+  await client.munmap({ map });
+  for (const each of [fd, direct]) await client.close({ fd: each });
+});
+
+guestTest('after a direct read the access time is asked for again (A40)', async (t, guest) => {
+  await using client = await guest.client();
+  const { fuse, fd } = await cachedFile(guest, client);
+  await using _fuse = fuse;
+  await fuse.answerOpen('OPEN', { openFlags: OpenFlag.DIRECT_IO }, 1);
+  const direct = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+  await client.fstat({ fd: direct });
+  const after = await fuse.position();
+  await client.fstat({ fd: direct });
+  t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', after }), [], 'believed for an hour');
+  await client.pread({ fd: direct, count: 5, offset: 0 });
+  await client.fstat({ fd: direct });
+  t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', after }), ['GETATTR'], 'after a read');
+  for (const each of [fd, direct]) await client.close({ fd: each });
+});
+
+guestTest(
+  'pages that wait in the writeback cache are written before FSYNC, FLUSH and direct reads',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({
+      passthrough: 'off',
+      init: { addFlags: ['WRITEBACK_CACHE'], dropFlags: ['PASSTHROUGH', 'PASSTHROUGH_FD'] },
+    });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'old contents' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const sent = async (work: () => Promise<unknown>) => {
+      // A write to part of a page reads the rest first.
+      await client.pread({ fd, count: 12, offset: 0 });
+      const after = await fuse.position();
+      await client.pwrite({ fd, data: 'NEW', offset: 0 });
+      t.deepEqual(await fuse.opcodes({ opcode: 'WRITE', after }), [], 'it waits in the cache');
+      await work();
+      const all = await fuse.opcodes({ opcode: ['WRITE', 'FSYNC', 'FLUSH', 'READ'], after });
+      // How many WRITEs a page is is the kernel's business.
+      return all.filter((opcode, at) => opcode !== all[at - 1]);
+    };
+    t.deepEqual(await sent(() => client.fsync({ fd })), ['WRITE', 'FSYNC'], 'fsync');
+    t.deepEqual(
+      await sent(async () => client.close({ fd: await client.dup({ fd }) })),
+      ['WRITE', 'FLUSH'],
+      'close',
+    );
+    await fuse.answerOpen('OPEN', { openFlags: OpenFlag.DIRECT_IO }, 1);
+    const direct = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+    const read = await sent(async () => {
+      t.is(text(await client.pread({ fd: direct, count: 12, offset: 0 })), 'NEW contents');
+    });
+    t.deepEqual(read, ['WRITE', 'READ'], 'a direct read');
+    for (const each of [fd, direct]) await client.close({ fd: each });
+  },
+);

@@ -1,0 +1,132 @@
+import { pattern } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { OpenFlag } from '../lib/fuse-abi.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { needsLastingIds } from '../lib/registration.ts';
+
+/** Objects of the kernel as it counts them: what is done a few hundred times must not leave a few hundred. */
+
+const ROUNDS = 300;
+/** What other processes of the machine come and go with meanwhile. A leak of one object a round is three times that. */
+const MARGIN = 100;
+/** Bytes; a registration and most of what an open has is in one of these. */
+const SIZES = [32, 64, 96, 128, 192, 256] as const;
+/** cred_jar, since 6.17 cred: credentials; filp: open files, those without a descriptor as well. */
+const CACHES = [
+  'cred_jar',
+  'cred',
+  'filp',
+  'backing_aio',
+  ...SIZES.flatMap((size) => [`kmalloc-${size}`, `kmalloc-cg-${size}`]),
+];
+
+type Counts = Readonly<Record<string, number>>;
+
+/** Ends the test as skipped where the kernel does not count. Caches that it has merged are counted under any name. */
+async function count(guest: TestGuest): Promise<Counts> {
+  // Until it is shrunk a cache counts the free objects in the slabs of the CPUs as used.
+  const script = `cd /sys/kernel/slab && for c in ${CACHES.join(' ')}; do
+    [ -e $c ] && echo 1 >$c/shrink && echo $c $(cat $c/objects); done; true`;
+  const { code, stdout } = await guest.tryRun(['sh', '-c', script]);
+  const lines = stdout
+    .trim()
+    .split('\n')
+    .map((line) => line.split(' '));
+  const counts = Object.fromEntries(lines.map(([name = '', objects = '']) => [name, Number(objects)]));
+  if (code !== 0 || !('filp' in counts)) guest.skip('this kernel does not count its objects');
+  return counts;
+}
+
+function grown(before: Counts, after: Counts): string[] {
+  return Object.entries(before).flatMap(([name, then]) => {
+    const more = (after[name] ?? 0) - then;
+    return more > MARGIN ? [`${name}: ${more} more`] : [];
+  });
+}
+
+/** Much is freed late, by RCU: asked again so often. Each question takes a while. */
+const TRIES = 20;
+
+async function staysGrown(guest: TestGuest, before: Counts): Promise<string[]> {
+  let more = grown(before, await count(guest));
+  for (let tried = 1; tried < TRIES && more.length > 0; tried++) more = grown(before, await count(guest));
+  return more;
+}
+
+interface Bench {
+  readonly guest: TestGuest;
+  readonly fuse: FuseMount;
+  readonly client: Client;
+}
+
+const fd = { ref: { of: 0 } };
+
+/** Calls on one descriptor, in one request to the client. */
+async function onOneOpen({ client, fuse }: Bench, flags: string, calls: readonly object[]): Promise<void> {
+  const open = { call: 'open', args: { path: fuse.file('f'), flags } };
+  const all = [open, ...calls, { call: 'close', args: { fd } }] as Parameters<Client['batch']>[0]['calls'];
+  const failed = (await client.batch({ calls: all, digests: true })).filter((result) => 'errno' in result);
+  if (failed.length > 0) throw new Error(`calls failed: ${JSON.stringify(failed)}`);
+}
+
+const read = { op: 'pread', fd, count: 100, offset: 0 };
+const write = { op: 'pwrite', fd, data: { make: { length: 100, seed: 1 } }, offset: 0 };
+
+/** What is done, each so often. */
+const ROUNDS_OF: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
+  'opens in passthrough mode, with I/O': async (bench) => {
+    for (let round = 0; round < ROUNDS; round++) {
+      await onOneOpen(bench, 'O_RDWR', [
+        { call: 'pwrite', args: { fd, data: write.data, offset: 0 } },
+        { call: 'pread', args: { fd, count: 100, offset: 0 } },
+      ]);
+    }
+  },
+  'asynchronous reads and writes': async (bench) => {
+    const aio = { call: 'aio', args: { operations: [read, write] } };
+    await onOneOpen(
+      bench,
+      'O_RDWR',
+      Array.from({ length: ROUNDS }, () => aio),
+    );
+  },
+  'opens that the answer makes fail': async ({ guest, client, fuse }) => {
+    await fuse.configure({ passthrough: 'off' });
+    const openFlags = guest.expected.passthroughFlag | OpenFlag.KEEP_CACHE;
+    const id = await fuse.server.registerBacking({ path: fuse.backing('f'), flags: 'O_RDWR' });
+    await fuse.answerOpen('OPEN', { openFlags, backingId: id });
+    const open = { call: 'open', args: { path: fuse.file('f'), flags: 'O_RDWR' } } as const;
+    const results = await client.batch({ calls: Array.from({ length: ROUNDS }, () => open) });
+    if (results.some((result) => !('errno' in result))) throw new Error('an open worked');
+    await fuse.server.closeBacking(id);
+  },
+};
+
+for (const [what, work] of Object.entries(ROUNDS_OF)) {
+  guestTest(`${ROUNDS} ${what} leave no objects in the kernel (C19)`, async (t, guest) => {
+    if (what.startsWith('opens that')) needsLastingIds(guest);
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client({ callMs: 60_000 });
+    await client.writeFile({ path: fuse.backing('f'), data: pattern(4096) });
+    const bench = { guest, fuse, client };
+    await onOneOpen(bench, 'O_RDWR', []);
+    const before = await count(guest);
+    await work(bench);
+    t.deepEqual(await staysGrown(guest, before), []);
+  });
+}
+
+guestTest(`${ROUNDS} registrations leave no objects in the kernel (C12)`, async (t, guest) => {
+  needsLastingIds(guest);
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'backing' });
+  const file = { path: fuse.backing('f'), flags: 'O_RDWR' };
+  const before = await count(guest);
+  for (let round = 0; round < ROUNDS; round++) {
+    t.is(await fuse.server.closeBacking(await fuse.server.registerBacking(file)), 'ok');
+  }
+  t.deepEqual(await staysGrown(guest, before), []);
+});

@@ -1,0 +1,135 @@
+import { bytes, firstDifference, pattern, text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
+import type { StackedMount } from '../lib/stacked-mount.ts';
+
+/** What ecryptfs asks of a plain FUSE server that has its lower files. */
+
+const PAGE = 4096;
+const DATASYNC = 1;
+const LONG_AGO_NS = 1_000_000_000;
+
+interface OnFuse extends AsyncDisposable {
+  readonly ecryptfs: StackedMount;
+  readonly fuse: FuseMount;
+}
+
+async function onFuse(guest: TestGuest, client: Client): Promise<OnFuse> {
+  await using undo = new AsyncDisposableStack();
+  const fuse = undo.use(await guest.mountFuse({ passthrough: 'off', init: WITHOUT_PASSTHROUGH }));
+  const ecryptfs = undo.use(await guest.mountEcryptfs({ lower: fuse.path }, client));
+  const all = undo.move();
+  return { ecryptfs, fuse, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+guestTest('fsync and close on ecryptfs write the pages, and then ask the lower server', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await onFuse(guest, client);
+  const { ecryptfs, fuse } = stack;
+  const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDWR|O_CREAT' });
+  await client.pwrite({ fd, data: pattern(2 * PAGE), offset: 0 });
+  const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
+  const since = async (work: () => Promise<unknown>) => {
+    // A store says nothing to the header: what is sent is the page.
+    await client.mwrite({ map, offset: 100, data: bytes('stored') });
+    const after = await fuse.position();
+    await work();
+    const all = await fuse.requests({ opcode: ['WRITE', 'FSYNC', 'FLUSH'], after });
+    return all.map(({ opcode, args }) =>
+      opcode === 'FSYNC' && Number(args['fsync_flags']) & DATASYNC ? 'FDATASYNC' : opcode,
+    );
+  };
+  t.deepEqual(await since(() => client.fsync({ fd })), ['WRITE', 'FSYNC'], 'fsync');
+  t.deepEqual(await since(() => client.fdatasync({ fd })), ['WRITE', 'FDATASYNC'], 'fdatasync');
+  const closed = await since(async () => client.close({ fd: await client.dup({ fd }) }));
+  t.deepEqual(closed, ['WRITE', 'FLUSH'], 'a close');
+
+  await client.close({ fd });
+  await client.mwrite({ map, offset: 100, data: bytes('at the end') });
+  const after = await fuse.position();
+  await client.munmap({ map });
+  await fuse.waitFor({ opcode: 'RELEASE', after });
+  const last = await fuse.opcodes({ opcode: ['WRITE', 'RELEASE'], after });
+  t.deepEqual(
+    last,
+    ['WRITE', 'RELEASE'],
+    'with the last holder the pages are written and the lower file closed',
+  );
+});
+
+guestTest('every open on ecryptfs that ends lets the lower file go (C11)', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await onFuse(guest, client);
+  const { ecryptfs, fuse } = stack;
+  await client.writeFile({ path: ecryptfs.file('f'), data: 'contents' });
+  for (let round = 0; round < 3; round++) {
+    const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDWR' });
+    t.is(text(await client.pread({ fd, count: 20, offset: 0 })), 'contents');
+    const after = await fuse.position();
+    await client.close({ fd });
+    await fuse.waitFor({ opcode: 'RELEASE', after });
+  }
+  t.deepEqual((await fuse.state()).handles, [], 'no open file is left at the server');
+});
+
+guestTest('a lower file that can only be read cannot be opened for writing', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await onFuse(guest, client);
+  const { ecryptfs, fuse } = stack;
+  await client.writeFile({ path: ecryptfs.file('f'), data: 'contents' });
+  await client.stat({ path: ecryptfs.file('f') });
+  // The first open of the lower file is for both; where that fails it is tried for reading.
+  await fuse.fail({ opcode: 'OPEN', path: '/f' }, 'EACCES', 1);
+  t.is(await client.errno.open({ path: ecryptfs.file('f'), flags: 'O_RDWR' }), 'EPERM', 'for writing');
+  await fuse.fail({ opcode: 'OPEN', path: '/f' }, 'EACCES', 1);
+  t.is(text(await client.readFile({ path: ecryptfs.file('f') })), 'contents', 'for reading');
+});
+
+guestTest('reading on ecryptfs changes the access time of the lower file', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  await client.writeFile({ path: ecryptfs.file('f'), data: 'contents' });
+  const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDONLY' });
+  await client.pread({ fd, count: 20, offset: 0 });
+  await client.utimens({ path: `${lower}/f`, atimeNs: LONG_AGO_NS, mtimeNs: null });
+  // From the cache: nothing is read from the lower file for it.
+  t.is(text(await client.pread({ fd, count: 20, offset: 0 })), 'contents');
+  t.not((await client.stat({ path: `${lower}/f` })).atimeNs, LONG_AGO_NS);
+  await client.close({ fd });
+});
+
+guestTest(
+  'a write to part of a page that is only on the disk keeps the rest of it (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const data = pattern(3 * PAGE);
+    {
+      await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+      await client.writeFile({ path: ecryptfs.file('f'), data });
+      t.is(await ecryptfs.unmount(), 'ok');
+    }
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDWR' });
+    for (const offset of [10, 2 * PAGE - 2]) {
+      await client.pwrite({ fd, data: 'part', offset });
+      data.set(bytes('part'), offset);
+    }
+    t.is(firstDifference(await client.pread({ fd, count: 4 * PAGE, offset: 0 }), data), undefined);
+    await client.close({ fd });
+  },
+);
+
+guestTest('a file without the marker of ecryptfs is not taken for an encrypted one', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await client.writeFile({ path: `${lower}/plain`, data: pattern(4 * PAGE) });
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  t.is(await client.errno.open({ path: ecryptfs.file('plain'), flags: 'O_RDONLY' }), 'EIO');
+  const kept = await client.readFile({ path: `${lower}/plain` });
+  t.is(firstDifference(kept, pattern(4 * PAGE)), undefined, 'and it stays as it is');
+});

@@ -1,0 +1,123 @@
+import { text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
+import { upperOn } from '../lib/stack.ts';
+import type { StackedMount } from '../lib/stacked-mount.ts';
+
+/** What an overlay asks of a plain FUSE server that has one of its layers. */
+
+const DATASYNC = 1;
+const STRANGER = { uid: 4000, gid: 4000 };
+
+interface OnFuse extends AsyncDisposable {
+  readonly overlay: StackedMount;
+  readonly fuse: FuseMount;
+}
+
+async function upperOnFuse(guest: TestGuest, client: Client): Promise<OnFuse & { readonly lower: string }> {
+  await using undo = new AsyncDisposableStack();
+  const fuse = undo.use(await guest.mountFuse({ passthrough: 'off', init: WITHOUT_PASSTHROUGH }));
+  const lower = await guest.directory('ext4', 'lower');
+  for (const name of ['upper', 'work']) await client.mkdir({ path: fuse.backing(name) });
+  const layers = { lower, upper: fuse.file('upper'), work: fuse.file('work') };
+  const overlay = undo.use(await guest.mountOverlay(layers, client));
+  const all = undo.move();
+  return { overlay, fuse, lower, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+/** The lower layer has `f`, which everybody may read and only root may write. */
+async function lowerOnFuse(guest: TestGuest, client: Client, options: FuseOptions = {}): Promise<OnFuse> {
+  await using undo = new AsyncDisposableStack();
+  const root = await guest.directory('ext4', 'lower');
+  await client.writeFile({ path: `${root}/f`, data: 'from below', mode: 0o644 });
+  await client.chmod({ path: root, mode: 0o755 });
+  const plain = { root, passthrough: 'off', init: WITHOUT_PASSTHROUGH } as const;
+  const fuse = undo.use(await guest.mountFuse({ ...plain, ...options }));
+  const overlay = undo.use(await guest.mountOverlay({ lower: fuse.path, ...(await upperOn(guest)) }, client));
+  const all = undo.move();
+  return { overlay, fuse, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+guestTest('writes, syncs and closes on an overlay reach the server of its upper layer', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await upperOnFuse(guest, client);
+  const { overlay, fuse } = stack;
+  const since = async (work: () => Promise<unknown>) => {
+    const after = await fuse.position();
+    await work();
+    const all = await fuse.requests({ opcode: ['WRITE', 'FSYNC', 'FLUSH'], after });
+    return all.map(({ opcode, args }) =>
+      opcode === 'FSYNC' && Number(args['fsync_flags']) & DATASYNC ? 'FDATASYNC' : opcode,
+    );
+  };
+  const fd = await client.open({ path: overlay.file('new'), flags: 'O_RDWR|O_CREAT' });
+  t.deepEqual(await since(() => client.pwrite({ fd, data: 'x', offset: 0 })), ['WRITE'], 'a write');
+  const sync = async (flags: string) =>
+    since(() => client.pwritev2({ fd, chunks: [new Uint8Array(1)], offset: 0, flags }));
+  t.deepEqual(await sync('RWF_DSYNC'), ['WRITE', 'FDATASYNC'], 'a write with RWF_DSYNC');
+  t.deepEqual(await sync('RWF_SYNC'), ['WRITE', 'FSYNC'], 'a write with RWF_SYNC');
+  const closed = await since(async () => client.close({ fd: await client.dup({ fd }) }));
+  t.deepEqual(closed, ['FLUSH'], 'a close');
+  await client.close({ fd });
+  const synced = await client.open({ path: overlay.file('new'), flags: 'O_RDWR|O_DSYNC' });
+  const written = await since(() => client.pwrite({ fd: synced, data: 'x', offset: 0 }));
+  t.deepEqual(written, ['WRITE', 'FDATASYNC'], 'a write on O_DSYNC');
+  await client.close({ fd: synced });
+});
+
+guestTest('a copy-up is synced, and O_TRUNC empties the file of the upper layer', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await upperOnFuse(guest, client);
+  const { overlay, fuse, lower } = stack;
+  await client.writeFile({ path: `${lower}/f`, data: 'from below' });
+  const after = await fuse.position();
+  const fd = await client.open({ path: overlay.file('f'), flags: 'O_RDWR' });
+  const made = await fuse.opcodes({ opcode: ['WRITE', 'FSYNC', 'RENAME', 'RENAME2', 'LINK'], after });
+  const synced = made.indexOf('FSYNC');
+  t.true(synced > made.indexOf('WRITE'), `what was copied is synced: ${made.join(', ')}`);
+  t.is(text(await client.readFile({ path: fuse.backing('upper/f') })), 'from below');
+  await client.close({ fd });
+
+  const cut = await client.open({ path: overlay.file('f'), flags: 'O_RDWR|O_TRUNC' });
+  t.is((await client.stat({ path: fuse.backing('upper/f') })).size, 0, 'the upper file');
+  t.is((await client.fstat({ fd: cut })).size, 0, 'the file of the overlay');
+  t.is((await client.stat({ path: `${lower}/f` })).size, 10, 'the lower file stays');
+  await client.close({ fd: cut });
+});
+
+guestTest('who may read a file of an overlay needs no rights on its layers', async (t, guest) => {
+  await using client = await guest.client();
+  // Nobody but who mounted it may use this one.
+  await using stack = await lowerOnFuse(guest, client);
+  const { overlay, fuse } = stack;
+  await client.chmod({ path: overlay.path, mode: 0o755 });
+  await using stranger = await guest.client();
+  await stranger.chdir({ path: overlay.path });
+  await stranger.setCredentials(STRANGER);
+  const after = await fuse.position();
+  t.is(text(await stranger.readFile({ path: 'f' })), 'from below');
+  const map = await stranger.open({ path: 'f', flags: 'O_RDONLY' });
+  t.is(await stranger.errno.mmap({ fd: map, length: 4096, prot: 'PROT_READ', flags: 'MAP_SHARED' }), 'ok');
+  await stranger.close({ fd: map });
+  t.is(await stranger.errno.open({ path: 'f', flags: 'O_WRONLY' }), 'EACCES', 'the mode counts');
+  const asked = await fuse.requests({ opcode: ['OPEN', 'READ'], after });
+  t.deepEqual(
+    [...new Set(asked.map(({ uid }) => uid))],
+    [0],
+    'the data are asked in the name of who mounted',
+  );
+});
+
+guestTest('a file of a read-only lower layer may be written: it is copied up', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await lowerOnFuse(guest, client, { flags: 'MS_RDONLY' });
+  const { overlay, fuse } = stack;
+  const fd = await client.open({ path: overlay.file('f'), flags: 'O_RDWR' });
+  await client.pwrite({ fd, data: 'FROM', offset: 0 });
+  await client.close({ fd });
+  t.is(text(await client.readFile({ path: overlay.file('f') })), 'FROM below');
+  t.is(text(await client.readFile({ path: fuse.backing('f') })), 'from below');
+});
