@@ -210,9 +210,13 @@ export interface Syscalls {
   /**
    * The calls one after the other, without a trip to the host in between; each gives its result, whether it
    * works or not. An argument that has no result to refer to, because that call failed, is -1. `digests`: bytes
-   * that were read come as `BatchDigest`.
+   * that were read come as `BatchDigest`. `oneThread`: all by one thread, which shows what a call leaves behind
+   * on it; no other call of the client goes on meanwhile.
    */
-  batch: { args: { calls: readonly BatchCall[]; digests?: boolean }; value: CallResult<unknown>[] };
+  batch: {
+    args: { calls: readonly BatchCall[]; digests?: boolean; oneThread?: boolean };
+    value: CallResult<unknown>[];
+  };
   /** A signal by name and its disposition; SIGXFSZ must be ignored to see EFBIG. */
   signal: { args: { signal: string; disposition: 'ignore' | 'default' }; value: number };
   chdir: { args: { path: string }; value: number };

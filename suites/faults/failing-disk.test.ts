@@ -28,6 +28,9 @@ guestTest(
     if (guest.expected.heedsDirect) {
       t.is(await client.errno.pwrite({ fd: direct, data: block, offset: 0 }), 'EIO', 'direct write');
     }
+    t.is(await client.pwrite({ fd: buffered, data: block, offset: PAGE }), PAGE, 'to the page cache');
+    t.is(await client.errno.fsync({ fd: buffered }), 'EIO', 'fsync');
+    t.is(await client.errno.fsync({ fd: native }), 'EIO', 'fsync below FUSE');
     await disk.behave('works');
     for (const fd of [direct, buffered, native]) await client.errno.close({ fd });
     t.deepEqual(await fuse.dataRequests(), []);
