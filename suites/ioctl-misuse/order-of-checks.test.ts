@@ -77,13 +77,20 @@ function isClose({ request }: DeviceCall): boolean {
   return (request & 0xffff) === (DeviceIoctl.BACKING_CLOSE & 0xffff);
 }
 
+/** All calls of one caller in one go. */
 async function errnosOf(callers: Callers, calls: readonly WrongCall[], id = 0): Promise<string[]> {
-  const errnos: string[] = [];
-  for (const { call } of calls) {
-    const caller = callers[call.caller];
-    const fd = caller.devices[call.device];
-    const arg = argumentOf(call, caller, id);
-    errnos.push(await caller.client.errno.ioctl({ fd, request: call.request, arg }));
+  const errnos = calls.map(() => '');
+  for (const [kind, caller] of Object.entries(callers)) {
+    const own = [...calls.entries()].filter(([, { call }]) => call.caller === kind);
+    const ioctls = own.map(([, { call }]) => {
+      const args = { fd: caller.devices[call.device], arg: argumentOf(call, caller, id) };
+      return { call: 'ioctl', args: { ...args, request: call.request } } as const;
+    });
+    const results = await caller.client.batch({ calls: ioctls });
+    for (const [at, result] of results.entries()) {
+      const [position = 0] = own[at] ?? [];
+      errnos[position] = 'errno' in result ? result.errno : 'ok';
+    }
   }
   return errnos;
 }

@@ -60,6 +60,8 @@ export interface Expectations {
   readonly removesPrivileges: boolean;
   /** The kernel keeps cached and passthrough opens of one file apart. */
   readonly hasIoModes: boolean;
+  /** FUSE_NOTIFY_RESEND, which is in Linux since 6.9. */
+  readonly resend: string;
 }
 
 const BACKING_ID: Expectations = {
@@ -99,6 +101,7 @@ const BACKING_ID: Expectations = {
   readMakesAtimeStale: true,
   removesPrivileges: true,
   hasIoModes: true,
+  resend: 'ok',
 };
 
 /** The 2021 series: V12's answers. */
@@ -139,6 +142,7 @@ const SINGLE_USE: Expectations = {
   readMakesAtimeStale: false,
   removesPrivileges: false,
   hasIoModes: false,
+  resend: 'EINVAL',
 };
 
 /** What the profile says of the kernel. */
