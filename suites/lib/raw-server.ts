@@ -3,6 +3,7 @@ import type { Client } from './client.ts';
 import { eventually } from './eventually.ts';
 
 const HEADER_BYTES = 40;
+export const OUT_HEADER_BYTES = 16;
 /** What the kernel wants room for before it gives a request away: its largest write and the headers. */
 const ROOM_BYTES = 2 * 1024 * 1024;
 /** fuse.h: set in the number of a request that is sent a second time. */
@@ -29,6 +30,20 @@ export async function nextRequest(client: Client, device: number): Promise<RawRe
   return { opcode: view.getUint32(4, true), unique, nodeid, isResent: (unique & RESENT) !== 0n };
 }
 
+/** `fuse_out_header`. `error`: negative, as on the wire. */
+export function outHeader(answer: {
+  readonly unique: bigint;
+  readonly error?: number;
+  readonly bodyBytes: number;
+}): Uint8Array {
+  const header = new Uint8Array(OUT_HEADER_BYTES);
+  const view = new DataView(header.buffer);
+  view.setUint32(0, OUT_HEADER_BYTES + answer.bodyBytes, true);
+  view.setInt32(4, answer.error ?? 0, true);
+  view.setBigUint64(8, answer.unique, true);
+  return header;
+}
+
 /** @returns `ok` or the errno of the write. */
 export function answerRequest(
   client: Client,
@@ -36,11 +51,7 @@ export function answerRequest(
   answer: { readonly unique: bigint; readonly error?: number; readonly body?: Uint8Array },
 ): Promise<string> {
   const { unique, error = 0, body = new Uint8Array() } = answer;
-  const header = new Uint8Array(16);
-  const view = new DataView(header.buffer);
-  view.setUint32(0, header.length + body.length, true);
-  view.setInt32(4, error, true);
-  view.setBigUint64(8, unique, true);
+  const header = outHeader({ unique, error, bodyBytes: body.length });
   return client.errno.write({ fd: device, data: concat(header, body) });
 }
 
