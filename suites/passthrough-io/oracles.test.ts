@@ -67,34 +67,6 @@ guestTest(
   },
 );
 
-/** Each engine has a part of the file for itself. */
-const PART_BYTES = 256 * 1024;
-
-guestTest('fio finds what every engine wrote to its part of one file, all at once (G4)', async (t, guest) => {
-  await needsProgram(guest, 'fio');
-  await using fuse = await guest.mountFuse();
-  await using client = await guest.client();
-  const jobs = Object.entries(FIO_JOBS).filter(([, job]) => !job.maps || guest.expected.mapsBackingFile);
-  const path = fuse.file('f');
-  await client.writeFile({ path: fuse.backing('f'), data: new Uint8Array(jobs.length * PART_BYTES) });
-  const args = jobs.flatMap(([name, { engine, options = [] }], at) => [
-    ...[`--name=${name}`, `--ioengine=${engine}`, `--filename=${path}`, `--offset=${at * PART_BYTES}`],
-    ...options,
-  ]);
-  const common = [
-    ...['--thread', '--rw=randwrite', '--bsrange=4k-16k', '--blockalign=4k', `--size=${PART_BYTES}`],
-    ...['--verify=crc32c', '--do_verify=1', '--verify_fatal=1', '--randseed=11', '--output-format=json'],
-    ...['--fadvise_hint=0', '--invalidate=0'],
-  ];
-  const { stdout } = await guest.run(['fio', ...common, ...args], { timeoutMs: 25_000 });
-  const report = JSON.parse(stdout.slice(stdout.indexOf('{'))) as FioReport;
-  t.deepEqual(
-    report.jobs.map(({ jobname, error, read, write }) => [jobname, error, write.io_bytes, read.io_bytes]),
-    jobs.map(([name]) => [name, 0, PART_BYTES, PART_BYTES]),
-  );
-  t.deepEqual(await fuse.dataRequests(), []);
-});
-
 const XFS_IO = [
   ['-c', 'pwrite -q -S 0x61 0 20000'],
   ['-c', 'pwrite -q -S 0x62 -b 512 4000 9000'],
