@@ -191,6 +191,11 @@ export interface Syscalls {
     value: number;
   };
   umount2: { args: { target: string; flags?: Flags }; value: number };
+  /**
+   * A further mount of the tree at `source` in which ids are mapped by the user namespace of a process
+   * (open_tree, mount_setattr with MOUNT_ATTR_IDMAP, move_mount).
+   */
+  mountIdmapped: { args: { source: string; target: string; namespaceOf: number }; value: number };
   memfd_create: { args: { name: string; flags?: Flags }; value: number };
   eventfd: { args: Record<string, never>; value: number };
   socketpair: { args: Record<string, never>; value: [number, number] };

@@ -62,6 +62,8 @@ export interface Expectations {
   readonly hasIoModes: boolean;
   /** FUSE_NOTIFY_RESEND, which is in Linux since 6.9. */
   readonly resend: string;
+  /** Mounting FUSE idmapped when its server allows it, which is in Linux since 6.12. */
+  readonly idmappedFuse: string;
 }
 
 const BACKING_ID: Expectations = {
@@ -102,6 +104,7 @@ const BACKING_ID: Expectations = {
   removesPrivileges: true,
   hasIoModes: true,
   resend: 'ok',
+  idmappedFuse: 'ok',
 };
 
 /** The 2021 series: V12's answers. */
@@ -143,6 +146,7 @@ const SINGLE_USE: Expectations = {
   removesPrivileges: false,
   hasIoModes: false,
   resend: 'EINVAL',
+  idmappedFuse: 'EINVAL',
 };
 
 /** What the profile says of the kernel. */
