@@ -6,6 +6,8 @@ import type { TestGuest } from '../lib/guest.ts';
 import { depthInWords, needsMaxStackDepth } from '../lib/stack-depth.ts';
 import type { StackedMount } from '../lib/stacked-mount.ts';
 
+const PAGE = 4096;
+
 /** FUSE over ecryptfs over a directory on ext4. */
 interface Served extends AsyncDisposable {
   readonly fuse: FuseMount;
@@ -118,6 +120,32 @@ guestTest('O_DIRECT is refused with EIO where ecryptfs has none (A12)', async (t
   t.is(text(await client.readFile({ path: stack.fuse.file('f') })), 'secret', 'without O_DIRECT it opens');
   t.deepEqual(await stack.fuse.dataRequests(), []);
 });
+
+guestTest(
+  'O_DIRECT that is set after the open does not reach ecryptfs, which has none (A9, K26)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await serveEcryptfs(guest, client);
+    const data = pattern(2 * PAGE);
+    await client.writeFile({ path: stack.ecryptfs.file('f'), data });
+    const fd = await client.open({ path: stack.fuse.file('f'), flags: 'O_RDWR' });
+    const native = await client.open({ path: stack.ecryptfs.file('f'), flags: 'O_RDWR' });
+    t.is(await client.errno.fcntl({ fd: native, cmd: 'F_SETFL', arg: 'O_DIRECT' }), 'EINVAL', 'itself');
+    t.is(await client.errno.fcntl({ fd, cmd: 'F_SETFL', arg: 'O_DIRECT' }), 'ok', 'FUSE cannot know');
+    const { heedsDirect } = guest.expected;
+    const sync = heedsDirect ? 'EINVAL' : 'ok';
+    t.is(await client.errno.pread({ fd, count: PAGE, offset: 0 }), sync, 'read');
+    t.is(await client.errno.pwrite({ fd, data: data.subarray(0, PAGE), offset: 0 }), sync, 'write');
+    const [asynchronous] = await client.aio({ operations: [{ op: 'pread', fd, count: PAGE, offset: 0 }] });
+    t.is(asynchronous?.result, heedsDirect ? 'EINVAL' : PAGE, 'asynchronous read');
+
+    await client.fcntl({ fd, cmd: 'F_SETFL', arg: '' });
+    const seen = await client.pread({ fd, count: 2 * PAGE, offset: 0 });
+    t.is(firstDifference(seen, data), undefined, 'without O_DIRECT again');
+    for (const each of [fd, native]) await client.close({ fd: each });
+    t.deepEqual(await stack.fuse.dataRequests(), []);
+  },
+);
 
 guestTest(
   'a client without the key and without privilege reads what ecryptfs decrypts (F14)',
