@@ -96,6 +96,7 @@ for (const flags of ['', 'SPLICE_F_MOVE']) {
       t.is(text(await client.pread({ fd: native, count: 5, offset: PAGE })), 'above', 'until it is written');
 
       const fd = await openPassthrough(guest, client, fuse);
+      const after = await fuse.position();
       const expected = Uint8Array.from(old);
       expected.set(Buffer.from('above'), PAGE);
       const page = await client.pread({ fd: native, count: PAGES * PAGE, offset: 0 });
@@ -103,6 +104,7 @@ for (const flags of ['', 'SPLICE_F_MOVE']) {
       const through = await client.pread({ fd, count: PAGES * PAGE, offset: 0 });
       t.is(firstDifference(through, page), undefined, 'in passthrough mode');
       await client.pwrite({ fd, data: 'passed', offset: 2 * PAGE });
+      t.deepEqual(await fuse.opcodes({ opcode: ['READ', 'WRITE'], after }), [], 'past the server');
       await client.close({ fd });
       const anew = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
       page.set(Buffer.from('passed'), 2 * PAGE);
