@@ -11,7 +11,7 @@ const MAPPED = 1000;
 async function namespace(guest: TestGuest, root: Client): Promise<Client> {
   const client = await guest.client({ launcher: ['unshare', '--user'] });
   // Who answers is in the namespace: before, the launcher may still be on its way into it.
-  await client.getpid();
+  await client.getpid({});
   for (const map of ['uid_map', 'gid_map']) {
     const path = `/proc/${client.pid}/${map}`;
     await root.writeFile({ path, data: `0 ${MAPPED} 10\n`, flags: 'O_WRONLY' });
