@@ -152,6 +152,20 @@ export interface Syscalls {
     };
     value: { result: number | string; data: Uint8Array | null }[];
   };
+  /**
+   * Requests to io_uring in one chain (IOSQE_IO_LINK): each begins when the one before has done all it was asked
+   * for, else it is ECANCELED. The value is what each completed with.
+   */
+  uringChain: {
+    args: {
+      operations: (
+        | { op: 'pread'; fd: number; count: number; offset: number }
+        | { op: 'pwrite'; fd: number; data: Uint8Array; offset: number }
+        | { op: 'fsync'; fd: number }
+      )[];
+    };
+    value: { result: number | string; data: Uint8Array | null }[];
+  };
   mkdir: { args: At & { mode?: number }; value: number };
   mknod: { args: At & { mode: number; major?: number; minor?: number }; value: number };
   rmdir: { args: At; value: number };

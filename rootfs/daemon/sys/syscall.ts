@@ -44,6 +44,8 @@ const NUMBERS = {
   io_submit: [209, 2],
   io_getevents: [208, 4],
   io_destroy: [207, 1],
+  io_uring_setup: [425, 425],
+  io_uring_enter: [426, 426],
   mkdirat: [258, 34],
   mknodat: [259, 33],
   unlinkat: [263, 35],
