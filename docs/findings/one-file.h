@@ -34,10 +34,11 @@ struct init_out { __u32 major, minor, readahead, flags; __u16 background, thresh
 struct backing_map { __s32 fd; __u32 flags; __u64 padding; };
 #define BACKING_OPEN _IOW(229, 1, struct backing_map)
 #define BACKING_CLOSE _IOW(229, 2, __u32)
-enum { LOOKUP = 1, FORGET = 2, GETATTR = 3, SETATTR = 4, OPEN = 14, READ = 15, RELEASE = 18, FLUSH = 25, INIT = 26 };
+enum { LOOKUP = 1, FORGET = 2, GETATTR = 3, SETATTR = 4, OPEN = 14, READ = 15, WRITE = 16, RELEASE = 18, FLUSH = 25,
+       INIT = 26 };
 
 /* What the program tells its server, and the server the program. */
-struct shared { int cached, reads, releases, hold_init; };
+struct shared { int cached, direct, reads, writes, releases, hold_init, hold_write; };
 static struct shared *shared;
 static char mnt[64];
 static int backing; /* what is registered */
@@ -68,6 +69,7 @@ static void serve(int dev)
 {
 	static char buffer[1 << 18];
 	int id = 0, opens = 0;
+	__u64 held = 0;
 
 	while (read(dev, buffer, sizeof buffer) > 0) {
 		struct in_header *in = (void *)buffer;
@@ -79,6 +81,9 @@ static void serve(int dev)
 		struct backing_map map = { .fd = backing };
 		static char page[1 << 16];
 
+		/* A WRITE that was kept is answered as soon as another request comes. */
+		if (held && !shared->hold_write)
+			answer(dev, held, 0, (__u32[]){ 1, 0 }, 8), held = 0;
 		switch (in->opcode) {
 		case INIT:
 			while (shared->hold_init)
@@ -94,7 +99,9 @@ static void serve(int dev)
 			answer(dev, in->unique, 0, &a, sizeof a);
 			break;
 		case OPEN:
-			if (!shared->cached) {
+			if (shared->direct) {
+				o.flags = 1 << 0 | 1 << 6; /* DIRECT_IO, PARALLEL_DIRECT_WRITES */
+			} else if (!shared->cached) {
 				if (!opens++ && (id = ioctl(dev, BACKING_OPEN, &map)) < 0)
 					die("BACKING_OPEN");
 				o.flags = 1 << 7, o.backing_id = id;
@@ -114,6 +121,12 @@ static void serve(int dev)
 			shared->reads++;
 			break;
 		}
+		case WRITE: /* of one byte */
+			if (pwrite(backing, buffer + sizeof *in + 40, 1, *(__u64 *)(buffer + sizeof *in + 8)) != 1)
+				die("WRITE");
+			held = in->unique;
+			shared->writes++;
+			break;
 		case RELEASE:
 			if (opens && !--opens)
 				ioctl(dev, BACKING_CLOSE, &id);

@@ -152,6 +152,20 @@ export interface Syscalls {
     };
     value: { result: number | string; data: Uint8Array | null }[];
   };
+  /**
+   * Requests to io_uring in one chain (IOSQE_IO_LINK): each begins when the one before has done all it was asked
+   * for, else it is ECANCELED. The value is what each completed with.
+   */
+  uringChain: {
+    args: {
+      operations: (
+        | { op: 'pread'; fd: number; count: number; offset: number }
+        | { op: 'pwrite'; fd: number; data: Uint8Array; offset: number }
+        | { op: 'fsync'; fd: number }
+      )[];
+    };
+    value: { result: number | string; data: Uint8Array | null }[];
+  };
   mkdir: { args: At & { mode?: number }; value: number };
   mknod: { args: At & { mode: number; major?: number; minor?: number }; value: number };
   rmdir: { args: At; value: number };
@@ -191,6 +205,11 @@ export interface Syscalls {
     value: number;
   };
   umount2: { args: { target: string; flags?: Flags }; value: number };
+  /**
+   * A further mount of the tree at `source` in which ids are mapped by the user namespace of a process
+   * (open_tree, mount_setattr with MOUNT_ATTR_IDMAP, move_mount).
+   */
+  mountIdmapped: { args: { source: string; target: string; namespaceOf: number }; value: number };
   memfd_create: { args: { name: string; flags?: Flags }; value: number };
   eventfd: { args: Record<string, never>; value: number };
   socketpair: { args: Record<string, never>; value: [number, number] };
@@ -210,9 +229,13 @@ export interface Syscalls {
   /**
    * The calls one after the other, without a trip to the host in between; each gives its result, whether it
    * works or not. An argument that has no result to refer to, because that call failed, is -1. `digests`: bytes
-   * that were read come as `BatchDigest`.
+   * that were read come as `BatchDigest`. `oneThread`: all by one thread, which shows what a call leaves behind
+   * on it; no other call of the client goes on meanwhile.
    */
-  batch: { args: { calls: readonly BatchCall[]; digests?: boolean }; value: CallResult<unknown>[] };
+  batch: {
+    args: { calls: readonly BatchCall[]; digests?: boolean; oneThread?: boolean };
+    value: CallResult<unknown>[];
+  };
   /** A signal by name and its disposition; SIGXFSZ must be ignored to see EFBIG. */
   signal: { args: { signal: string; disposition: 'ignore' | 'default' }; value: number };
   chdir: { args: { path: string }; value: number };

@@ -28,6 +28,9 @@ guestTest(
     if (guest.expected.heedsDirect) {
       t.is(await client.errno.pwrite({ fd: direct, data: block, offset: 0 }), 'EIO', 'direct write');
     }
+    t.is(await client.pwrite({ fd: buffered, data: block, offset: PAGE }), PAGE, 'to the page cache');
+    t.is(await client.errno.fsync({ fd: buffered }), 'EIO', 'fsync');
+    t.is(await client.errno.fsync({ fd: native }), 'EIO', 'fsync below FUSE');
     await disk.behave('works');
     for (const fd of [direct, buffered, native]) await client.errno.close({ fd });
     t.deepEqual(await fuse.dataRequests(), []);
@@ -78,6 +81,27 @@ guestTest('a write-back that failed is told to each descriptor by fdatasync (H7)
   for (const fd of [one, other, native]) await client.close({ fd });
   t.deepEqual(await fuse.dataRequests(), []);
 });
+
+guestTest(
+  'syncfs of a FUSE mount asks no server and writes nothing below, syncfs below does (A31, E19)',
+  async (t, guest) => {
+    await using disk = await guest.spareDisk('xfs', { mapped: true });
+    await using fuse = await guest.mountFuse({ root: await disk.directory() });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: pattern(PAGE) });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const native = await client.open({ path: fuse.backing('f'), flags: 'O_RDWR' });
+    await client.fsync({ fd: native });
+    await client.pwrite({ fd, data: pattern(PAGE, 2), offset: 0 });
+    await disk.behave('fails-writes');
+    t.is(await client.errno.syncfs({ fd }), 'ok', 'through FUSE nothing is written that could fail');
+    t.deepEqual(await fuse.opcodes({ opcode: ['SYNCFS', 'FSYNC'] }), [], 'the server is not asked');
+    t.is(await client.errno.syncfs({ fd: native }), 'EIO', 'below it the page is written, and fails');
+    await disk.behave('works');
+    for (const each of [fd, native]) await client.errno.close({ fd: each });
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
 
 guestTest(
   'after a power failure what was fsynced is there, and what was not may be gone (A32)',

@@ -1,4 +1,5 @@
 import { text } from '../lib/bytes.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
 guestTest('notifications for a file in passthrough mode leave its data alone (D12)', async (t, guest) => {
@@ -16,6 +17,49 @@ guestTest('notifications for a file in passthrough mode leave its data alone (D1
   t.deepEqual(await fuse.dataRequests(), []);
   await client.close({ fd });
 });
+
+/** `fuse_notify_retrieve_out`: the kernel sends what it has cached of a file in a NOTIFY_REPLY. */
+function retrieval(nodeid: number, length: number): Uint8Array {
+  const body = new Uint8Array(32);
+  const view = new DataView(body.buffer);
+  view.setBigUint64(0, 1n, true);
+  view.setBigUint64(8, BigInt(nodeid), true);
+  view.setUint32(24, length, true);
+  return body;
+}
+
+/** How many bytes from the start of `f` are in the page cache of FUSE. */
+async function cachedBytes(fuse: FuseMount, length: number): Promise<number> {
+  const { inodes } = await fuse.state();
+  const { nodeid } = inodes.find(({ path }) => path === '/f') ?? { nodeid: 0 };
+  const after = await fuse.position();
+  const errno = await fuse.notify({ code: 'RETRIEVE', body: retrieval(nodeid, length) });
+  if (errno !== 'ok') throw new Error(`RETRIEVE: ${errno}`);
+  const reply = await fuse.waitFor({ opcode: 'NOTIFY_REPLY', after }, 'arrived');
+  return Number(reply.args['size']);
+}
+
+guestTest(
+  'the page cache of FUSE stays empty under passthrough I/O, and what STORE puts there is not read (D12)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ attrValidS: 3600 });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'backing' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    t.is(text(await client.pread({ fd, count: 7, offset: 0 })), 'backing');
+    await client.pwrite({ fd, data: 'BACKING', offset: 0 });
+    t.is(await cachedBytes(fuse, 7), 0, 'after a read and a write');
+    const stored = new Uint8Array(Buffer.from('stored!'));
+    t.is(await fuse.notify({ store: '/f', offset: 0, data: stored }), 'ok');
+    t.is(await cachedBytes(fuse, 7), 7, 'after STORE');
+    t.is(text(await client.pread({ fd, count: 7, offset: 0 })), 'BACKING', 'what a read gives');
+    t.is(await fuse.notify({ inode: '/f', offset: 0, length: 0 }), 'ok');
+    t.is(await cachedBytes(fuse, 7), 0, 'after INVAL_INODE');
+    t.is(text(await client.readFile({ path: fuse.backing('f') })), 'BACKING', 'below');
+    t.deepEqual(await fuse.dataRequests(), []);
+    await client.close({ fd });
+  },
+);
 
 guestTest(
   'dropped caches are read again from the backing file, not from the server (D16, D19)',

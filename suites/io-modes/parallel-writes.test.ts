@@ -62,38 +62,6 @@ guestTest('a cached open waits for a parallel direct write to end (D8)', async (
 });
 
 guestTest(
-  'a cached open that waits ends when a passthrough open that overtook it is closed (D8)',
-  async (t, guest) => {
-    await using fuse = await mountWithModes(guest);
-    await using client = await guest.client();
-    await using other = await guest.client();
-    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
-    const id = await register(fuse, 'f');
-    const direct = await openParallel(fuse, client);
-    const hold = await fuse.hold('WRITE');
-    const writing = client.pwrite({ fd: direct, data: 'CON', offset: 0 });
-    writing.catch(() => undefined);
-    const request = await hold.arrived();
-    const opening = openAs(other, fuse, { name: 'f', mode: 'cached' }).then(String, String);
-    await eventually(
-      () => guest.where(other.pid),
-      (where) => where.includes('fuse_file_cached_io_'),
-    );
-    const passthrough = await openAs(client, fuse, { name: 'f', mode: 'passthrough', id });
-    await hold.release(request);
-    await hold.stop();
-    t.is(await writing, 3);
-    t.is(text(await client.pread({ fd: passthrough, count: 8, offset: 0 })), 'CONtents');
-    await client.close({ fd: passthrough });
-    // Refused as soon as the writer is done, or let in now: a kernel that wakes nobody would do neither.
-    t.regex(await opening, /^\d+$|EIO/);
-    await client.close({ fd: direct });
-    const cached = await openAs(client, fuse, { name: 'f', mode: 'cached' });
-    await client.close({ fd: cached });
-  },
-);
-
-guestTest(
   'parallel direct writes of a passthrough file leave its mode and its registration as they were (D9, K09)',
   async (t, guest) => {
     await using fuse = await mountWithModes(guest);

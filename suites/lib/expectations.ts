@@ -60,6 +60,10 @@ export interface Expectations {
   readonly removesPrivileges: boolean;
   /** The kernel keeps cached and passthrough opens of one file apart. */
   readonly hasIoModes: boolean;
+  /** FUSE_NOTIFY_RESEND, which is in Linux since 6.9. */
+  readonly resend: string;
+  /** Mounting FUSE idmapped when its server allows it, which is in Linux since 6.12. */
+  readonly idmappedFuse: string;
 }
 
 const BACKING_ID: Expectations = {
@@ -99,6 +103,8 @@ const BACKING_ID: Expectations = {
   readMakesAtimeStale: true,
   removesPrivileges: true,
   hasIoModes: true,
+  resend: 'ok',
+  idmappedFuse: 'ok',
 };
 
 /** The 2021 series: V12's answers. */
@@ -139,6 +145,8 @@ const SINGLE_USE: Expectations = {
   readMakesAtimeStale: false,
   removesPrivileges: false,
   hasIoModes: false,
+  resend: 'EINVAL',
+  idmappedFuse: 'EINVAL',
 };
 
 /** What the profile says of the kernel. */

@@ -32,7 +32,7 @@ export class FailingAllocations {
   static async of(guest: TestGuest, client: Client): Promise<FailingAllocations> {
     const failslab = '/sys/kernel/debug/failslab';
     const { code } = await guest.tryRun(['test', '-d', failslab]);
-    if (code !== 0) guest.skip('this kernel is built without fault injection: the debug profiles have it');
+    guest.needsBuilt(code === 0, 'fault injection: the debug profiles have it');
     // Allocations that may sleep fail as well; no stack trace for each.
     await guest.run(['sh', '-c', `echo N >${failslab}/ignore-gfp-wait && echo 0 >${failslab}/verbose`]);
     return new FailingAllocations(

@@ -174,6 +174,11 @@ export class TestGuest {
     if (!has) this.skip(`this generation has no ${what}`);
   }
 
+  /** The same when this kernel was built without what the test is about, whatever its generation. */
+  needsBuilt(has: boolean, what: string): void {
+    if (!has) this.skip(`this kernel is built without ${what}`);
+  }
+
   /** Ends the test as skipped: say what is missing. */
   skip(reason: string): never {
     throw new SkipTest(reason);

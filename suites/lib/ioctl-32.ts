@@ -31,9 +31,8 @@ export async function needs32Bit(guest: TestGuest): Promise<void> {
   await using client = await guest.client();
   const program = ioctlProgram32({ pid: 0, deviceFd: -1, request: 0, arg: new Uint8Array() });
   // Where it cannot be executed, execvp(3) tries it as a script.
-  if ((await run(guest, client, program)) !== NOTHING_DONE) {
-    guest.skip('this kernel runs no 32-bit programs (CONFIG_IA32_EMULATION)');
-  }
+  const runs = (await run(guest, client, program)) === NOTHING_DONE;
+  guest.needsBuilt(runs, '32-bit programs (CONFIG_IA32_EMULATION)');
 }
 
 async function run(guest: TestGuest, client: Client, program: Uint8Array): Promise<number | null> {

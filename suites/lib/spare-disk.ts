@@ -58,8 +58,8 @@ export class SpareDisk implements AsyncDisposable {
   ): Promise<SpareDisk> {
     const { device: disk } = await guest.lease.call('spare-disk.find', {});
     if (disk === null) guest.skip('this machine has no disk to spare');
-    if (!(await guest.hasFilesystem(type))) guest.skip(`this kernel has no ${type}`);
-    if (mapped && !(await hasDeviceMapper(guest))) guest.skip('this kernel has no device mapper');
+    guest.needsBuilt(await guest.hasFilesystem(type), type);
+    if (mapped) guest.needsBuilt(await hasDeviceMapper(guest), 'the device mapper');
     await using stack = new AsyncDisposableStack();
     const client = stack.use(await guest.client());
     const mapping = mapped ? stack.use(await Mapping.create(guest, disk)) : null;

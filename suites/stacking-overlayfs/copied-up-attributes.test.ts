@@ -60,6 +60,8 @@ guestTest(
     t.is(upper.gid, 2345, 'the group');
     t.is(upper.mtimeNs, LONG_AGO_NS, 'the time of the last change');
     t.is(text(await client.getxattr({ path, name: 'user.word' })), 'value', 'extended attributes');
+    const names = await client.listxattr({ path: stack.overlay.file('d/f') });
+    t.deepEqual(names, ['user.word'], 'the overlay keeps its own attributes to itself');
 
     const after = await client.stat({ path: stack.overlay.file('d/f') });
     t.is(after.ino, before.ino, 'the inode number on the overlay stays');

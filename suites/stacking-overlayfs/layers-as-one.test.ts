@@ -44,7 +44,9 @@ guestTest('a file removed through FUSE is gone, and whiteouts are not listed', a
       `${name} on the overlay`,
     );
     const whiteout = await client.lstat({ path: `${stack.upper}/d/${name}` });
-    t.is(whiteout.mode & 0o170_000, 0o020_000, `${name} is a whiteout in the upper layer`);
+    const { mode, rdevMajor, rdevMinor } = whiteout;
+    const kind = [mode & 0o170_000, rdevMajor, rdevMinor];
+    t.deepEqual(kind, [0o020_000, 0, 0], `${name} is a whiteout in the upper layer`);
     t.is(
       text(await client.readFile({ path: `${stack.lower}/d/${name}` })),
       name === 'both' ? 'lower' : 'below',
@@ -65,11 +67,14 @@ guestTest('a file renamed through FUSE leaves no file of its old name', async (t
 guestTest('a directory made where a lower one was removed is empty', async (t, guest) => {
   await using client = await guest.client();
   await using stack = await twoLayers(guest, client);
+  t.is(await client.errno.rmdir({ path: stack.fuse.file('d') }), 'ENOTEMPTY', 'while it has files');
   for (const name of ['above', 'below', 'both']) await client.unlink({ path: stack.fuse.file(`d/${name}`) });
   await client.rmdir({ path: stack.fuse.file('d') });
   await client.mkdir({ path: stack.fuse.file('d') });
   t.deepEqual(await client.readdir({ path: stack.overlay.file('d') }), [], 'on the overlay');
   t.deepEqual(await client.readdir({ path: stack.fuse.file('d') }), [], 'on FUSE');
+  const opaque = await client.getxattr({ path: `${stack.upper}/d`, name: 'trusted.overlay.opaque' });
+  t.is(text(opaque), 'y', 'opaque in the upper layer');
   t.is(
     await client.errno.stat({ path: stack.overlay.file('d/below') }),
     'ENOENT',

@@ -43,3 +43,11 @@ test('a call that fails ends nothing, and what refers to it gets -1', async (t) 
   ]);
   t.deepEqual(results, [{ errno: 'ENOENT' }, { errno: 'EBADF' }, { value: process.pid }]);
 });
+
+test('a batch for one thread is made by the thread of the process itself', async (t) => {
+  const call: BatchCall = { call: 'readlink', args: { path: '/proc/thread-self' } };
+  const own = { value: `${process.pid}/task/${process.pid}` };
+  const alone = await batchCalls(singleCalls).batch({ calls: [call, call], oneThread: true });
+  t.deepEqual(alone, { value: [own, own] });
+  t.notDeepEqual(await run([call]), [own], 'others are made on the pool');
+});

@@ -7,6 +7,7 @@ import type {
   BatchReference,
   CallResult,
 } from '../../protocol/syscalls.ts';
+import { onThisThread } from '../sys/syscall.ts';
 import type { CallTable, SingleCalls } from './call-table.ts';
 
 type Call = (args: never) => Promise<CallResult<unknown>>;
@@ -14,15 +15,21 @@ type Call = (args: never) => Promise<CallResult<unknown>>;
 /** Many calls in one request: under emulation the way to the host and back costs more than most calls do. */
 export function batchCalls(single: SingleCalls): Pick<CallTable, 'batch'> {
   return {
-    batch: async ({ calls, digests }) => {
-      const results: CallResult<unknown>[] = [];
-      for (const { call, args } of calls) {
-        const result = await (single[call as keyof SingleCalls] as Call)(resolved(args, results) as never);
-        results.push(result);
-      }
+    batch: async ({ calls, digests, oneThread }) => {
+      const work = (): Promise<CallResult<unknown>[]> => inOrder(single, calls);
+      const results = oneThread === true ? await onThisThread(work) : await work();
       return { value: digests === true ? results.map(digested) : results };
     },
   };
+}
+
+async function inOrder(single: SingleCalls, calls: readonly BatchCall[]): Promise<CallResult<unknown>[]> {
+  const results: CallResult<unknown>[] = [];
+  for (const { call, args } of calls) {
+    const result = await (single[call as keyof SingleCalls] as Call)(resolved(args, results) as never);
+    results.push(result);
+  }
+  return results;
 }
 
 /** The arguments with every reference replaced by its value, and data made. */

@@ -5,6 +5,7 @@ import { mappingCalls } from './mapping-calls.ts';
 import { processCalls } from './process-calls.ts';
 import { transferCalls } from './transfer-calls.ts';
 import { treeCalls } from './tree-calls.ts';
+import { uringCalls } from './uring-calls.ts';
 
 /** Every call of a client but those that make others. */
 export const singleCalls: SingleCalls = {
@@ -12,6 +13,7 @@ export const singleCalls: SingleCalls = {
   ...treeCalls,
   ...mappingCalls,
   ...transferCalls,
+  ...uringCalls,
   ...processCalls,
   ...eventCalls,
 };

@@ -75,7 +75,42 @@ export const treeCalls = {
     return syscall('mount', ...strings, flagBits(flags), options === undefined ? null : cString(options));
   },
   umount2: ({ target, flags }) => syscall('umount2', cString(target), flagBits(flags)),
+  mountIdmapped: ({ source, target, namespaceOf }) => mountIdmapped(source, target, namespaceOf),
 } satisfies Partial<CallTable>;
+
+/** linux/mount.h; OPEN_TREE_CLOEXEC is O_CLOEXEC. */
+const OPEN_TREE_CLONE = 1;
+const MOVE_MOUNT_F_EMPTY_PATH = 4;
+const MOUNT_ATTR_IDMAP = 0x0010_0000n;
+/** `struct mount_attr`: attr_set, attr_clr, propagation, userns_fd, eight bytes each. */
+const MOUNT_ATTR_BYTES = 32;
+
+async function mountIdmapped(source: string, target: string, pid: number): Promise<CallResult<number>> {
+  const namespace = await syscall(
+    'openat',
+    AT_FDCWD,
+    cString(`/proc/${pid}/ns/user`),
+    flagBits('O_RDONLY'),
+    0,
+  );
+  if ('errno' in namespace) return namespace;
+  const attr = new Uint8Array(MOUNT_ATTR_BYTES);
+  viewOf(attr).setBigUint64(0, MOUNT_ATTR_IDMAP, true);
+  viewOf(attr).setBigUint64(24, BigInt(namespace.value), true);
+  const tree = await syscall('open_tree', AT_FDCWD, cString(source), OPEN_TREE_CLONE | flagBits('O_CLOEXEC'));
+  let result = tree;
+  if (!('errno' in tree)) {
+    const empty = cString('');
+    result = await syscall('mount_setattr', tree.value, empty, flagBits('AT_EMPTY_PATH'), attr, attr.length);
+    if (!('errno' in result)) {
+      const to = [AT_FDCWD, cString(target), MOVE_MOUNT_F_EMPTY_PATH] as const;
+      result = await syscall('move_mount', tree.value, empty, ...to);
+    }
+    await syscall('close', tree.value);
+  }
+  await syscall('close', namespace.value);
+  return result;
+}
 
 const UTIME_OMIT = 0x3fff_fffen;
 

@@ -104,6 +104,7 @@ const NAMES: Readonly<Record<string, number>> = {
   F_SEAL_WRITE: 8,
   MFD_CLOEXEC: 1,
   MFD_ALLOW_SEALING: 2,
+  MFD_HUGETLB: 4,
   RENAME_NOREPLACE: 1,
   RENAME_EXCHANGE: 2,
   RENAME_WHITEOUT: 4,

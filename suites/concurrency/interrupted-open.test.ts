@@ -1,0 +1,52 @@
+import { text } from '../lib/bytes.ts';
+import { guestTest } from '../lib/guest-test.ts';
+
+guestTest(
+  'a signal during an open is told to the server as INTERRUPT, and the open still becomes passthrough (H10)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'backing' });
+    const hold = await fuse.hold('OPEN');
+    const opening = client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const request = await hold.arrived();
+    // The one signal that interrupts a wait and needs no handler. It takes effect when the open is over.
+    const stopped = client.kill('SIGSTOP');
+    const interrupt = await fuse.waitFor('INTERRUPT', 'arrived');
+    t.is(interrupt.args['unique'], request.unique, 'of this request');
+    await hold.stop();
+    await hold.release(request);
+    await stopped;
+    await client.kill('SIGCONT');
+
+    const fd = await opening;
+    t.is(text(await client.pread({ fd, count: 7, offset: 0 })), 'backing');
+    t.is(await client.pwrite({ fd, data: 'BACK', offset: 0 }), 4);
+    await client.close({ fd });
+    t.deepEqual(await fuse.dataRequests(), []);
+    t.is((await fuse.requests('OPEN')).length, 1, 'it was not opened a second time');
+  },
+);
+
+guestTest(
+  'an open that the server gives up with EINTR after a signal leaves no file and no registration (H10, C15)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'backing' });
+    const hold = await fuse.hold('OPEN');
+    const opening = client.errno.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const request = await hold.arrived();
+    const stopped = client.kill('SIGSTOP');
+    await fuse.waitFor('INTERRUPT', 'arrived');
+    await hold.stop();
+    await hold.release(request, { do: 'error', errno: 'EINTR' });
+    await stopped;
+    await client.kill('SIGCONT');
+    t.is(await opening, 'EINTR');
+    t.deepEqual((await fuse.state()).handles, [], 'nothing is open');
+    t.deepEqual(await fuse.opcodes('RELEASE'), [], 'and nothing was to be released');
+    t.is(text(await client.readFile({ path: fuse.file('f') })), 'backing', 'the next open');
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);

@@ -1,0 +1,118 @@
+import { text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { upperOn } from '../lib/stack.ts';
+
+/** Who owns on an idmapped mount what belongs to root below it. */
+const MAPPED = 1000;
+
+/** A process whose user namespace has the ids of root and nine more, known outside as 1000 and up. */
+async function namespace(guest: TestGuest, root: Client): Promise<Client> {
+  const client = await guest.client({ launcher: ['unshare', '--user'] });
+  // Who answers is in the namespace: before, the launcher may still be on its way into it.
+  await client.getpid({});
+  for (const map of ['uid_map', 'gid_map']) {
+    const path = `/proc/${client.pid}/${map}`;
+    await root.writeFile({ path, data: `0 ${MAPPED} 10\n`, flags: 'O_WRONLY' });
+  }
+  return client;
+}
+
+/** A client with this id, who has these directories open: those above them are root's alone. */
+async function somebody(
+  guest: TestGuest,
+  id: number,
+  directories: Readonly<Record<string, string>>,
+): Promise<{ client: Client; at: (name: string) => { dirfd: number; path: string } }> {
+  const client = await guest.client();
+  const open = new Map<string, number>();
+  for (const [name, path] of Object.entries(directories)) {
+    open.set(name, await client.open({ path, flags: 'O_RDONLY|O_DIRECTORY' }));
+  }
+  await client.setCredentials({ uid: id, gid: id });
+  return { client, at: (name) => ({ dirfd: open.get(name) ?? -1, path: 'f' }) };
+}
+
+/** What is mounted there goes before its server does. */
+function mounted(client: Client, target: string): AsyncDisposable {
+  return {
+    [Symbol.asyncDispose]: async () => {
+      await client.umount2({ target, flags: 'MNT_DETACH' });
+    },
+  };
+}
+
+guestTest('a backing file that is reached by an idmapped mount is passed through (E15)', async (t, guest) => {
+  await using root = await guest.client();
+  await using inside = await namespace(guest, root);
+  const served = await guest.directory('ext4', 'served');
+  const target = await guest.directory('area', 'idmapped');
+  await root.writeFile({ path: `${served}/f`, data: 'backing', mode: 0o600 });
+  await root.mountIdmapped({ source: served, target, namespaceOf: inside.pid });
+  await using _mount = mounted(root, target);
+  t.is((await root.stat({ path: `${target}/f` })).uid, MAPPED, 'ids are mapped there');
+  {
+    await using fuse = await guest.mountFuse({ root: served, backingRoot: target });
+    await using client = await guest.client();
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    t.is(text(await client.pread({ fd, count: 100, offset: 0 })), 'backing');
+    await client.pwrite({ fd, data: 'written, longer', offset: 0 });
+    t.is(text(await root.readFile({ path: `${served}/f` })), 'written, longer');
+    const { uid, size } = await client.fstat({ fd });
+    t.deepEqual({ uid, size }, { uid: 0, size: 15 }, 'FUSE has the ids of its server');
+    await client.close({ fd });
+    t.deepEqual(await fuse.dataRequests(), []);
+    await fuse.waitFor('RELEASE');
+  }
+});
+
+guestTest('FUSE whose server does not ask for it cannot be mounted idmapped (E15)', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ defaultPermissions: true });
+  await using root = await guest.client();
+  await using inside = await namespace(guest, root);
+  const target = await guest.directory('area', 'idmapped');
+  const how = { source: fuse.path, target, namespaceOf: inside.pid };
+  t.is(await root.errno.mountIdmapped(how), 'EINVAL');
+});
+
+guestTest(
+  'on an idmapped FUSE mount, and on an overlay over it, the mapped owner is passed through, others are refused (E15)',
+  async (t, guest) => {
+    const init = { addFlags: ['ALLOW_IDMAP'], maxStackDepth: 1 } as const;
+    await using fuse = await guest.mountFuse({ defaultPermissions: true, allowOther: true, init });
+    await using root = await guest.client();
+    await using inside = await namespace(guest, root);
+    await root.writeFile({ path: fuse.backing('f'), data: 'backing', mode: 0o600 });
+    await root.chmod({ path: fuse.root, mode: 0o755 });
+    const target = await guest.directory('area', 'idmapped');
+    const errno = await root.errno.mountIdmapped({ source: fuse.path, target, namespaceOf: inside.pid });
+    t.is(errno, guest.expected.idmappedFuse);
+    if (errno !== 'ok') return;
+    await using _mount = mounted(root, target);
+    t.is((await root.stat({ path: `${target}/f` })).uid, MAPPED, 'ids are mapped there');
+
+    await using overlay = await guest.mountOverlay({ lower: target, ...(await upperOn(guest)) }, root);
+    t.is((await root.stat({ path: overlay.file('f') })).uid, MAPPED, 'and on the overlay');
+
+    const directories = { plain: fuse.path, idmapped: target, overlay: overlay.path };
+    const owner = await somebody(guest, MAPPED, directories);
+    await using _owner = owner.client;
+    const other = await somebody(guest, MAPPED + 1, directories);
+    await using _other = other.client;
+    const flags = 'O_RDWR';
+    t.is(await owner.client.errno.open({ ...owner.at('plain'), flags }), 'EACCES', 'the mount as it was');
+    const fd = await owner.client.open({ ...owner.at('idmapped'), flags });
+    t.is(text(await owner.client.pread({ fd, count: 100, offset: 0 })), 'backing');
+    await owner.client.pwrite({ fd, data: 'BACK', offset: 0 });
+    t.is(text(await root.readFile({ path: fuse.backing('f') })), 'BACKing');
+    await owner.client.close({ fd });
+    const above = await owner.client.open({ ...owner.at('overlay'), flags: 'O_RDONLY' });
+    t.is(text(await owner.client.pread({ fd: above, count: 100, offset: 0 })), 'BACKing');
+    await owner.client.close({ fd: above });
+    for (const name of ['idmapped', 'overlay']) {
+      t.is(await other.client.errno.open({ ...other.at(name), flags: 'O_RDONLY' }), 'EACCES', name);
+    }
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);

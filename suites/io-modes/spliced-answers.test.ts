@@ -1,0 +1,116 @@
+import { firstDifference, pattern, text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { OUT_HEADER_BYTES, outHeader } from '../lib/raw-server.ts';
+import { openWithId } from '../lib/registration.ts';
+
+const PAGE = 4096;
+const PAGES = 4;
+const SHARED = { length: PAGES * PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' } as const;
+
+/** Answers READ in the server's stead with pages of the backing file itself, which the kernel may keep. */
+class Splicer {
+  readonly #client: Client;
+  readonly #fuse: FuseMount;
+  readonly #device: number;
+  readonly #flags: string;
+
+  private constructor(
+    fuse: FuseMount,
+    client: Client,
+    how: { readonly device: number; readonly flags: string },
+  ) {
+    this.#fuse = fuse;
+    this.#client = client;
+    this.#device = how.device;
+    this.#flags = how.flags;
+  }
+
+  static async of(fuse: FuseMount, client: Client, flags: string): Promise<Splicer> {
+    const { deviceFd } = await fuse.server.call('server.info', {});
+    const device = await client.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 });
+    return new Splicer(fuse, client, { device, flags });
+  }
+
+  /** All of `f`, by a read that finds nothing in the page cache. */
+  async read(reader: Client, fd: number): Promise<Uint8Array> {
+    const client = this.#client;
+    const hold = await this.#fuse.hold('READ');
+    const reading = reader.pread({ fd, count: PAGES * PAGE, offset: 0 });
+    reading.catch(() => undefined);
+    const { unique, args } = await hold.arrived();
+    await hold.stop();
+    const file = await client.open({ path: this.#fuse.backing('f'), flags: 'O_RDONLY' });
+    const [fdIn, fdOut] = await client.pipe({});
+    const length = PAGES * PAGE;
+    await client.write({ fd: fdOut, data: outHeader({ unique: BigInt(unique), bodyBytes: length }) });
+    const offIn = Number(args['offset']);
+    const moved = await client.splice({ fdIn: file, offIn, fdOut, length, flags: this.#flags });
+    if (moved !== length) throw new Error(`splice took ${moved} bytes of ${length}`);
+    const answer = { fdIn, fdOut: this.#device, length: OUT_HEADER_BYTES + length, flags: this.#flags };
+    if ((await client.splice(answer)) !== OUT_HEADER_BYTES + length)
+      throw new Error('the answer was not taken whole');
+    for (const each of [file, fdIn, fdOut]) await client.close({ fd: each });
+    return reading;
+  }
+}
+
+async function openPassthrough(guest: TestGuest, client: Client, fuse: FuseMount): Promise<number> {
+  const id = await fuse.server.registerBacking({ path: fuse.backing('f'), flags: 'O_RDWR' });
+  return openWithId(guest, client, { fuse, id });
+}
+
+for (const flags of ['', 'SPLICE_F_MOVE']) {
+  const how = flags === '' ? 'spliced' : 'spliced and given away';
+  guestTest(
+    `pages of the backing file ${how} in answers to READ are no longer the backing file’s (D14, K06, K46)`,
+    async (t, guest) => {
+      await using fuse = await guest.mountFuse({ passthrough: 'off', attrValidS: 3600 });
+      await using client = await guest.client();
+      await using helper = await guest.client();
+      const splicer = await Splicer.of(fuse, helper, flags);
+      const old = pattern(PAGES * PAGE);
+      const path = fuse.backing('f');
+      await client.writeFile({ path, data: old });
+      // Only clean pages are given away.
+      const native = await client.open({ path, flags: 'O_RDWR' });
+      await client.fsync({ fd: native });
+
+      const cached = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+      t.is(firstDifference(await splicer.read(client, cached), old), undefined, 'the answer');
+      await client.pwrite({ fd: native, data: 'below', offset: 0 });
+      const again = await client.pread({ fd: cached, count: PAGES * PAGE, offset: 0 });
+      t.is(firstDifference(again, old), undefined, 'a write below does not show in the cache of FUSE');
+      const map = await client.mmap({ fd: cached, ...SHARED });
+      await client.mwrite({ map, offset: PAGE, data: 'above' });
+      const below = await client.pread({ fd: native, count: 5, offset: PAGE });
+      t.is(
+        firstDifference(below, old.subarray(PAGE, PAGE + 5)),
+        undefined,
+        'nor a store in that cache below',
+      );
+      await client.munmap({ map });
+      await client.close({ fd: cached });
+      t.is(text(await client.pread({ fd: native, count: 5, offset: PAGE })), 'above', 'until it is written');
+
+      const fd = await openPassthrough(guest, client, fuse);
+      const after = await fuse.position();
+      const expected = Uint8Array.from(old);
+      expected.set(Buffer.from('above'), PAGE);
+      const page = await client.pread({ fd: native, count: PAGES * PAGE, offset: 0 });
+      t.is(firstDifference(page.subarray(PAGE), expected.subarray(PAGE)), undefined, 'the backing file');
+      const through = await client.pread({ fd, count: PAGES * PAGE, offset: 0 });
+      t.is(firstDifference(through, page), undefined, 'in passthrough mode');
+      await client.pwrite({ fd, data: 'passed', offset: 2 * PAGE });
+      t.deepEqual(await fuse.opcodes({ opcode: ['READ', 'WRITE'], after }), [], 'past the server');
+      await client.close({ fd });
+      const anew = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+      page.set(Buffer.from('passed'), 2 * PAGE);
+      await client.fsync({ fd: native });
+      t.is(firstDifference(await splicer.read(client, anew), page), undefined, 'spliced once more');
+      for (const each of [anew, native]) await client.close({ fd: each });
+    },
+  );
+}

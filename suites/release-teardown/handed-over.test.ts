@@ -1,0 +1,102 @@
+import { text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { backingMap, DeviceIoctl, NotifyCode, Opcode } from '../lib/fuse-abi.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { answerRequest, nextRequest, openBody } from '../lib/raw-server.ts';
+
+/** The number that the server's successor gives to the one file that it opens. */
+const HANDLE = 7n;
+
+/** A second process that has the device, as a server that restarts itself would keep it. */
+async function successorOf(
+  guest: TestGuest,
+  fuse: FuseMount,
+): Promise<{ successor: Client; device: number }> {
+  const successor = await guest.client();
+  const { deviceFd } = await fuse.server.call('server.info', {});
+  return { successor, device: await successor.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 }) };
+}
+
+/** Registers a file and answers an OPEN with it. */
+async function answerOpen(
+  guest: TestGuest,
+  successor: Client,
+  how: { readonly device: number; readonly unique: bigint; readonly path: string },
+): Promise<string> {
+  const { device, unique, path } = how;
+  const file = await successor.open({ path, flags: 'O_RDWR' });
+  const request = DeviceIoctl.BACKING_OPEN;
+  const { ret: id } = await successor.ioctl({ fd: device, request, arg: backingMap(file) });
+  await successor.close({ fd: file });
+  const body = openBody(HANDLE, guest.expected.passthroughFlag, id);
+  return answerRequest(successor, device, { unique, body });
+}
+
+/** Answers what the last close of a file sends: FLUSH, and RELEASE. */
+async function answerClose(successor: Client, device: number, closing: Promise<unknown>): Promise<number[]> {
+  const flush = await nextRequest(successor, device);
+  await answerRequest(successor, device, flush);
+  await closing;
+  const release = await nextRequest(successor, device);
+  await answerRequest(successor, device, release);
+  return [flush.opcode, release.opcode];
+}
+
+guestTest(
+  'who the device was handed over to answers an open that the dead server left, in passthrough mode (H11)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'from the backing file' });
+    const { successor, device } = await successorOf(guest, fuse);
+    await using _successor = successor;
+    const hold = await fuse.hold('OPEN');
+    const opening = client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    opening.catch(() => undefined);
+    const { unique } = await hold.arrived();
+    await fuse.server.kill('SIGKILL');
+
+    const path = fuse.backing('f');
+    t.is(await answerOpen(guest, successor, { device, unique: BigInt(unique), path }), 'ok');
+    const fd = await opening;
+    t.is(text(await client.pread({ fd, count: 100, offset: 0 })), 'from the backing file');
+    const closed = await answerClose(successor, device, client.close({ fd }));
+    t.deepEqual(closed, [Opcode.FLUSH, Opcode.RELEASE], 'no READ came before');
+  },
+);
+
+guestTest(
+  'what the dead server had read and not answered is sent again to its successor, who passes it through (H11)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'from the backing file' });
+    const { successor, device } = await successorOf(guest, fuse);
+    await using _successor = successor;
+    const hold = await fuse.hold('OPEN');
+    const opening = client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    opening.catch(() => undefined);
+    const { unique, nodeid } = await hold.arrived();
+    await fuse.server.kill('SIGKILL');
+
+    // A notification: no request's number, and its code where an answer has the error.
+    const resend = await answerRequest(successor, device, { unique: 0n, error: NotifyCode.RESEND });
+    t.is(resend, guest.expected.resend);
+    if (resend !== 'ok') {
+      t.is(await answerRequest(successor, device, { unique: BigInt(unique), error: -13 }), 'ok');
+      await t.throwsAsync(opening, { message: /EACCES/ });
+      return;
+    }
+    const again = await nextRequest(successor, device);
+    t.like(again, { opcode: Opcode.OPEN, nodeid: BigInt(nodeid), isResent: true });
+    t.is(BigInt.asUintN(63, again.unique), BigInt(unique), 'the same request');
+    const path = fuse.backing('f');
+    t.is(await answerOpen(guest, successor, { device, unique: again.unique, path }), 'ok');
+    const fd = await opening;
+    t.is(text(await client.pread({ fd, count: 100, offset: 0 })), 'from the backing file');
+    const closed = await answerClose(successor, device, client.close({ fd }));
+    t.deepEqual(closed, [Opcode.FLUSH, Opcode.RELEASE], 'no READ came before');
+  },
+);
