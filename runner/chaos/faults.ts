@@ -5,6 +5,7 @@ import { execOrFail } from '#runner/lib/exec.ts';
 import type { Report } from '#runner/report/report.ts';
 import type { DaemonBundle } from '#runner/run/parts.ts';
 import type { Arena } from './arena.ts';
+import { FLOOD, NO_MEMORY, PANIC, STALL } from './in-guest.ts';
 import type { Role } from './victims.ts';
 
 export interface Field {
@@ -63,9 +64,6 @@ const noted =
   (end: End): boolean =>
     survived(end) && end.report.notes.filter((note) => words.test(note)).length === 1;
 
-/** Lines on the serial port for so long. An emulated one takes about 100 KB in a second. */
-const FLOOD = `timeout 25 yes '${'flood '.repeat(40)}' >/dev/ttyS0;`;
-
 async function panickedAfterFlood({ exitCode, outcomes, report, out }: End): Promise<boolean> {
   const console = report.tests[3]?.evidence.find(({ label }) => label === 'console');
   const trace = await readFile(console?.path ?? '', 'utf8').catch(() => '');
@@ -81,31 +79,6 @@ async function panickedAfterFlood({ exitCode, outcomes, report, out }: End): Pro
   );
 }
 
-/**
- * Masks all interrupts of every virtio-serial device (PCI capability 0x11, MSI-X; its control word, bit 14): the port
- * stays open, and the guest never hears again that bytes have come.
- */
-const STALL = `
-  byte() { od -An -tu1 -j "$1" -N1 "$2" | tr -d ' '; }
-  for d in /sys/bus/pci/devices/*; do
-    case $(cat $d/vendor):$(cat $d/device) in 0x1af4:0x1003|0x1af4:0x1043) ;; *) continue ;; esac
-    at=$(byte 52 $d/config)
-    while [ "$at" -ne 0 ]; do
-      [ "$(byte $at $d/config)" -eq 17 ] && printf '\\300' | dd of=$d/config bs=1 seek=$((at + 3)) conv=notrunc
-      at=$(byte $((at + 1)) $d/config)
-    done
-  done
-  sleep 5`;
-
-/** PCI command register, bit 2: QEMU closes the port. */
-const NO_MEMORY = `
-  for d in /sys/bus/pci/devices/*; do
-    case $(cat $d/vendor):$(cat $d/device) in
-      0x1af4:0x1003|0x1af4:0x1043) printf '\\003' | dd of=$d/config bs=1 seek=4 conv=notrunc ;;
-    esac
-  done
-  sleep 20`;
-
 const LOST = 'that test has not run, the others pass, exit 3';
 
 /** One fault each, on a file of three tests; what is killed outside of the guest is killed by SIGKILL. */
@@ -113,7 +86,7 @@ export const FAULTS: readonly Fault[] = [
   {
     name: 'a panic in the middle of a file',
     expected: 'that test crashed, with its trace; the others pass; exit 1',
-    inGuest: 'echo c >/proc/sysrq-trigger',
+    inGuest: PANIC,
     holds: ({ exitCode, report, outcomes }) =>
       exitCode === 1 &&
       outcomes === 'passed, crashed, passed' &&
@@ -125,7 +98,7 @@ export const FAULTS: readonly Fault[] = [
     name: 'a panic in the third of five tests',
     expected: 'that test crashed, the four others pass; exit 1',
     file: { tests: 5, nth: 3 },
-    inGuest: 'echo c >/proc/sysrq-trigger',
+    inGuest: PANIC,
     holds: ({ exitCode, report, outcomes }) =>
       exitCode === 1 &&
       outcomes === 'passed, passed, crashed, passed, passed' &&
@@ -137,7 +110,7 @@ export const FAULTS: readonly Fault[] = [
       'that test crashed, with its trace, the others pass; the console is cut and that is said once; exit 1',
     file: { tests: 5, nth: 4 },
     inGuestBefore: `${FLOOD} true`,
-    inGuest: `${FLOOD} echo c >/proc/sysrq-trigger`,
+    inGuest: `${FLOOD} ${PANIC}`,
     holds: panickedAfterFlood,
   },
   { name: 'the agent is killed in the guest', expected: LOST, inGuest: 'kill -9 $PPID', holds: lost },

@@ -12,8 +12,9 @@ import { renderChaos, type Tried } from './render.ts';
 import { tryFault } from './try-fault.ts';
 
 /**
- * `make chaos`: real machines, of which everything may break. First each fault once, then random kills until
- * there were as many as wanted. The seed is told, and `--seed` repeats its choices. 0 when nothing was wrong.
+ * `make chaos`: real machines, of which everything may break. First each fault and each pair of runs once, then
+ * random kills until there were as many as wanted. The seed is told, and `--seed` repeats its choices. 0 when
+ * nothing was wrong.
  */
 const { values } = parseArgs({
   options: {

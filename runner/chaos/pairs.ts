@@ -5,6 +5,7 @@ import type { Report } from '#runner/report/report.ts';
 import { CHAOS_LABEL } from './arena.ts';
 import type { Field } from './faults.ts';
 import { makeProject, suiteText } from './fixture.ts';
+import { PANIC } from './in-guest.ts';
 import { startProgram } from './program.ts';
 import type { Tried } from './render.ts';
 import { runFixture } from './try-fault.ts';
@@ -68,10 +69,9 @@ async function twoAtOnce(field: Field, suites: readonly string[], label: string)
 }
 
 async function jobsOnFixture(field: Field): Promise<Seen> {
-  const panic = 'echo c >/proc/sysrq-trigger';
   await using _project = await makeProject(field.arena.path('fixture'), {
     alpha: suiteText(3, 1),
-    beta: suiteText(5, 3, panic),
+    beta: suiteText(5, 3, PANIC),
     gamma: suiteText(2, 2, 'exit 7'),
     omega: suiteText(4, 4, 'sleep 1'),
   });
