@@ -16,6 +16,7 @@ const MALFORMED = {
   'is too long': { bytes: openAnswer(48, 0, 32), refused: 'EINVAL' },
   'has an error that is none': { bytes: openAnswer(16, -600, 0), refused: 'EINVAL' },
   'has a positive error': { bytes: openAnswer(16, 5, 0), refused: 'EINVAL' },
+  'has an error and a body': { bytes: openAnswer(32, -5, 16), refused: 'EINVAL' },
   'lies about its length': { bytes: openAnswer(64, 0, 16), refused: 'EINVAL' },
 } as const;
 
