@@ -1,4 +1,6 @@
 import { firstDifference, pattern, text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { OpenFlag, type OpcodeName } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
 /** The server without passthrough is an ordinary file system: what the other tests take for granted. */
@@ -93,4 +95,82 @@ guestTest('without passthrough: a file without a name, and one that has lost it'
   t.is(text(await client.pread({ fd, count: 10, offset: 0 })), 'nameless');
   await client.ftruncate({ fd, length: 4 });
   t.like(await client.fstat({ fd }), { nlink: 0, size: 4 });
+});
+
+/** Calls that go on without a server that answers ENOSYS, and what they are then. */
+const DISPENSABLE: Partial<
+  Readonly<Record<OpcodeName, readonly [(client: Client, fd: number) => Promise<unknown>, unknown]>>
+> = {
+  FLUSH: [async (client, fd) => client.errno.close({ fd: await client.dup({ fd }) }), 'ok'],
+  FSYNC: [(client, fd) => client.errno.fsync({ fd }), 'ok'],
+  LSEEK: [(client, fd) => client.lseek({ fd, offset: 3, whence: 'SEEK_DATA' }), 3],
+  FALLOCATE: [(client, fd) => client.errno.fallocate({ fd, offset: 0, length: 100 }), 'EOPNOTSUPP'],
+};
+
+for (const passthrough of ['off', 'auto'] as const) {
+  guestTest(
+    `what a server does not know it is asked once, with passthrough ${passthrough}`,
+    async (t, guest) => {
+      await using fuse = await guest.mountFuse({ passthrough });
+      await using client = await guest.client();
+      await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+      const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+      for (const [opcode, [call, outcome]] of Object.entries(DISPENSABLE)) {
+        const match = { opcode: opcode as OpcodeName };
+        await fuse.fail(match, 'ENOSYS');
+        for (const time of ['first', 'second', 'third']) {
+          t.is(await call(client, fd), outcome, `${opcode}: the ${time} call`);
+        }
+        t.is((await fuse.requests(match)).length, 1, `${opcode} is not asked again`);
+      }
+      await client.close({ fd });
+    },
+  );
+}
+
+guestTest('without passthrough: files that have no position', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  for (const [what, openFlags] of [
+    ['NONSEEKABLE', OpenFlag.NONSEEKABLE],
+    ['STREAM', OpenFlag.STREAM],
+  ] as const) {
+    await fuse.answerOpen('OPEN', { openFlags }, 1);
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    t.is(await client.errno.lseek({ fd, offset: 3, whence: 'SEEK_SET' }), 'ESPIPE', `${what}: lseek`);
+    t.is(await client.errno.pread({ fd, count: 3, offset: 3 }), 'ESPIPE', `${what}: pread`);
+    t.is(text(await client.read({ fd, count: 3 })), 'con', `${what}: read`);
+    await client.close({ fd });
+  }
+});
+
+guestTest('without passthrough: FALLOCATE is asked for the modes that it has', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client();
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_CREAT' });
+  await client.pwrite({ fd, data: pattern(10_000), offset: 0 });
+  const allocate = async (mode: string) => client.errno.fallocate({ fd, mode, offset: 4096, length: 4096 });
+  t.is(await allocate('FALLOC_FL_COLLAPSE_RANGE'), 'EOPNOTSUPP');
+  t.deepEqual(await fuse.requests('FALLOCATE'), [], 'a mode that FUSE does not have');
+  await allocate('FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE');
+  t.is((await fuse.requests('FALLOCATE')).length, 1, 'one that it has');
+  const seen = await client.pread({ fd, count: 4096, offset: 4096 });
+  t.deepEqual(seen, new Uint8Array(4096), 'a hole reads as zeros, whatever was in the cache');
+  await client.close({ fd });
+});
+
+guestTest('without passthrough: an answer that more was written than was sent is EIO', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  await fuse.answerOpen('OPEN', { openFlags: OpenFlag.DIRECT_IO });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+  const size = new Uint8Array(8);
+  size[0] = 100;
+  const takeBack = await fuse.rule({ match: { opcode: 'WRITE' }, action: { do: 'body', body: size } });
+  t.is(await client.errno.pwrite({ fd, data: 'abc', offset: 0 }), 'EIO');
+  await takeBack();
+  t.is(await client.pwrite({ fd, data: 'abc', offset: 0 }), 3, 'and the file works on');
+  await client.close({ fd });
 });

@@ -6,11 +6,11 @@ import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { needsLastingIds } from '../lib/registration.ts';
 
-/** Objects of the kernel as it counts them: what is done a few hundred times must not leave a few hundred. */
+/** Objects of the kernel as it counts them: what is done often must not leave as many. */
 
-const ROUNDS = 300;
-/** What other processes of the machine come and go with meanwhile. A leak of one object a round is three times that. */
-const MARGIN = 100;
+const ROUNDS = 160;
+/** What other processes of the machine come and go with meanwhile. A leak of one object a round is twice that. */
+const MARGIN = 80;
 /** Bytes; a registration and most of what an open has is in one of these. */
 const SIZES = [32, 64, 96, 128, 192, 256] as const;
 /** cred_jar, since 6.17 cred: credentials; filp: open files, those without a descriptor as well. */
