@@ -23,9 +23,10 @@ type Order = 'the pipe first' | 'the file first';
 /** Waits until a client's call is over, or waits itself at that place. @returns whether it is over. */
 async function isOver({ guest, prober }: Bench, call: Promise<unknown>, waitsAt: string): Promise<boolean> {
   let over = false;
-  void call.then(() => {
+  const ends = (): void => {
     over = true;
-  });
+  };
+  call.then(ends, ends);
   const where = await eventually(
     async () => (over ? '' : guest.where(prober.pid)),
     (stack) => stack === '' || stack.includes(waitsAt),
