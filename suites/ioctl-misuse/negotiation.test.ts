@@ -36,6 +36,30 @@ for (const [what, init] of Object.entries(OFF)) {
   });
 }
 
+guestTest(
+  'the minor version of the INIT answer does not matter, but for one from before there were flags (B25)',
+  async (t, guest) => {
+    const { notNegotiated } = guest.expected;
+    const rows = [
+      { minor: 4, registers: notNegotiated },
+      { minor: 5, registers: notNegotiated },
+      { minor: 6, registers: 'ok' },
+      { minor: 31, registers: 'ok' },
+      { minor: 39, registers: 'ok' },
+      { minor: 40, registers: 'ok' },
+      { minor: 0xffff_ffff, registers: 'ok' },
+    ];
+    const client = await guest.client();
+    await using _client = client;
+    for (const { minor, registers } of rows) {
+      await using fuse = await guest.mountFuse({ passthrough: 'off', init: { minor } });
+      await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+      const file = { path: fuse.backing('f'), flags: 'O_RDWR' };
+      t.is(await fuse.server.registerErrno(file), registers, `7.${minor}`);
+    }
+  },
+);
+
 for (const maxStackDepth of [1, 2]) {
   guestTest(
     `an INIT answer with max_stack_depth ${maxStackDepth} turns passthrough on (B3)`,

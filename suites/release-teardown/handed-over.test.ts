@@ -1,6 +1,6 @@
 import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
-import { backingMap, DeviceIoctl, NotifyCode, Opcode } from '../lib/fuse-abi.ts';
+import { backingMap, DeviceIoctl, NotifyCode, Opcode, type RequestRecord } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
@@ -17,6 +17,32 @@ async function successorOf(
   const successor = await guest.client();
   const { deviceFd } = await fuse.server.call('server.info', {});
   return { successor, device: await successor.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 }) };
+}
+
+/** A server that has died with an OPEN read and not answered, and who has its device. */
+interface Orphaned extends AsyncDisposable {
+  readonly successor: Client;
+  readonly device: number;
+  /** Settles when the OPEN is answered. */
+  readonly opening: Promise<number>;
+  readonly request: RequestRecord;
+}
+
+async function orphanedOpen(guest: TestGuest, client: Client, fuse: FuseMount): Promise<Orphaned> {
+  await client.writeFile({ path: fuse.backing('f'), data: 'from the backing file' });
+  const { successor, device } = await successorOf(guest, fuse);
+  const hold = await fuse.hold('OPEN');
+  const opening = client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+  opening.catch(() => undefined);
+  const request = await hold.arrived();
+  await fuse.server.kill('SIGKILL');
+  return {
+    successor,
+    device,
+    opening,
+    request,
+    [Symbol.asyncDispose]: () => successor[Symbol.asyncDispose](),
+  };
 }
 
 /** Registers a file and answers an OPEN with it. */
@@ -49,14 +75,9 @@ guestTest(
   async (t, guest) => {
     await using fuse = await guest.mountFuse({ passthrough: 'off' });
     await using client = await guest.client();
-    await client.writeFile({ path: fuse.backing('f'), data: 'from the backing file' });
-    const { successor, device } = await successorOf(guest, fuse);
-    await using _successor = successor;
-    const hold = await fuse.hold('OPEN');
-    const opening = client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
-    opening.catch(() => undefined);
-    const { unique } = await hold.arrived();
-    await fuse.server.kill('SIGKILL');
+    await using orphaned = await orphanedOpen(guest, client, fuse);
+    const { successor, device, opening } = orphaned;
+    const { unique } = orphaned.request;
 
     const path = fuse.backing('f');
     t.is(await answerOpen(guest, successor, { device, unique: BigInt(unique), path }), 'ok');
@@ -72,14 +93,9 @@ guestTest(
   async (t, guest) => {
     await using fuse = await guest.mountFuse({ passthrough: 'off' });
     await using client = await guest.client();
-    await client.writeFile({ path: fuse.backing('f'), data: 'from the backing file' });
-    const { successor, device } = await successorOf(guest, fuse);
-    await using _successor = successor;
-    const hold = await fuse.hold('OPEN');
-    const opening = client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
-    opening.catch(() => undefined);
-    const { unique, nodeid } = await hold.arrived();
-    await fuse.server.kill('SIGKILL');
+    await using orphaned = await orphanedOpen(guest, client, fuse);
+    const { successor, device, opening } = orphaned;
+    const { unique, nodeid } = orphaned.request;
 
     // A notification: no request's number, and its code where an answer has the error.
     const resend = await answerRequest(successor, device, { unique: 0n, error: NotifyCode.RESEND });
