@@ -127,7 +127,10 @@ test('plan: a series that mends what failed before has fixed it, by the right pa
 
 test('plan: a middle that is broken between a clean base and a clean tip', (t) => {
   const series = { stops: 5, tests: { a: good, b: brokenFrom(2, 4) }, transient: [3] };
-  const verdict = playGate(series).verdicts.get('b');
+  const { verdicts, steps } = playGate(series);
+  const verdict = verdicts.get('b');
+  // Where everything runs no quick test does before.
+  t.is(steps.find(({ stop }) => stop === 3)?.wanted, 'all');
   t.is(verdict?.kind, 'regressed');
   t.deepEqual(verdict?.change, { from: 1, to: 2 });
   t.is(verdict?.mendedAt, 4);

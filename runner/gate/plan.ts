@@ -61,8 +61,9 @@ export function nextStep(input: PlanInput): Step | undefined {
     search(input) ??
     lastThatBoots(input) ??
     confirmation(input) ??
-    smoke(input) ??
-    transientRun(input)
+    // Before the quick look at every kernel: where everything runs no quick test is needed.
+    transientRun(input) ??
+    smoke(input)
   );
 }
 
@@ -233,7 +234,7 @@ function lostOnce(stop: number, seen: Observations): boolean {
 
 function transientRun({ transient, seen, stops }: PlanInput): Step | undefined {
   for (const stop of transient) {
-    if (stop <= 0 || stop >= stops - 1 || !boots(stop, seen)) continue;
+    if (stop <= 0 || stop >= stops - 1 || seen.state(stop, BOOTS) === 'bad') continue;
     const step = wholeRun(stop, seen, 'a kernel with code that a later patch takes back');
     if (step !== undefined) return step;
   }
