@@ -101,6 +101,7 @@ test('catalogue: what a gate saw is recorded by test and patch, a complaint of t
     known: new Set(['a/b: c', 'a/b: that did not run']),
   });
   t.deepEqual(recorded.runs, { 'a/b: c': { '0': ['pass'], '1': ['fail', 'warning x'] } });
+  t.deepEqual(recorded.titles, { 'warning x': 'WARNING' });
   t.deepEqual(recorded.known, ['a/b: c']);
   t.like(recorded.patches[1], { sameAs: 1, warnings: ['w'], transient: true });
   t.deepEqual(recordingSchema.parse(JSON.parse(JSON.stringify(recorded))), recorded);
@@ -130,7 +131,7 @@ function judgeAgain(recording: Recording): GateResult {
       asked.set(`${id} ${patch}`, nth + 1);
       const answer = answers[Math.min(nth, answers.length - 1)] ?? 'pass';
       if (answer === 'pass' || answer === 'fail' || answer === 'skip' || answer === 'lost') return answer;
-      return { kind: 'fault', title: answer, fingerprint: answer };
+      return { kind: 'fault', title: recording.titles[answer] ?? answer, fingerprint: answer };
     };
   const transient = recording.patches
     .flatMap((patch, at) => (patch.transient ? [at + 1] : []))

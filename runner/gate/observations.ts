@@ -83,6 +83,11 @@ export class Observations {
     };
   }
 
+  /** The kernel said something during the test. */
+  complained(stop: number, test: string): boolean {
+    return this.#known(stop, test).some(({ faults }) => faults.length > 0);
+  }
+
   /** The probe was asked on this kernel and failed for want of passthrough. */
   lacksFeature(stop: number): boolean {
     const known = this.#known(stop, this.#probe ?? '');
@@ -115,8 +120,7 @@ export class Observations {
   /** The base has no passthrough, nor has this kernel: a failure here says nothing, unless the kernel complained. */
   #hasNothing(stop: number, subject: Subject): boolean {
     if (this.#probe === undefined || subject.fault !== null || subject.test === BOOT) return false;
-    const complained = this.#known(stop, subject.test).some((sample) => sample.faults.length > 0);
-    return !complained && this.lacksFeature(0) && this.lacksFeature(stop);
+    return !this.complained(stop, subject.test) && this.lacksFeature(0) && this.lacksFeature(stop);
   }
 }
 

@@ -179,6 +179,35 @@ test('plan: a series that brings the feature is judged from where it is there', 
   t.like(verdicts.get('wrong'), { kind: 'regressed', change: { from: 2, to: 3 }, confirmed: true });
 });
 
+test('plan: a feature that comes in two patches is no regression of the first, unless it stays wrong', (t) => {
+  const from =
+    (arrives: number, then: Behaviour = good): Behaviour =>
+    (stop) =>
+      stop < arrives ? 'fail' : then(stop);
+  for (const probeFirst of [false, true]) {
+    const { verdicts, steps } = playGate({
+      stops: 7,
+      transient: [4],
+      tests: {
+        [PROBE]: from(2),
+        whole: from(2),
+        second: from(5),
+        never: () => 'fail',
+        splats: (stop) => (stop === 4 ? splat : stop < 2 ? 'skip' : 'pass'),
+      },
+      probeFirst,
+    });
+    t.is(verdicts.get('second')?.kind, 'passed');
+    t.is(verdicts.get('whole')?.kind, 'passed');
+    t.like(verdicts.get('never'), { kind: 'regressed', change: { from: 1, to: 2 } });
+    const red = [...verdicts.values()]
+      .filter(({ kind }) => kind === 'regressed')
+      .map(({ subject }) => subject.test);
+    t.true(red.includes('splats'), red.join());
+    t.false(steps.some(({ wanted, times }) => times > 1 && wanted !== 'all' && wanted.includes('second')));
+  }
+});
+
 test('plan: a base without passthrough is asked only what counts, and the verdicts are those of a base asked all', (t) => {
   const behaviour = fc.record({
     needs: fc.boolean(),

@@ -18,6 +18,8 @@ export const recordingSchema = z.strictObject({
   ),
   /** By test and patch (0: the base): what each run showed, in order. A fault is `fail` with its fingerprint. */
   runs: z.record(z.string(), z.record(z.string(), z.array(z.string()))),
+  /** What the kernel said, by fingerprint. */
+  titles: z.record(z.string(), z.string()).default({}),
   /** Those of the tests that were listed as failing. */
   known: z.array(z.string()).default([]),
 });
@@ -29,17 +31,19 @@ export function recordingOf(
   { gate, stops, visits, transient, known }: RecordedGate,
 ): Recording {
   const runs: Record<string, Record<string, string[]>> = {};
+  const titles: Record<string, string> = {};
   for (const { stop, samples } of visits) {
     const patch = String(stops[stop]?.patches[0] ?? 0);
     for (const { test, seen, faults } of samples) {
       const ofTest = (runs[test] ??= {});
       (ofTest[patch] ??= []).push(faults[0]?.fingerprint ?? seen);
+      for (const { fingerprint, title } of faults.slice(0, 1)) titles[fingerprint] ??= title;
     }
   }
   const patches = gate.patches.map(({ index, subject, state, sameAs, warnings }) => {
     return { subject, state, sameAs, warnings, transient: transient.includes(index) };
   });
-  return { name, patches, runs, known: Object.keys(runs).filter((test) => known.has(test)) };
+  return { name, patches, runs, titles, known: Object.keys(runs).filter((test) => known.has(test)) };
 }
 
 export interface RecordedGate {

@@ -18,6 +18,10 @@ export function transitionsOf(subject: Subject, seen: Observations, stops: numbe
   for (let stop = 0; stop < stops; stop += 1) {
     const state = seen.state(stop, subject);
     if (state === 'unknown') continue;
+    // A series that brings the feature patch by patch: until all of it is there its tests may fail, but the kernel
+    // has no reason to complain.
+    const partial = state === 'bad' && last?.state === 'absent' && !seen.complained(stop, subject.test);
+    if (partial && turnsGood(subject, seen, stop, stops)) continue;
     const kind = last === undefined ? undefined : changeOf(last.state, state);
     if (last !== undefined && kind !== undefined) {
       found.push({ subject, from: last.stop, to: stop, kind, first: last.state === 'absent' });
@@ -25,6 +29,14 @@ export function transitionsOf(subject: Subject, seen: Observations, stops: numbe
     last = { stop, state };
   }
   return found;
+}
+
+/** A later kernel that was asked is well. */
+function turnsGood(subject: Subject, seen: Observations, stop: number, stops: number): boolean {
+  for (let later = stop + 1; later < stops; later += 1) {
+    if (seen.state(later, subject) === 'good') return true;
+  }
+  return false;
 }
 
 /** From nothing to good is what a series that brings the feature is for, and needs no search. */
