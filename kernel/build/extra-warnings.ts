@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { printable } from '../series/printable.ts';
 import { execGuarded } from '../guarded.ts';
@@ -78,19 +79,31 @@ export async function compileForWarnings(
   place: { readonly objects: string },
   signal: AbortSignal,
 ): Promise<readonly CompilerWarning[]> {
+  const sources = files.filter((name) => name.endsWith('.c'));
+  const width = availableParallelism();
   const warnings: CompilerWarning[] = [];
-  for (const file of files.filter((name) => name.endsWith('.c'))) {
-    const object = `.${basename(file, '.c')}.o.cmd`;
-    const cmdFile = await readFile(join(place.objects, dirname(file), object), 'utf8').catch(() => '');
-    const command = warningCommand(cmdFile);
-    // Not in this configuration, or deleted by the series.
-    if (command === undefined) continue;
-    const result = await execGuarded('bash', ['-c', command], {
-      cwd: place.objects,
-      env: { LC_ALL: 'C' },
-      signal,
-    });
-    warnings.push(...parseWarnings(result.stderr));
+  for (let at = 0; at < sources.length; at += width) {
+    const some = sources.slice(at, at + width);
+    const found = await Promise.all(some.map((file) => warningsOf(file, place, signal)));
+    warnings.push(...found.flat());
   }
   return warnings;
+}
+
+async function warningsOf(
+  file: string,
+  { objects }: { readonly objects: string },
+  signal: AbortSignal,
+): Promise<readonly CompilerWarning[]> {
+  const object = `.${basename(file, '.c')}.o.cmd`;
+  const cmdFile = await readFile(join(objects, dirname(file), object), 'utf8').catch(() => '');
+  const command = warningCommand(cmdFile);
+  // Not in this configuration, or deleted by the series.
+  if (command === undefined) return [];
+  const { stderr } = await execGuarded('bash', ['-c', command], {
+    cwd: objects,
+    env: { LC_ALL: 'C' },
+    signal,
+  });
+  return parseWarnings(stderr);
 }

@@ -28,7 +28,7 @@ export interface StepRun extends Omit<SuitesRun, 'context' | 'known' | 'passes'>
 export async function runStep(step: StepRun): Promise<readonly Sample[]> {
   const { wanted, times, out, signal } = step;
   if (wanted !== 'all' && wanted.length === 0) return bootTimes(step);
-  const config = configOf(step.config, wanted, out);
+  const config = configOf(step, wanted, out);
   return collected(step, signal, (context) =>
     runSuites({ ...step, config, known: [], passes: times, context }),
   );
@@ -69,9 +69,14 @@ async function collected(
   return collector.end(failure);
 }
 
-function configOf(config: Config, wanted: Wanted, out: string): Config {
+/** So many tests are worth a second machine. */
+const MANY = 6;
+
+function configOf({ config, times }: StepRun, wanted: Wanted, out: string): Config {
   if (wanted === 'all') return { ...config, out };
-  return { ...config, out, jobs: 1, selection: selectionOf(wanted) };
+  // Repetitions are of few tests, and shall have the machine to themselves.
+  const jobs = times === 1 && wanted.length >= MANY ? config.jobs : 1;
+  return { ...config, out, jobs, selection: selectionOf(wanted) };
 }
 
 /** The tests of these ids. A title that two of the files share runs in both. */
