@@ -1,5 +1,6 @@
 import { pattern, text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { Witness } from '../lib/witness.ts';
 
 guestTest(
   'a client killed with open files: each gets its RELEASE, nothing is kept (C18)',
@@ -86,17 +87,24 @@ guestTest('a client killed with asynchronous I/O under way leaves nothing (C18)'
 });
 
 guestTest('asynchronous I/O completes though the descriptor is closed by then (C18)', async (t, guest) => {
-  await using fuse = await guest.mountFuse();
+  await using witness = await Witness.mount(guest, { lowerInit: { addFlags: ['ASYNC_DIO'] } });
+  const { upper, lower } = witness;
   await using client = await guest.client();
-  const data = pattern(256 * 1024);
-  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_CREAT|O_DIRECT' });
-  const writing = client.errno.aio({ operations: [{ op: 'pwrite', fd, data, offset: 0 }] });
-  await client.errno.close({ fd });
-  // The close may have come first: then there was nothing to submit.
-  const outcome = await writing;
-  t.true(['ok', 'EBADF'].includes(outcome), outcome);
-  await fuse.waitFor('RELEASE');
-  t.is((await fuse.requests('RELEASE')).length, 1);
-  t.deepEqual(await fuse.dataRequests(), []);
-  t.false(await guest.isBackingBusy());
+  const data = pattern(8192);
+  await client.writeFile({ path: upper.backing('f'), data });
+  const fd = await client.open({ path: upper.file('f'), flags: 'O_RDWR|O_DIRECT' });
+  const hold = await lower.hold('READ');
+  const reading = client.aio({ operations: [{ op: 'pread', fd, count: 8192, offset: 0 }] });
+  reading.catch(() => undefined);
+  const request = await hold.arrived();
+  t.is(await client.errno.close({ fd }), 'ok');
+  t.deepEqual(await upper.opcodes('RELEASE'), [], 'what is under way keeps the file');
+  await hold.stop();
+  await hold.release(request);
+  const [{ result, data: read } = { result: 'nothing', data: null }] = await reading;
+  t.is(result, 8192);
+  t.deepEqual(read, data);
+  await upper.waitFor('RELEASE');
+  t.is((await upper.requests('RELEASE')).length, 1);
+  t.deepEqual(await upper.dataRequests(), []);
 });

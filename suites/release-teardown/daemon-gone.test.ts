@@ -41,7 +41,7 @@ guestTest(
     t.is(await guest.umountBacking(), 'EBUSY');
 
     // FLUSH has nobody to go to; the descriptor is closed all the same.
-    t.true(['ok', 'ENOTCONN'].includes(await client.errno.close({ fd })));
+    t.is(await client.errno.close({ fd }), 'ENOTCONN', 'close');
     t.is(await client.errno.close({ fd }), 'EBADF');
     t.is(await fuse.unmount(), 'ok');
     t.false(await guest.isBackingBusy(), 'the id that nobody closed is gone too');
