@@ -127,12 +127,30 @@ guestTest(
   },
 );
 
+/** In the header, behind the size: eight bytes of which one half is made of the other. */
+const MARKER_AT = 8;
+
 guestTest('a file without the marker of ecryptfs is not taken for an encrypted one', async (t, guest) => {
   await using client = await guest.client();
   const lower = await guest.directory('ext4', 'encrypted');
   await client.writeFile({ path: `${lower}/plain`, data: pattern(4 * PAGE) });
+  {
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    for (const name of ['whole', 'broken']) {
+      await client.writeFile({ path: ecryptfs.file(name), data: 'contents' });
+    }
+    t.is(await ecryptfs.unmount(), 'ok');
+  }
+  const fd = await client.open({ path: `${lower}/broken`, flags: 'O_RDWR' });
+  const [byte = 0] = await client.pread({ fd, count: 1, offset: MARKER_AT });
+  await client.pwrite({ fd, data: new Uint8Array([byte ^ 1]), offset: MARKER_AT });
+  await client.close({ fd });
+
   await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
-  t.is(await client.errno.open({ path: ecryptfs.file('plain'), flags: 'O_RDONLY' }), 'EIO');
+  const opened = async (name: string) => client.errno.open({ path: ecryptfs.file(name), flags: 'O_RDONLY' });
+  t.is(await opened('plain'), 'EIO', 'a file that never was one');
+  t.is(await opened('broken'), 'EIO', 'one whose marker has a wrong bit');
+  t.is(text(await client.readFile({ path: ecryptfs.file('whole') })), 'contents', 'one that is whole');
   const kept = await client.readFile({ path: `${lower}/plain` });
-  t.is(firstDifference(kept, pattern(4 * PAGE)), undefined, 'and it stays as it is');
+  t.is(firstDifference(kept, pattern(4 * PAGE)), undefined, 'what is refused stays as it is');
 });

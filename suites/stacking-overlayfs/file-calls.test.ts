@@ -7,6 +7,8 @@ import { upperOn } from '../lib/stack.ts';
 /** Calls on open files of an overlay: what the overlay itself knows has to agree with the file below it. */
 
 const PAGE = 4096;
+/** Bytes from the position to the end, by the size that the overlay itself has: ioctl_tty(2), and fs/ioctl.c. */
+const FIONREAD = 0x541b;
 
 async function overlayWith(guest: TestGuest, client: Client, data: string) {
   await using undo = new AsyncDisposableStack();
@@ -130,6 +132,8 @@ guestTest(
     await client.write({ fd: into, data: 'more' });
     t.is(await client.splice({ fdIn: end, fdOut: fd, offOut: 3, length: 4 }), 4);
     t.is((await client.fstat({ fd })).size, 7, 'the size after a splice to the file');
+    const left = await client.ioctl({ fd, request: FIONREAD, arg: new Uint8Array(4) });
+    t.is(left.arg?.[0], 7, 'FIONREAD');
     t.is(await client.lseek({ fd, offset: 0, whence: 'SEEK_END' }), 7, 'SEEK_END');
     t.is(text(await client.readFile({ path: stack.upper })), 'abcmore', 'the upper file');
 

@@ -91,7 +91,7 @@ guestTest('a copy-up is synced, and O_TRUNC empties the file of the upper layer'
 guestTest('who may read a file of an overlay needs no rights on its layers', async (t, guest) => {
   await using client = await guest.client();
   // Nobody but who mounted it may use this one.
-  await using stack = await lowerOnFuse(guest, client);
+  await using stack = await lowerOnFuse(guest, client, { allowOther: false });
   const { overlay, fuse } = stack;
   await client.chmod({ path: overlay.path, mode: 0o755 });
   await using stranger = await guest.client();
