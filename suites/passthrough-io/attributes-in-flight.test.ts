@@ -79,3 +79,25 @@ guestTest(
     t.deepEqual(await upper.dataRequests(), []);
   },
 );
+
+guestTest(
+  'statx asks the server when it is told to, and not when it is told not to (A41)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ attrValidS: 3600 });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'short' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const asked = async (flags: string) => {
+      const after = await fuse.position();
+      await client.fstat({ fd, flags });
+      return (await fuse.requests({ opcode: 'GETATTR', after })).length;
+    };
+    t.is(await asked('AT_STATX_FORCE_SYNC'), 1, 'told to');
+    t.is(await asked(''), 0, 'by itself: what it knows is good for an hour');
+    t.is(await asked('AT_STATX_FORCE_SYNC'), 1, 'told to, though it knows');
+    await client.pwrite({ fd, data: 'x', offset: 0 });
+    t.is(await asked('AT_STATX_DONT_SYNC'), 0, 'told not to, though it is outdated');
+    t.is(await asked(''), 1, 'by itself, after a write');
+    await client.close({ fd });
+  },
+);
