@@ -4,9 +4,10 @@ import { closeSync, openSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { Duplex, Readable } from 'node:stream';
 import { join } from 'node:path';
+import { endGroup } from '#runner/lib/end-group.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
-import { groupMembers } from '#runner/lib/process-table.ts';
+import { signalGroup } from '#runner/lib/process-table.ts';
 import type { AvaEvent } from './ava-event.ts';
 import { AVA_EVENTS_FD_ENV, avaEventSchema } from './ava-event.ts';
 
@@ -74,7 +75,7 @@ export async function runAva(options: RunAvaOptions): Promise<void> {
   } finally {
     watchdog.clear();
     options.signal.removeEventListener('abort', polite);
-    await endGroup(child);
+    await endGroup(child.pid, GONE_MS);
   }
 }
 
@@ -159,24 +160,8 @@ class Watchdog {
   }
 }
 
-/** Kills what is left of it and waits until that is gone; what is stuck in the kernel is not waited for for ever. */
-async function endGroup(child: ChildProcess): Promise<void> {
-  if (child.pid === undefined) return;
-  const until = performance.now() + GONE_MS;
-  do {
-    killGroup(child);
-    if ((await groupMembers(child.pid)).length === 0) return;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  } while (performance.now() < until);
-}
-
-function killGroup(child: ChildProcess): void {
-  if (child.pid === undefined) return;
-  try {
-    process.kill(-child.pid, 'SIGKILL');
-  } catch {
-    // Nothing is left of the group.
-  }
+function killGroup({ pid }: ChildProcess): void {
+  if (pid !== undefined) signalGroup(pid, 'SIGKILL');
 }
 
 function avaFailed(why: string, log: string): Failure {

@@ -5,7 +5,7 @@ import { makeCommand } from '#kernel/build/make.ts';
 import type { BuildPlace } from '#kernel/prepare-kernel.ts';
 import { execOrFail } from '#runner/lib/exec.ts';
 import { Failure } from '#runner/lib/failure.ts';
-import { endGroup } from './end-group.ts';
+import { endGroup } from '#runner/lib/end-group.ts';
 import type { OneObjectChange } from './one-object-change.ts';
 
 /** A copy of a build tree in which make is called as anybody would. */

@@ -8,7 +8,7 @@ import type { Accelerator } from '#runner/machine/machine.ts';
 import { makeMachineKeys } from '#runner/machine/ssh-keys.ts';
 import { findVirtme, type Virtme } from '#runner/machine/virtme.ts';
 import type { PartContext } from '#runner/run/parts.ts';
-import { endGroup } from './end-group.ts';
+import { endGroup } from '#runner/lib/end-group.ts';
 import { stockRootArchive, unpackStockRoot } from './stock-root.ts';
 
 /** Until the first SSH command of a stock guest is done. Milliseconds. */

@@ -2,7 +2,8 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
 import { beforeDeadline } from '#runner/lib/deadline.ts';
-import { groupMembers, signalGroup } from '#runner/lib/process-table.ts';
+import { endGroup } from '#runner/lib/end-group.ts';
+import { signalGroup } from '#runner/lib/process-table.ts';
 import type { QmpChannel } from './qmp.ts';
 
 /** How vng, and with it QEMU, came to its end. */
@@ -111,12 +112,9 @@ export class MachineProcess {
     );
   }
 
-  /** virtme-ng can be gone while QEMU is not. The group's number is taken as long as one member lives. */
+  /** virtme-ng can be gone while QEMU is not. */
   async #sweep(): Promise<void> {
-    while ((await groupMembers(this.group)).length > 0) {
-      signalGroup(this.group, 'SIGKILL');
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+    await endGroup(this.group);
     await this.ended;
   }
 }
