@@ -1,6 +1,6 @@
 import { glob } from 'node:fs/promises';
 import { projectRoot } from '#runner/lib/paths.ts';
-import { exitCodeOf, ExitCode, Failure } from '#runner/lib/failure.ts';
+import { asProgram } from './as-program.ts';
 import { closingLine, renderResult } from './render.ts';
 import { runStep, type StepResult } from './run-step.ts';
 import { staticSteps, testStep, type Step } from './steps.ts';
@@ -41,16 +41,4 @@ function print(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
-const interrupted = new AbortController();
-for (const name of ['SIGINT', 'SIGTERM'] as const) {
-  process.once(name, () => {
-    interrupted.abort(new Failure('E_INTERRUPTED', 'interrupted', `interrupted by ${name}`));
-  });
-}
-try {
-  process.exitCode = (await check(interrupted.signal)) ? ExitCode.passed : ExitCode.kernelFailed;
-} catch (error) {
-  if (!(error instanceof Failure)) throw error;
-  process.stderr.write(`${error.code}: ${error.message}\n`);
-  process.exitCode = exitCodeOf(error.blame);
-}
+await asProgram(check, 'once');

@@ -5,8 +5,9 @@ import { loadProfile } from '#kernel/profile.ts';
 import { resolveSource } from '#kernel/source/resolve-source.ts';
 import { makeOwnSeries, OWN_SERIES_NOTE } from '#kernel/testdata/own-series.ts';
 import { exec, execOrFail } from '#runner/lib/exec.ts';
-import { exitCodeOf, ExitCode, Failure } from '#runner/lib/failure.ts';
+import { Failure } from '#runner/lib/failure.ts';
 import { projectRoot } from '#runner/lib/paths.ts';
+import { asProgram } from './as-program.ts';
 
 /**
  * `make check-tree`: what a user does who has a kernel tree and a series, from end to end. Debian's 6.12 as a git
@@ -59,17 +60,7 @@ function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-const interrupted = new AbortController();
-for (const name of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(name, () => {
-    interrupted.abort(new Failure('E_INTERRUPTED', 'interrupted', `interrupted by ${name}`));
-  });
-}
-try {
-  await checkOwnTree(interrupted.signal);
-  process.exitCode = ExitCode.passed;
-} catch (error) {
-  if (!(error instanceof Failure)) throw error;
-  process.stderr.write(`${error.code}: ${error.message}\n`);
-  process.exitCode = exitCodeOf(error.blame);
-}
+await asProgram(async (signal) => {
+  await checkOwnTree(signal);
+  return true;
+});

@@ -2,9 +2,10 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { passingProfiles } from '#kernel/profile.ts';
 import { exec } from '#runner/lib/exec.ts';
-import { exitCodeOf, ExitCode, Failure } from '#runner/lib/failure.ts';
+import { Failure } from '#runner/lib/failure.ts';
 import { projectRoot } from '#runner/lib/paths.ts';
 import { loadReport } from '#runner/report/load-report.ts';
+import { asProgram } from './as-program.ts';
 import { isClean, renderStability, type StabilityRun } from './stability-table.ts';
 
 /**
@@ -46,16 +47,4 @@ async function once(nth: number, profile: string, out: string, signal: AbortSign
   return { nth, profile, exitCode, report: await loadReport(out).catch(() => null) };
 }
 
-const interrupted = new AbortController();
-for (const name of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(name, () => {
-    interrupted.abort(new Failure('E_INTERRUPTED', 'interrupted', `interrupted by ${name}`));
-  });
-}
-try {
-  process.exitCode = (await stability(interrupted.signal)) ? ExitCode.passed : ExitCode.kernelFailed;
-} catch (error) {
-  if (!(error instanceof Failure)) throw error;
-  process.stderr.write(`${error.code}: ${error.message}\n`);
-  process.exitCode = exitCodeOf(error.blame);
-}
+await asProgram(stability);
