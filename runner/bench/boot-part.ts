@@ -2,7 +2,7 @@ import type { PartContext } from '#runner/run/parts.ts';
 import type { StartOptions } from '#runner/run/start-guest.ts';
 import { bootAndDeploy } from '#runner/run/start-guest.ts';
 import type { Figure } from './figure.ts';
-import { figure } from './figure.ts';
+import { atLeast, atMost, figure } from './figure.ts';
 import { pairedRatios } from './spread.ts';
 import { StockVng } from './stock-vng.ts';
 
@@ -29,12 +29,9 @@ export async function measureBoot(
     context.emit({ type: 'note', text });
   }
   return [
-    figure('boot.ours', 'start to daemon answering', 's', ours, { bound: 'at most', value: 4.5 }),
+    figure('boot.ours', 'start to daemon answering', 's', ours, atMost(4.5)),
     figure('boot.stock', 'stock vng to its first SSH command done', 's', theirs),
-    figure('boot.speedup', 'stock / ours', 'times', pairedRatios(theirs, ours), {
-      bound: 'at least',
-      value: 4.5,
-    }),
+    figure('boot.speedup', 'stock / ours', 'times', pairedRatios(theirs, ours), atLeast(4.5)),
   ];
 }
 

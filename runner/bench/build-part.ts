@@ -6,7 +6,7 @@ import type { Stage } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import type { PartContext } from '#runner/run/parts.ts';
 import type { Figure } from './figure.ts';
-import { figure } from './figure.ts';
+import { atMost, figure } from './figure.ts';
 import { oneObjectChange, type OneObjectChange } from './one-object-change.ts';
 import { RawTree } from './raw-make.ts';
 import { pairedRatios } from './spread.ts';
@@ -66,7 +66,7 @@ export async function measureBuild(
   return [
     figure('build.stage', "the runner's build stage", 's', stages),
     figure('build.make', 'make alone', 's', make),
-    figure('build.overhead', "the runner's overhead", '%', overhead, { bound: 'at most', value: 5 }),
+    figure('build.overhead', "the runner's overhead", '%', overhead, atMost(5)),
     figure(
       'build.whole',
       'all kernel stages: source, series, configuration, build',

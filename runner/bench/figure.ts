@@ -67,6 +67,14 @@ export interface Host {
   readonly loadAfter: number;
 }
 
+export function atMost(value: number): Target {
+  return { bound: 'at most', value };
+}
+
+export function atLeast(value: number): Target {
+  return { bound: 'at least', value };
+}
+
 /** @throws TypeError without samples: who has none says why instead of making a figure. */
 export function figure(
   id: string,

@@ -50,11 +50,11 @@ export async function measureFio(
       // Another one begins each round: what one leaves in the page cache is not always to the same one's good.
       for (let turn = 0; turn < WAYS.length; turn++) {
         const way = WAYS[(round + turn) % WAYS.length] ?? 'native';
-        const before = await requestsSoFar(ask, plain.server);
+        const counted = way === 'plain' && pattern === 'randread';
+        const before = counted ? await requestsSoFar(ask, plain.server) : 0;
         const { iops, seconds } = await fio(ask, pattern, `${directories[way]}/${way}`);
         rates[way].push(iops / 1000);
-        if (way !== 'plain' || pattern !== 'randread') continue;
-        requestRates.push(((await requestsSoFar(ask, plain.server)) - before) / seconds);
+        if (counted) requestRates.push(((await requestsSoFar(ask, plain.server)) - before) / seconds);
       }
     }
     context.emit({ type: 'note', text: `fio ${pattern}: ${rounds} rounds done` });

@@ -8,7 +8,7 @@ import { projectRoot } from '#runner/lib/paths.ts';
 import { loadReport } from '#runner/report/load-report.ts';
 import type { Report } from '#runner/report/report.ts';
 import type { PartContext } from '#runner/run/parts.ts';
-import { figure, type Figure } from './figure.ts';
+import { atMost, figure, type Figure } from './figure.ts';
 import { writeMarkedBase, writeMarkedSeries, type Marks } from './marked-series.ts';
 import { watchProgram } from './watch-program.ts';
 
@@ -126,12 +126,11 @@ export function gateFigures({ alone, complete, cached, changed, one }: GateCalls
   const stepsOf = (wanted: (patch: number) => boolean): number =>
     steps.filter(({ patch }) => wanted(patch)).reduce((sum, { durationMs }) => sum + durationMs, 0) / 1000;
   const built = [timings.sourceMs, timings.applyMs, timings.configMs, timings.buildMs];
-  const most = (value: number) => ({ bound: 'at most', value }) as const;
   const both = complete.seconds / alone.seconds;
   return [
     figure('gate.tip', 'the tip alone: built and tested', 's', [alone.seconds]),
     figure('gate.complete', 'the series of eight patches gated completely', 's', [complete.seconds]),
-    figure('gate.ratio', 'gated / its tip alone', 'times', [both], most(2.5)),
+    figure('gate.ratio', 'gated / its tip alone', 'times', [both], atMost(2.5)),
     figure('gate.builds', 'of the gate: its kernels', 's', [
       built.reduce<number>((sum, ms) => sum + (ms ?? 0), 0) / 1000,
     ]),
@@ -140,7 +139,7 @@ export function gateFigures({ alone, complete, cached, changed, one }: GateCalls
       stepsOf((patch) => patch > 0 && patch < last),
     ]),
     figure('gate.end', 'of the gate: tests on the tip', 's', [stepsOf((patch) => patch === last)]),
-    figure('gate.cached', 'the same gate once more', 's', [cached.seconds], most(10)),
+    figure('gate.cached', 'the same gate once more', 's', [cached.seconds], atMost(10)),
     figure('gate.one', 'one patch alone: the last one changed, built and tested', 's', [one.seconds]),
     figure('gate.changed', 'a second version with another last patch, gated', 's', [changed.seconds]),
     figure(
@@ -148,7 +147,7 @@ export function gateFigures({ alone, complete, cached, changed, one }: GateCalls
       'that second version / one patch',
       'times',
       [changed.seconds / one.seconds],
-      most(1.3),
+      atMost(1.3),
     ),
   ];
 }

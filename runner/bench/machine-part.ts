@@ -9,7 +9,7 @@ import type { MachineStates, PartContext } from '#runner/run/parts.ts';
 import type { StartOptions } from '#runner/run/start-guest.ts';
 import { bootAndDeploy, provedGuest } from '#runner/run/start-guest.ts';
 import type { Figure } from './figure.ts';
-import { figure } from './figure.ts';
+import { atMost, figure } from './figure.ts';
 import { pairedRatios } from './spread.ts';
 
 const ROUND_TRIPS = 200;
@@ -59,12 +59,12 @@ export async function measureMachine(
     });
   }
   return [
-    figure('machine.restore', 'start to daemon answering, restored', 's', restores, most(0.8)),
+    figure('machine.restore', 'start to daemon answering, restored', 's', restores, atMost(0.8)),
     figure('machine.boot', 'start to daemon answering, booted', 's', boots),
     figure('machine.speedup', 'booted / restored', 'times', pairedRatios(boots, restores)),
-    figure('machine.rpc', 'round trip to the agent over the port, median', 'ms', overPort, most(5)),
+    figure('machine.rpc', 'round trip to the agent over the port, median', 'ms', overPort, atMost(5)),
     figure('machine.rpc.ssh', 'round trip to the agent over SSH, median', 'ms', overSsh),
-    figure('machine.panic', 'a panic of the guest to the next test running', 's', panics, most(2)),
+    figure('machine.panic', 'a panic of the guest to the next test running', 's', panics, atMost(2)),
     figure('machine.state', `saved state of a ${prepared.needs.memoryMib} MiB guest`, 'MB', [
       await megabytes(saved),
     ]),
@@ -73,7 +73,7 @@ export async function measureMachine(
       `saved state of a ${SMALL_MIB} MiB guest`,
       'MB',
       [await megabytes((await states.save({ ...request, needs: small }, quiet)).saved)],
-      most(150),
+      atMost(150),
     ),
   ];
 }
@@ -121,10 +121,6 @@ async function panicToNext(
   const seconds = (performance.now() - startedAt) / 1000;
   pool.discard(next);
   return seconds;
-}
-
-function most(value: number): { readonly bound: 'at most'; readonly value: number } {
-  return { bound: 'at most', value };
 }
 
 /** Median of many, milliseconds. */

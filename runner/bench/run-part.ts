@@ -5,7 +5,7 @@ import { loadReport } from '#runner/report/load-report.ts';
 import type { Report } from '#runner/report/report.ts';
 import type { PartContext } from '#runner/run/parts.ts';
 import type { Figure } from './figure.ts';
-import { figure } from './figure.ts';
+import { atLeast, atMost, figure } from './figure.ts';
 import type { PeakMemory } from './peak-memory.ts';
 import { watchProgram } from './watch-program.ts';
 
@@ -28,9 +28,6 @@ export async function measureRun(options: RunPartOptions, context: PartContext):
   const one = await watchedRun(options, { name: 'one', args: ['--jobs', '1'] }, context);
   const two = await watchedRun(options, { name: 'two', args: ['--jobs', '2'] }, context);
   const cold = await watchedRun(options, { name: 'cold', args: ['--jobs', '2', '--cold'] }, context);
-  const most = { bound: 'at most', value: 250 } as const;
-  const least = { bound: 'at least', value: 1.6 } as const;
-  const none = { bound: 'at most', value: 0 } as const;
   const both = otherOutcomes(two.report, cold.report);
   return [
     figure(
@@ -38,19 +35,25 @@ export async function measureRun(options: RunPartOptions, context: PartContext):
       'the runner: resident peak (VmHWM)',
       'MB',
       [one.peak.ofRootMb, two.peak.ofRootMb],
-      most,
+      atMost(250),
     ),
     figure('run.memory.all', 'runner, AVA and test processes at once (PSS), two machines', 'MB', [
       two.peak.ofAllMb,
     ]),
     figure('run.throughput', 'tests a second, once the suites run, one machine', 'tests/s', [one.rate]),
     figure('run.throughput.two', 'the same with two machines', 'tests/s', [two.rate]),
-    figure('run.parallel', 'two machines / one', 'times', [two.rate / one.rate], least),
+    figure('run.parallel', 'two machines / one', 'times', [two.rate / one.rate], atLeast(1.6)),
     figure('run.total', 'the run on two machines from start to end', 's', [
       two.report.timings.totalMs / 1000,
     ]),
     figure('run.cold', 'the same with --cold', 's', [cold.report.timings.totalMs / 1000]),
-    figure('run.differ', 'tests with another outcome when every machine boots', 'tests', [both.length], none),
+    figure(
+      'run.differ',
+      'tests with another outcome when every machine boots',
+      'tests',
+      [both.length],
+      atMost(0),
+    ),
   ];
 }
 
