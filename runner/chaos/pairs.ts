@@ -2,12 +2,12 @@ import { isDeepStrictEqual } from 'node:util';
 import { comparable } from '#runner/report/comparable.ts';
 import { loadReport } from '#runner/report/load-report.ts';
 import type { Report } from '#runner/report/report.ts';
-import { CHAOS_LABEL } from './arena.ts';
 import type { Field } from './faults.ts';
 import { makeProject, suiteText } from './fixture.ts';
 import { PANIC } from './in-guest.ts';
 import { startProgram } from './program.ts';
 import type { Tried } from './render.ts';
+import { trial, type Seen } from './trial.ts';
 import { runFixture } from './try-fault.ts';
 
 /** Trials of two runs each. */
@@ -33,27 +33,13 @@ export const PAIRS: readonly {
   },
 ];
 
-interface Seen {
-  readonly seen: string;
-  readonly wrong: readonly string[];
-}
-
 /** Never rejects. */
 export async function tryPair(
-  { name, expected, run }: (typeof PAIRS)[number],
+  pair: (typeof PAIRS)[number],
   field: Field,
   suites: readonly string[],
 ): Promise<Tried> {
-  const label = `${process.pid}-${name}`;
-  process.env[CHAOS_LABEL] = label;
-  const { seen, wrong } = await run(field, suites, label)
-    .catch((error: unknown): Seen => ({
-      seen: 'nothing',
-      wrong: [`the trial itself broke: ${String(error)}`],
-    }))
-    .finally(() => Reflect.deleteProperty(process.env, CHAOS_LABEL));
-  const left = await field.arena.leftovers(label);
-  return { name, expected, seen, wrong: [...wrong, ...left.map((what) => `left: ${what}`)] };
+  return trial(pair, field, async (label) => pair.run(field, suites, label));
 }
 
 async function twoAtOnce(field: Field, suites: readonly string[], label: string): Promise<Seen> {

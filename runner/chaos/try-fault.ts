@@ -8,37 +8,34 @@ import { comparable } from '#runner/report/comparable.ts';
 import type { MachineStates } from '#runner/run/parts.ts';
 import { run } from '#runner/run/run.ts';
 import { machineStates } from '#runner/state/machine-states.ts';
-import { CHAOS_LABEL } from './arena.ts';
 import type { End, Fault, Field, Moment } from './faults.ts';
 import { makeProject, suiteText } from './fixture.ts';
 import type { Tried } from './render.ts';
+import { trial } from './trial.ts';
 import { findVictims, type Role } from './victims.ts';
 
 const THREE = { tests: 3, nth: 2 };
 
-/** Never rejects: what breaks of the trial itself is wrong as well. */
+/** Never rejects. What was seen is told also when looking at it, or undoing the fault, breaks. */
 export async function tryFault(fault: Fault, field: Field): Promise<Tried> {
-  const { name, expected, inGuest, inGuestBefore, file = THREE } = fault;
-  const label = `${process.pid}-${name}`;
+  const { inGuest, inGuestBefore, file = THREE } = fault;
   const dir = field.arena.path('fixture');
-  const wrong: string[] = [];
-  let seen = 'nothing';
-  process.env[CHAOS_LABEL] = label;
-  try {
-    const text = suiteText(file.tests, file.nth, inGuest, inGuestBefore);
-    await using _project = await makeProject(dir, { fault: text });
-    await using undo = new AsyncDisposableStack();
-    await fault.before?.(field, undo);
-    const end = await runFixture(field, dir, fault);
-    seen = `${end.outcomes}; exit ${end.exitCode}`;
-    if (!(await fault.holds(end))) wrong.push(`not as expected: ${wordsOf(end)}`);
-  } catch (error) {
-    wrong.push(`the trial itself broke: ${String(error)}`);
-  } finally {
-    Reflect.deleteProperty(process.env, CHAOS_LABEL);
-  }
-  const left = await field.arena.leftovers(label);
-  return { name, expected, seen, wrong: [...wrong, ...left.map((what) => `left: ${what}`)] };
+  return trial(fault, field, async () => {
+    let seen = 'nothing';
+    const wrong: string[] = [];
+    try {
+      const text = suiteText(file.tests, file.nth, inGuest, inGuestBefore);
+      await using _project = await makeProject(dir, { fault: text });
+      await using undo = new AsyncDisposableStack();
+      await fault.before?.(field, undo);
+      const end = await runFixture(field, dir, fault);
+      seen = `${end.outcomes}; exit ${end.exitCode}`;
+      if (!(await fault.holds(end))) wrong.push(`not as expected: ${wordsOf(end)}`);
+    } catch (error) {
+      wrong.push(`the trial itself broke: ${String(error)}`);
+    }
+    return { seen, wrong };
+  });
 }
 
 function wordsOf({ report }: End): string {
