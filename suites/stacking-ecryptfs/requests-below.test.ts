@@ -5,11 +5,11 @@ import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import type { StackedMount } from '../lib/stacked-mount.ts';
+import { writesAndSyncs } from '../lib/writes-and-syncs.ts';
 
 /** What ecryptfs asks of a plain FUSE server that has its lower files. */
 
 const PAGE = 4096;
-const DATASYNC = 1;
 const LONG_AGO_NS = 1_000_000_000;
 
 interface OnFuse extends AsyncDisposable {
@@ -35,12 +35,7 @@ guestTest('fsync and close on ecryptfs write the pages, and then ask the lower s
   const since = async (work: () => Promise<unknown>) => {
     // A store says nothing to the header: what is sent is the page.
     await client.mwrite({ map, offset: 100, data: bytes('stored') });
-    const after = await fuse.position();
-    await work();
-    const all = await fuse.requests({ opcode: ['WRITE', 'FSYNC', 'FLUSH'], after });
-    return all.map(({ opcode, args }) =>
-      opcode === 'FSYNC' && Number(args['fsync_flags']) & DATASYNC ? 'FDATASYNC' : opcode,
-    );
+    return writesAndSyncs(fuse, work);
   };
   t.deepEqual(await since(() => client.fsync({ fd })), ['WRITE', 'FSYNC'], 'fsync');
   t.deepEqual(await since(() => client.fdatasync({ fd })), ['WRITE', 'FDATASYNC'], 'fdatasync');

@@ -6,10 +6,10 @@ import type { TestGuest } from '../lib/guest.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import { upperOn } from '../lib/stack.ts';
 import type { StackedMount } from '../lib/stacked-mount.ts';
+import { writesAndSyncs } from '../lib/writes-and-syncs.ts';
 
 /** What an overlay asks of a plain FUSE server that has one of its layers. */
 
-const DATASYNC = 1;
 const STRANGER = { uid: 4000, gid: 4000 };
 
 interface OnFuse extends AsyncDisposable {
@@ -46,14 +46,7 @@ guestTest('writes, syncs and closes on an overlay reach the server of its upper 
   await using client = await guest.client();
   await using stack = await upperOnFuse(guest, client);
   const { overlay, fuse } = stack;
-  const since = async (work: () => Promise<unknown>) => {
-    const after = await fuse.position();
-    await work();
-    const all = await fuse.requests({ opcode: ['WRITE', 'FSYNC', 'FLUSH'], after });
-    return all.map(({ opcode, args }) =>
-      opcode === 'FSYNC' && Number(args['fsync_flags']) & DATASYNC ? 'FDATASYNC' : opcode,
-    );
-  };
+  const since = async (work: () => Promise<unknown>) => writesAndSyncs(fuse, work);
   const fd = await client.open({ path: overlay.file('new'), flags: 'O_RDWR|O_CREAT' });
   t.deepEqual(await since(() => client.pwrite({ fd, data: 'x', offset: 0 })), ['WRITE'], 'a write');
   const sync = async (flags: string) =>
