@@ -5,6 +5,8 @@ import { BOOT } from './sample.ts';
 export const PROBE = 'passthrough-io/read-write: a read gives the backing file and sends no READ';
 
 const QUICK = 3;
+/** Below this one test is as quick as another: what was the quickest this time may not be the next. Milliseconds. */
+const QUICK_MS = 1000;
 
 /** The probe and a few of the quickest tests that pass on the base: what every kernel of a series has to do. Pure. */
 export function smokeTests(seen: Observations): readonly string[] {
@@ -14,12 +16,22 @@ export function smokeTests(seen: Observations): readonly string[] {
     : ids.slice(0, QUICK);
 }
 
-/** So many tests that pass on a kernel, the quickest first. Pure. */
+/**
+ * So many tests that pass on a kernel, the quickest first, in an order that another run of the same tests gives too:
+ * the results of an earlier gate are of use only to one that asks the same. Pure.
+ */
 export function quickest(seen: Observations, stop: number, count: number): readonly string[] {
   const passing = seen
     .tests()
     .filter((test) => test !== BOOT && seen.of(stop, test).every((sample) => sample.seen === 'pass'))
     .flatMap((test) => seen.of(stop, test).slice(0, 1));
-  const quick = passing.toSorted((a, b) => a.durationMs - b.durationMs || (a.test < b.test ? -1 : 1));
+  const quick = passing.toSorted(
+    (a, b) => slowness(a.durationMs) - slowness(b.durationMs) || (a.test < b.test ? -1 : 1),
+  );
   return quick.slice(0, count).map(({ test }) => test);
+}
+
+/** How often what is quick has to be doubled. */
+function slowness(durationMs: number): number {
+  return Math.max(0, Math.ceil(Math.log2(durationMs / QUICK_MS)));
 }
