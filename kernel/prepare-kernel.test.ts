@@ -128,6 +128,22 @@ test.serial('prepare: the first patches of a series alone', async (t) => {
   t.is((await refusal({ series, patches: 3 })).code, 'E_USAGE');
 });
 
+test.serial('prepare: only a patch to what the configuration is made of has it made again', async (t) => {
+  const kconfig =
+    'diff --git a/fs/fuse/Kconfig b/fs/fuse/Kconfig\nnew file mode 100644\n--- /dev/null\n+++ b/fs/fuse/Kconfig\n' +
+    '@@ -0,0 +1 @@\n+# nothing yet\n';
+  const symbol = fakePatch(9, '', '[PATCH 1/2] symbol').replace(/diff --git.*(?=-- \n)/su, kconfig);
+  const series = await seriesFile('symbol.mbox', symbol + fakePatch(20, 'int code;', '[PATCH 2/2] code'));
+  const configured = async (request: Partial<KernelRequest>): Promise<readonly boolean[]> => {
+    const run = newRun();
+    await prepare({ series, ...request }, run);
+    const ends = run.events.filter((event) => event.type === 'stage-finished');
+    return ends.filter(({ stage }) => stage === 'config').map(({ cached }) => !cached);
+  };
+  t.deepEqual(await configured({ patches: 1 }), [true]);
+  t.deepEqual(await configured({}), [false]);
+});
+
 test.serial('prepare: an incremental build equals one from nothing', async (t) => {
   const series = await seriesFile('again.patch', fakePatch(11, 'int eleven;'));
   const incremental = await prepare({ series });

@@ -91,7 +91,7 @@ export async function openBuildTree(
   const candidates = sameSource
     ? new Set([...state.touched, ...series])
     : new Set([...(await filesOf(tree)), ...(await filesOf(source.dir)), ...series]);
-  const configured = [...candidates].some(isConfigInput) ? null : state.configured;
+  const configured = (await anyChanges(candidates, tree, wanted)) ? null : state.configured;
   // Whoever finds this state after a crash knows what may be half done.
   await writeState(dir, {
     ...state,
@@ -163,6 +163,20 @@ function leftWholeObjects(error: unknown): boolean {
   return error instanceof Failure && ['E_BUILD_FAILED', 'E_CONFIG_UNMET'].includes(error.code);
 }
 
+/** Whether what the configuration depends on will be another. A series keeps its Makefile from patch to patch. */
+async function anyChanges(
+  candidates: Iterable<string>,
+  tree: string,
+  wanted: (file: string) => string,
+): Promise<boolean> {
+  for (const file of candidates) {
+    if (!isConfigInput(file)) continue;
+    const [source, target] = [wanted(file), join(tree, file)];
+    if (!(await isSame(source, target, await entry(source), await entry(target)))) return true;
+  }
+  return false;
+}
+
 /** A copy that shares the files, which takes seconds instead of minutes; nobody writes into a file of it. */
 async function linkTree(from: string, to: string, signal: AbortSignal): Promise<void> {
   await mkdir(dirname(to), { recursive: true });
@@ -184,12 +198,9 @@ async function linkTree(from: string, to: string, signal: AbortSignal): Promise<
 /** Makes `target` what `source` is, unless it is so already; a source that is not there means to delete. */
 async function bringTo(target: string, source: string): Promise<void> {
   const [want, have] = await Promise.all([entry(source), entry(target)]);
-  if (want === undefined) {
-    if (have !== undefined) await rm(target, { recursive: true, force: true });
-    return;
-  }
-  if (have !== undefined && (await equal(source, target, want, have))) return;
+  if (await isSame(source, target, want, have)) return;
   await rm(target, { recursive: true, force: true });
+  if (want === undefined) return;
   await mkdir(dirname(target), { recursive: true });
   if (want.isSymbolicLink()) await symlink(await readlink(source), target);
   else await copyFile(source, target, constants.COPYFILE_FICLONE);
@@ -202,7 +213,13 @@ async function entry(path: string) {
   return stat === undefined || stat.isDirectory() ? undefined : stat;
 }
 
-async function equal(source: string, target: string, want: Entry, have: Entry): Promise<boolean> {
+async function isSame(
+  source: string,
+  target: string,
+  want: Entry | undefined,
+  have: Entry | undefined,
+): Promise<boolean> {
+  if (want === undefined || have === undefined) return want === have;
   if (want.ino === have.ino && want.dev === have.dev) return true;
   if (want.mode !== have.mode || want.size !== have.size) return false;
   if (want.isSymbolicLink()) return (await readlink(source)) === (await readlink(target));
