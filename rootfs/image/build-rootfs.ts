@@ -29,6 +29,9 @@ const initDir = join(here, '..', 'init');
 
 /** Raise it when the image comes out differently from the same inputs. */
 const FORMAT = 1;
+
+/** In `initDir`. */
+const INIT_FILES = ['early-init', 'init', 'mounts', 'kernel-mounts', 'sshd_config'] as const;
 const FILES = ['root.ext4', 'scratch.ext4', 'initramfs.cpio.gz'] as const;
 
 interface Inputs {
@@ -80,7 +83,7 @@ async function readInputs(): Promise<Inputs> {
 async function imageKey({ manifest, host, suite, binaries }: Inputs): Promise<string> {
   const hash = createHash('sha256');
   hash.update(JSON.stringify([FORMAT, manifest, host.id, suite, binaries.identity]));
-  const sources = [recipe, ...['early-init', 'init', 'sshd_config'].map((name) => join(initDir, name))];
+  const sources = [recipe, ...INIT_FILES.map((name) => join(initDir, name))];
   for (const source of sources) hash.update('\0').update(await readFile(source));
   return hash.digest('hex').slice(0, 32);
 }

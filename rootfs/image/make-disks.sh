@@ -14,7 +14,7 @@ rm -f "$TREE_TAR"
 install -D -m 755 "$NODE" "$WORK/usr/local/bin/node"
 install -D -m 644 "$KOFFI" "$WORK/usr/local/lib/fusegate/koffi.node"
 install -D -m 755 "$INIT/init" "$WORK/usr/lib/fusegate/init"
-install -D -m 644 "$INIT/sshd_config" "$WORK/usr/lib/fusegate/sshd_config"
+install -m 644 "$INIT/sshd_config" "$INIT/mounts" "$INIT/kernel-mounts" "$WORK/usr/lib/fusegate/"
 
 # Keys that the package made for itself would be the same in every guest.
 rm -f "$WORK"/etc/ssh/ssh_host_*

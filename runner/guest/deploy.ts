@@ -100,8 +100,9 @@ async function startAgent(
 ): Promise<RpcClient> {
   const content = await readFile(bundle);
   const path = shellQuote(REMOTE_DAEMON);
+  const dir = shellQuote(dirname(REMOTE_DAEMON));
   const script = [
-    `mkdir -p ${shellQuote(dirname(REMOTE_DAEMON))}`,
+    `{ [ -d ${dir} ] || mkdir -p ${dir}; }`,
     `head -c ${content.byteLength} >${path}`,
     `exec ${command(REMOTE_DAEMON)}`,
   ].join(' && ');

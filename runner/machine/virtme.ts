@@ -15,6 +15,9 @@ export interface Virtme {
 /** Before it the options we rely on (`--disable-monitor`) are missing. */
 const OLDEST: readonly [number, number] = [1, 33];
 
+/** By program and environment: Python needs a fifth of a second to say its version, before every boot. */
+const versions = new Map<string, string>();
+
 /**
  * virtme-ng from `PATH` if it is new enough, otherwise the copy that set-up unpacked into the cache.
  *
@@ -48,9 +51,14 @@ async function versionOf(
   env: Readonly<Record<string, string>>,
   signal: AbortSignal | undefined,
 ): Promise<string | undefined> {
+  const key = JSON.stringify([program, env]);
+  const known = versions.get(key);
+  if (known !== undefined) return known;
   try {
     const { exitCode, stdout } = await exec(program, ['--version'], { env, signal, timeoutMs: 20_000 });
-    return exitCode === 0 ? /(\d+\.\d+(?:\.\d+)*)/.exec(stdout)?.[1] : undefined;
+    const version = exitCode === 0 ? /(\d+\.\d+(?:\.\d+)*)/.exec(stdout)?.[1] : undefined;
+    if (version !== undefined) versions.set(key, version);
+    return version;
   } catch (error) {
     if (error instanceof Failure && error.code === 'E_TOOL_MISSING') return undefined;
     throw error;

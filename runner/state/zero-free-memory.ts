@@ -8,7 +8,7 @@ const LIMIT_MS = 20_000;
  * longest, which a copy reads again from its disk if it ever wants them. What is mapped of Node alone is twice
  * that. MiB.
  */
-const TAKEN_MIB = 40;
+const TAKEN_MIB = 64;
 
 /**
  * A page that nobody uses still has what was in it last, and QEMU saves every page that is not zero. So the page
