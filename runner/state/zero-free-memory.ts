@@ -3,23 +3,28 @@ import type { Guest } from '#runner/guest/guest.ts';
 /** Before the slowdown: writing all of a guest's memory once. Milliseconds. */
 const LIMIT_MS = 20_000;
 
-/**
- * So much more than is free is filled: the kernel then takes it from the pages of programs that were not used for
- * longest, which a copy reads again from its disk if it ever wants them. What is mapped of Node alone is twice
- * that. MiB.
- */
-const TAKEN_MIB = 64;
+/** So much of programs and other files stays in memory; with nothing left of them the OOM killer would be called. MiB. */
+const FILES_MIB = 16;
 
 /**
  * A page that nobody uses still has what was in it last, and QEMU saves every page that is not zero. So the page
- * cache gives away what no program has mapped, and all that is free is filled with zeros once.
+ * cache gives away what no program has mapped, and all that is free is filled with zeros once. Then the kernel is
+ * made to take pages from programs, those that were not used for longest, which a copy reads again from its disk
+ * if it ever wants them. In small steps: what a kernel counts as free is not all that it has.
  */
 const SCRIPT = [
+  // What is wanted again meanwhile shall come alone, not with half a megabyte of what lies beside it.
+  'ahead=/sys/block/vda/queue/read_ahead_kb; echo 16 >$ahead',
+  // Nor is more kept free than the kernel cannot do without.
+  'reserve=/proc/sys/vm/min_free_kbytes; kept=$(cat $reserve); echo 1024 >$reserve',
   'sync; echo 3 >/proc/sys/vm/drop_caches',
-  "free=$(awk '/^MemFree:/ { print int($2 / 1024) }' /proc/meminfo)",
   'dir=/run/fusegate/zeros; mkdir $dir && mount -t tmpfs -o size=100% zeros $dir || exit 0',
-  `dd if=/dev/zero of=$dir/file bs=1M count=$((free + ${TAKEN_MIB})) 2>/dev/null`,
+  'fill() { dd if=/dev/zero of=$dir/$1 bs=1M count=$2 2>/dev/null; }',
+  "fill all $(awk '/^MemFree:/ { print int($2 / 1024) }' /proc/meminfo)",
+  "files() { awk '/^Cached:/ { kib += $2 } /^Shmem:/ { kib -= $2 } END { print int(kib / 1024) }' /proc/meminfo; }",
+  `for step in $(seq 24); do [ $(files) -gt ${FILES_MIB} ] || break; fill $step 4; done`,
   'umount $dir && rmdir $dir',
+  'echo $kept >$reserve; echo 128 >$ahead',
 ].join('\n');
 
 /**
