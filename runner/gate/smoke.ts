@@ -5,6 +5,8 @@ import { BOOT } from './sample.ts';
 export const PROBE = 'passthrough-io/read-write: a read gives the backing file and sends no READ';
 
 const QUICK = 3;
+/** What a test of these does needs no passthrough: it can tell of every kernel of a series. */
+const PLAIN = /\bwithout passthrough\b/u;
 /** Below this one test is as quick as another: what was the quickest this time may not be the next. Milliseconds. */
 const QUICK_MS = 1000;
 
@@ -17,8 +19,9 @@ export function smokeTests(seen: Observations): readonly string[] {
 }
 
 /**
- * So many tests that pass on a kernel, the quickest first, in an order that another run of the same tests gives too:
- * the results of an earlier gate are of use only to one that asks the same. Pure.
+ * So many tests that pass on a kernel, first those that need no passthrough, of them the quickest, and in an order that
+ * another run of the same tests gives too: the results of an earlier gate are of use only to one that asks the same.
+ * Pure.
  */
 export function quickest(seen: Observations, stop: number, count: number): readonly string[] {
   const passing = seen
@@ -26,7 +29,10 @@ export function quickest(seen: Observations, stop: number, count: number): reado
     .filter((test) => test !== BOOT && seen.of(stop, test).every((sample) => sample.seen === 'pass'))
     .flatMap((test) => seen.of(stop, test).slice(0, 1));
   const quick = passing.toSorted(
-    (a, b) => slowness(a.durationMs) - slowness(b.durationMs) || (a.test < b.test ? -1 : 1),
+    (a, b) =>
+      Number(PLAIN.test(b.test)) - Number(PLAIN.test(a.test)) ||
+      slowness(a.durationMs) - slowness(b.durationMs) ||
+      (a.test < b.test ? -1 : 1),
   );
   return quick.slice(0, count).map(({ test }) => test);
 }
