@@ -86,6 +86,36 @@ test('transient: lines that come and go again within a series', (t) => {
   t.deepEqual(transientPatches([patchOf({ text: add }), patchOf({ text: other })]), []);
 });
 
+const hunk = (lines: readonly string[]): string => ['+++ b/f.c', '@@ -1,9 +1,9 @@', ...lines, ''].join('\n');
+
+/** Whether the second of two patches takes out code that the first has added, both as lines of a diff. */
+function takesOut(first: readonly string[], second: readonly string[]): boolean {
+  const patches = [first, second].map((lines) => patchOf({ text: hunk(lines) }));
+  return transientPatches(patches).length > 0;
+}
+
+test('transient: what only gets something before and behind it is not taken out', (t) => {
+  const call = ['+\treturn lower_read(file, to,', '+\t\t\t  pos);'];
+  const framed = [
+    ...['-\treturn lower_read(file, to,', '-\t\t\t  pos);', '+\tcred = override_creds(mine);'],
+    ...['+\tret = lower_read(file, to, pos);', '+\trevert_creds(cred);', '+\treturn ret;'],
+  ];
+  t.false(takesOut(call, framed));
+  t.true(takesOut(call, framed.with(3, '+\tret = lower_read(file, to, pos + 1);')));
+  // Its result is not used any more: that may have been the mistake.
+  t.true(takesOut(call, framed.with(3, '+\tlower_read(file, to, pos);')));
+  // Not always done any more.
+  t.true(takesOut(call, framed.with(3, '+\t\tret = lower_read(file, to, pos);')));
+});
+
+test('transient: a condition with another part, another number, or a line of a longer statement is taken out', (t) => {
+  t.true(takesOut(['+\tif (a)', '+\t\treturn 0;'], ['-\tif (a)', '+\tif (a && b)', ' \t\treturn 0;']));
+  t.true(takesOut(['+\treturn -EINVAL;'], ['-\treturn -EINVAL;', '+\treturn -EPERM;']));
+  t.true(takesOut(['+\tfile->flags = 1;'], ['-\tfile->flags = 1;', '+\tfile->mode = 1;']));
+  const wrapped = ['+\tdo_it(one_thing,', '+\t      another_thing);'];
+  t.true(takesOut(wrapped, [' \tdo_it(one_thing,', '-\t      another_thing);', '+\t      right_thing);']));
+});
+
 function built(index: number, image: string): PatchBuild {
   const names = {
     key: image,
