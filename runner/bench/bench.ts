@@ -88,7 +88,7 @@ function works(
     name: 'machine',
     title: 'Saved machine',
     method:
-      'Copies of one saved machine, from the start of virtme-ng until the daemon answers, in turn with boots of ' +
+      'Copies of one saved machine, from the start of QEMU until the daemon answers, in turn with boots of ' +
       'the same kernel; round trips to the agent over the port of a copy and over the SSH connection of a boot; a copy that ' +
       'panics, until the next one of its pool answers.',
     measure: async () =>

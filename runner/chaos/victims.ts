@@ -1,5 +1,4 @@
-import { readFile } from 'node:fs/promises';
-import { processesLabelled, type ProcessIdentity } from '#runner/lib/process-table.ts';
+import { commandLineOf, processesLabelled, type ProcessIdentity } from '#runner/lib/process-table.ts';
 
 export type Role = 'runner' | 'reaper' | 'bundler' | 'AVA' | 'test process' | 'virtme-ng' | 'QEMU' | 'other';
 
@@ -26,9 +25,6 @@ export interface Victim {
 export async function findVictims(name: string, value: string): Promise<readonly Victim[]> {
   const found = await processesLabelled(name, value);
   return Promise.all(
-    found.map(async (identity) => {
-      const text = await readFile(`/proc/${identity.pid}/cmdline`, 'utf8').catch(() => '');
-      return { identity, role: roleOf(text.split('\0')) };
-    }),
+    found.map(async (identity) => ({ identity, role: roleOf(await commandLineOf(identity.pid)) })),
   );
 }

@@ -39,6 +39,12 @@ export async function processesLabelled(name: string, value: string): Promise<re
   return found;
 }
 
+/** The words of its command line; none when it is gone or a thread of the kernel. */
+export async function commandLineOf(pid: number): Promise<readonly string[]> {
+  const text = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+  return text.split('\0').slice(0, -1);
+}
+
 /** Signals a process unless its number has passed to another one. False when it is gone. */
 export async function signalProcess(identity: ProcessIdentity, signal: NodeJS.Signals): Promise<boolean> {
   return (await isRunning(identity)) && sendSignal(identity.pid, signal);

@@ -8,7 +8,7 @@ import type { Emit } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { checkBootable } from './bootable.ts';
 import { freePort } from './free-port.ts';
-import { launchMachine, machineOf, type LaunchedMachine } from './launch-machine.ts';
+import { byVirtme, launchMachine, machineOf, type LaunchedMachine } from './launch-machine.ts';
 import { machineDirectory } from './machine-directory.ts';
 import { bootTimeout, noFuse } from './machine-failure.ts';
 import type { MachineWatch } from './machine-watch.ts';
@@ -83,7 +83,9 @@ async function bootOnce(options: BootOptions, virtme: Virtme): Promise<OwnedMach
   const keys = makeMachineKeys();
   const plan = await prepare(options, keys, stack);
   const startedAt = performance.now();
-  const launched = stack.use(await launchMachine({ ...options, timeouts, plan, virtme }));
+  const launched = stack.use(
+    await launchMachine({ ...options, timeouts, plan, starter: byVirtme(virtme, plan) }),
+  );
   const { watch, consolePath } = launched;
   await noticeLostConsole(consolePath, () => waitForSshd(watch, timeouts, options.signal));
   // The init looks before it starts sshd.
@@ -114,6 +116,7 @@ async function prepare(
 ): Promise<MachinePlan> {
   const files = await machineDirectory(stack, {
     kernel,
+    kernelBy: 'copy',
     rootDisk: rootfs.rootDisk,
     scratchDisk: options.scratchDisk ?? rootfs.scratchDisk,
   });

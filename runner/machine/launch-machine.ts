@@ -8,10 +8,24 @@ import { ConsoleLog } from './console-log.ts';
 import { MachineProcess } from './machine-process.ts';
 import { MachineWatch } from './machine-watch.ts';
 import type { Accelerator, Machine } from './machine.ts';
+import { QEMU } from './qemu.ts';
 import { QmpChannel } from './qmp.ts';
 import type { Timeouts } from './timeouts.ts';
 import { AGENT_DEVICE, virtmeArguments, type MachinePlan } from './virtme-command.ts';
 import type { Virtme } from './virtme.ts';
+
+/** The program that is started for a machine: virtme-ng, which then starts QEMU, or QEMU itself. */
+export interface Starter {
+  readonly name: 'virtme-ng' | 'QEMU';
+  readonly program: string;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** Pure. */
+export function byVirtme({ program, env }: Virtme, plan: MachinePlan): Starter {
+  return { name: 'virtme-ng', program, args: virtmeArguments(plan), env };
+}
 
 export interface LaunchRequest {
   readonly id: string;
@@ -19,12 +33,12 @@ export interface LaunchRequest {
   /** The logs go to `<runDir>/<id>/` and stay. */
   readonly runDir: string;
   readonly plan: MachinePlan;
-  readonly virtme: Virtme;
+  readonly starter: Starter;
   readonly timeouts: Timeouts;
   readonly emit: Emit;
 }
 
-/** vng and QEMU running, with every line to them. Disposing stops them. */
+/** QEMU running, with every line to it. Disposing stops it and what started it. */
 export interface LaunchedMachine extends AsyncDisposable {
   readonly plan: MachinePlan;
   readonly watch: MachineWatch;
@@ -32,6 +46,8 @@ export interface LaunchedMachine extends AsyncDisposable {
   readonly port: AgentPort;
   readonly console: ConsoleLog;
   readonly consolePath: string;
+  /** With what QEMU itself was started; undefined when it is not found. */
+  readonly commandLine: () => Promise<readonly string[] | undefined>;
   /** Presses keys on the guest's serial console. */
   readonly type: (text: string) => void;
 }
@@ -39,10 +55,10 @@ export interface LaunchedMachine extends AsyncDisposable {
 /** What virtme-ng calls the other end of the guest's serial port in QEMU. */
 const CONSOLE_CHARDEV = 'console';
 
-/** Starts vng; what the guest then does is the caller's to wait for. Says `machine-booting`. */
+/** Starts it; what the guest then does is the caller's to wait for. Says `machine-booting`. */
 export async function launchMachine(request: LaunchRequest): Promise<LaunchedMachine> {
   await using stack = new AsyncDisposableStack();
-  const { id, accelerator, plan, virtme, timeouts } = request;
+  const { id, accelerator, plan, starter, timeouts } = request;
   const logs = resolve(request.runDir, id);
   await mkdir(logs, { recursive: true });
   const consolePath = join(logs, 'console.log');
@@ -51,6 +67,7 @@ export async function launchMachine(request: LaunchRequest): Promise<LaunchedMac
     accelerator,
     lastWordsMs: timeouts.lastWordsMs,
     restored: plan.incoming,
+    starter: starter.name,
     evidence: [
       { label: 'console', path: consolePath },
       { label: 'QEMU log', path: errorPath },
@@ -67,11 +84,11 @@ export async function launchMachine(request: LaunchRequest): Promise<LaunchedMac
     restored: plan.incoming,
   });
   const process = await MachineProcess.launch({
-    program: virtme.program,
-    args: virtmeArguments(plan),
+    program: starter.program,
+    args: starter.args,
     cwd: plan.files.dir,
     env: {
-      ...virtme.env,
+      ...starter.env,
       HOME: plan.files.home,
       TMPDIR: plan.files.dir,
       // Tells whose it is when somebody finds it.
@@ -95,6 +112,7 @@ export async function launchMachine(request: LaunchRequest): Promise<LaunchedMac
     port,
     console,
     consolePath,
+    commandLine: async () => process.commandLine(QEMU),
     type: (text) => process.type(text),
     [Symbol.asyncDispose]: async () => held.disposeAsync(),
   };

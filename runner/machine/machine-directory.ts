@@ -9,6 +9,8 @@ const SPARE_DISK_BYTES = 512 * 1024 * 1024;
 
 export interface DirectoryContent {
   readonly kernel: KernelImage;
+  /** virtme-ng looks for the release in the file itself: it needs a copy, because a link has none. */
+  readonly kernelBy: 'copy' | 'link';
   readonly rootDisk: string;
   readonly scratchDisk: string;
 }
@@ -34,8 +36,9 @@ export async function machineDirectory(
     home: file('home'),
   };
   await Promise.all([
-    // A copy: virtme-ng looks for the release in the file itself, and a link has none.
-    copyFile(content.kernel.bzImage, files.kernel, constants.COPYFILE_FICLONE),
+    content.kernelBy === 'copy'
+      ? copyFile(content.kernel.bzImage, files.kernel, constants.COPYFILE_FICLONE)
+      : symlink(resolve(content.kernel.bzImage), files.kernel),
     symlink(resolve(content.rootDisk), files.rootDisk),
     symlink(resolve(content.scratchDisk), files.scratchDisk),
     blankDisk(files.spareDisk),

@@ -15,7 +15,9 @@ export interface Witness {
   readonly panic: string | undefined;
   readonly hang: string | undefined;
   readonly gaveUp: Extract<ConsoleEvent, { kind: 'gave-up' }> | undefined;
-  /** How vng ended; `undefined` while it runs. */
+  /** Whose end that is. */
+  readonly starter: 'virtme-ng' | 'QEMU';
+  /** `undefined` while it runs. */
   readonly end: ProcessEnd | undefined;
   /** QEMU's own word on why it stopped. */
   readonly shutdownReason: string | undefined;
@@ -131,7 +133,7 @@ function endFailure(witness: Witness): Failure {
   }
   const said = lastComplaint(witness.complaint);
   const known = COMPLAINTS.find(([pattern]) => pattern.test(witness.complaint));
-  const how = describeEnd(witness.end, shutdownReason);
+  const how = describeEnd(witness);
   const [, code, hint] = known ?? [undefined, 'E_QEMU_DIED' as const, 'the log of QEMU may say more'];
   return fail(witness, code, 'infra', `QEMU ${how}${said === '' ? '' : `: ${said}`}`, { hint });
 }
@@ -150,13 +152,13 @@ const SIGNALS: ReadonlyMap<number, string> = new Map([
  * In words. virtme-ng passes QEMU's raw wait status on as its own exit code, so a signal arrives as its number
  * (with 128 added if core was dumped) and every exit code of QEMU arrives as 0.
  */
-function describeEnd(end: ProcessEnd | undefined, shutdownReason: string | undefined): string {
+function describeEnd({ end, starter, shutdownReason }: Witness): string {
   if (end === undefined) return 'does not answer';
-  if (end.signal !== null) return `was taken down with virtme-ng by ${end.signal}`;
-  const signal = SIGNALS.get((end.exitCode ?? 0) & 0x7f);
+  if (end.signal !== null && starter === 'virtme-ng') return `was taken down with virtme-ng by ${end.signal}`;
+  const signal = end.signal ?? (starter === 'QEMU' ? undefined : SIGNALS.get((end.exitCode ?? 0) & 0x7f));
   if (shutdownReason === 'host-signal') return `was told to stop by ${signal ?? 'a signal'} from outside`;
   if (signal !== undefined) return `was killed by ${signal}`;
-  return end.exitCode === 0 ? 'ended by itself' : `did not start (virtme-ng exited ${String(end.exitCode)})`;
+  return end.exitCode === 0 ? 'ended by itself' : `did not start (${starter} exited ${String(end.exitCode)})`;
 }
 
 /** The last line that is not virtme-ng's own warning about its console. */

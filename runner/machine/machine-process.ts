@@ -1,12 +1,13 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { beforeDeadline } from '#runner/lib/deadline.ts';
 import { endGroup } from '#runner/lib/end-group.ts';
-import { signalGroup } from '#runner/lib/process-table.ts';
+import { commandLineOf, groupMembers, signalGroup } from '#runner/lib/process-table.ts';
 import type { QmpChannel } from './qmp.ts';
 
-/** How vng, and with it QEMU, came to its end. */
+/** How QEMU, or virtme-ng that had started it, came to its end. */
 export interface ProcessEnd {
   readonly exitCode: number | null;
   readonly signal: NodeJS.Signals | null;
@@ -29,7 +30,7 @@ const MAX_COMPLAINT = 16_384;
 const LAST_COMPLAINT_MS = 500;
 
 /**
- * vng and everything below it: a process group of its own, so that Ctrl-C on our terminal does not reach it
+ * vng or QEMU and everything below it: a process group of its own, so that Ctrl-C on our terminal does not reach it
  * and one signal reaches all of it.
  */
 export class MachineProcess {
@@ -95,6 +96,13 @@ export class MachineProcess {
   /** To standard input, which virtme-ng makes the guest's serial port. */
   type(text: string): void {
     this.#child.stdin?.write(text);
+  }
+
+  /** The words with which a program of ours was started, by the name of its file. */
+  async commandLine(program: string): Promise<readonly string[] | undefined> {
+    const members = await groupMembers(this.group);
+    const all = await Promise.all(members.map(async ({ pid }) => commandLineOf(pid)));
+    return all.find(([file = '']) => basename(file) === program);
   }
 
   /** Asks QEMU to quit, then SIGTERM, then SIGKILL to the whole group. Afterwards nothing of it runs. */

@@ -11,6 +11,8 @@ export interface WatchOptions {
   readonly evidence: readonly Evidence[];
   /** How long the console may go on after a fault before the machine is given up. */
   readonly lastWordsMs: number;
+  /** What was started for it. */
+  readonly starter: 'virtme-ng' | 'QEMU';
   /** The machine goes on from a saved state: it does not boot. */
   readonly restored: boolean;
 }

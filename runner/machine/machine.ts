@@ -25,7 +25,7 @@ export interface Machine extends AsyncDisposable {
   readonly accelerator: Accelerator;
   /** Complete kernel console (serial port), written by QEMU itself. */
   readonly consolePath: string;
-  /** Milliseconds from the start of vng until sshd answered. */
+  /** Milliseconds from the start of vng until sshd answered, or of a copy's QEMU until its state was loaded. */
   readonly bootMs: number;
   /** Never rejects. Resolves when the machine is gone or its kernel has panicked, oopsed or hung. */
   readonly lost: Promise<Failure>;

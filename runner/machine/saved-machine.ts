@@ -6,12 +6,12 @@ import type { Emit } from '#runner/lib/events.ts';
 import { beforeDeadline } from '#runner/lib/deadline.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import type { AgentPort } from './agent-port.ts';
-import { launchMachine, machineOf, type LaunchedMachine } from './launch-machine.ts';
+import { launchMachine, machineOf, type LaunchedMachine, type Starter } from './launch-machine.ts';
 import { machineDirectory } from './machine-directory.ts';
 import type { Accelerator, Machine } from './machine.ts';
 import { machineTimeouts, type Timeouts } from './timeouts.ts';
+import { copyArguments, virtmePart, type QemuCommand } from './qemu-command.ts';
 import type { MachinePlan } from './virtme-command.ts';
-import type { Virtme } from './virtme.ts';
 
 /** A machine's whole state on disk. Never written to; any number of machines may go on from it. */
 export interface SavedMachine {
@@ -20,8 +20,8 @@ export interface SavedMachine {
   readonly accelerator: Accelerator;
   /** What the copy must have the same as the machine that was saved. */
   readonly shape: Pick<MachinePlan, 'memoryMib' | 'cpus' | 'append'>;
-  /** The virtme-ng that started it. */
-  readonly virtme: Virtme;
+  /** With what virtme-ng had started it: its copies are started in the same way, without asking it again. */
+  readonly command: QemuCommand;
   /** QEMU's migration stream: memory, processors and devices. */
   readonly state: string;
   /** The scratch disk as it was at that moment. */
@@ -32,17 +32,24 @@ export interface SavedMachine {
 const MAX_BANDWIDTH = 2 ** 40;
 
 /**
- * Writes the state of a running machine to `file`. The machine does not go on afterwards: stop it.
+ * Writes the state of a running machine to `file` and says how to start a copy of it. The machine does not go on afterwards: stop it.
  * It must not be paused before, or its copies wake up paused.
  *
- * @throws Failure E_QMP, E_QEMU_DIED … (infra)
+ * @throws Failure E_QMP, E_QEMU_DIED …, E_NOT_SAVED (infra)
  */
-export async function saveMachine({ plan, qmp, watch }: LaunchedMachine, file: string): Promise<void> {
+export async function saveMachine(
+  { plan, qmp, watch, commandLine }: LaunchedMachine,
+  file: string,
+): Promise<QemuCommand> {
+  const command = virtmePart((await commandLine()) ?? [], plan);
+  if (command === undefined)
+    throw new Failure('E_NOT_SAVED', 'infra', 'virtme-ng has not started QEMU as it was asked to');
   // QEMU gives the command to a shell: it gets a name without special characters.
   const link = join(plan.files.dir, 'state');
   await symlink(resolve(file), link);
   await qmp.execute('migrate-set-parameters', { 'max-bandwidth': MAX_BANDWIDTH });
   await orLost(watch.lost, qmp.migrate('migrate', `exec:cat >${link}`));
+  return command;
 }
 
 export interface RestoreOptions {
@@ -66,9 +73,11 @@ export async function restoreMachine(options: RestoreOptions): Promise<RestoredM
   options.signal.throwIfAborted();
   await using stack = new AsyncDisposableStack();
   const { saved, id } = options;
-  const { kernel, rootfs, accelerator, scratchDisk, shape, virtme } = saved;
+  const { kernel, rootfs, accelerator, scratchDisk, shape, command } = saved;
   const timeouts = options.timeouts ?? machineTimeouts(accelerator);
-  const files = await machineDirectory(stack, { kernel, rootDisk: rootfs.rootDisk, scratchDisk });
+  const files = await machineDirectory(stack, {
+    ...{ kernel, kernelBy: 'link', rootDisk: rootfs.rootDisk, scratchDisk },
+  });
   const link = join(files.dir, 'state');
   await Promise.all([
     symlink(resolve(rootfs.initramfs), files.initramfs),
@@ -79,7 +88,9 @@ export async function restoreMachine(options: RestoreOptions): Promise<RestoredM
     ...{ sshPort: null, scratch: 'throwaway', incoming: true },
   };
   const startedAt = performance.now();
-  const launched = stack.use(await launchMachine({ ...options, accelerator, plan, virtme, timeouts }));
+  const args = copyArguments(command, plan);
+  const starter: Starter = { name: 'QEMU', program: command.program, args, env: {} };
+  const launched = stack.use(await launchMachine({ ...options, accelerator, plan, starter, timeouts }));
   const { watch, qmp, port } = launched;
   try {
     const loaded = qmp.migrate('migrate-incoming', `exec:cat ${link}`);

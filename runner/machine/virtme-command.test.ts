@@ -1,28 +1,8 @@
 import test from 'ava';
+import { fakePlan } from './testdata/fake-plan.ts';
 import { kernelArguments, virtmeArguments, type MachinePlan } from './virtme-command.ts';
 
-const plan: MachinePlan = {
-  id: 'm1',
-  accelerator: 'tcg',
-  memoryMib: 1024,
-  cpus: 1,
-  sshPort: 40000,
-  scratch: 'throwaway',
-  incoming: false,
-  append: ['fuse.max=1'],
-  files: {
-    dir: '/tmp/f',
-    kernel: '/tmp/f/kernel',
-    initramfs: '/tmp/f/initramfs',
-    rootDisk: '/tmp/f/root.ext4',
-    scratchDisk: '/tmp/f/scratch.ext4',
-    spareDisk: '/tmp/f/spare.raw',
-    qmp: '/tmp/f/qmp',
-    agent: '/tmp/f/agent',
-    emptyRoot: '/tmp/f/empty',
-    home: '/tmp/f/home',
-  },
-};
+const plan = fakePlan({ append: ['fuse.max=1'] });
 
 const qemuOptions = (of: MachinePlan): string =>
   virtmeArguments(of).find((argument) => argument.startsWith('--qemu-opts=')) ?? '';

@@ -85,7 +85,8 @@ export const AGENT_PORT = 'org.fusegate.agent';
 /** QEMU's name of the port: only a port that has one is told of when the guest opens or closes it. */
 export const AGENT_DEVICE = 'agent-port';
 
-function qemuArguments({ files, sshPort, scratch, incoming }: MachinePlan): readonly string[] {
+/** Pure: what QEMU is told besides what virtme-ng decides; its command line ends with them. */
+export function qemuArguments({ files, sshPort, scratch, incoming }: MachinePlan): readonly string[] {
   const forward = sshPort === null ? '' : `,hostfwd=tcp:127.0.0.1:${sshPort}-:22`;
   return [
     ...['-initrd', files.initramfs],

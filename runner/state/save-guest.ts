@@ -1,3 +1,4 @@
+import { readFile, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { diskFull } from '#kernel/cache/disk-full.ts';
@@ -9,6 +10,7 @@ import { exec } from '#runner/lib/exec.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
 import { bootMachine, kernelWords } from '#runner/machine/boot-machine.ts';
+import { qemuCommandSchema } from '#runner/machine/qemu-command.ts';
 import { qemuVersion } from '#runner/machine/qemu.ts';
 import { saveMachine, type SavedMachine } from '#runner/machine/saved-machine.ts';
 import { machineTimeouts } from '#runner/machine/timeouts.ts';
@@ -22,6 +24,7 @@ import { zeroFreeMemory } from './zero-free-memory.ts';
 const EMULATED_SLOWDOWN = 6;
 
 const STATE = 'state';
+const COMMAND = 'qemu.json';
 const SCRATCH = 'scratch.ext4';
 
 /**
@@ -53,13 +56,14 @@ export async function saveGuest(
   const dir = cacheDir('states', key);
   const { cached } = await storeEntry({
     dir,
-    files: [STATE, SCRATCH],
+    files: [STATE, SCRATCH, COMMAND],
     signal: context.signal,
     note: (text) => context.emit({ type: 'note', text }),
     make: (draft) => makeState(request, shape, draft, context),
   });
+  const command = qemuCommandSchema.parse(JSON.parse(await readFile(join(dir, COMMAND), 'utf8')));
   const saved = {
-    ...{ kernel, rootfs, accelerator, shape, virtme },
+    ...{ kernel, rootfs, accelerator, shape, command },
     ...{ state: join(dir, STATE), scratchDisk: join(dir, SCRATCH) },
   };
   return { saved, cached };
@@ -99,7 +103,8 @@ async function makeState(
     await warmUp({ ...guest, slowdown: guest.slowdown * needs.slowdown }, abi, signal);
     if (needs.leakScan) await forgetLeaks(guest, signal);
     await zeroFreeMemory(guest, signal);
-    await saveMachine(launched, join(draft, STATE));
+    const command = await saveMachine(launched, join(draft, STATE));
+    await writeFile(join(draft, COMMAND), `${JSON.stringify(command, undefined, 2)}\n`);
     emit({ type: 'machine-stopped', machine: machine.id });
   } catch (error) {
     // It boots. What it does afterwards is for the tests to find out.
