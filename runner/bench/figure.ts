@@ -2,7 +2,8 @@ import type { Accelerator } from '#runner/machine/machine.ts';
 import type { Spread } from './spread.ts';
 import { spreadOf } from './spread.ts';
 
-export type Unit = 's' | 'times' | '%' | 'ms' | 'MB' | 'tests/s' | 'tests' | 'kIOPS' | 'requests/s';
+export type Unit =
+  's' | 'times' | '%' | 'ms' | 'MB' | 'tests/s' | 'tests' | 'kIOPS' | 'requests/s' | 'processors';
 
 /** What a figure shall be. Held against the median, because the extremes are the machine's doing. */
 export interface Target {

@@ -74,6 +74,8 @@ export function quantity(value: number, unit: Unit): string {
       return `${value}`;
     case 'requests/s':
       return `${value.toFixed(0)} requests/s`;
+    case 'processors':
+      return value.toFixed(2);
     case 'tests/s':
       return `${value.toFixed(2)} tests/s`;
   }

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
 import { PeakMemory } from './peak-memory.ts';
+import { countBusy } from './processor-time.ts';
 
 export interface WatchedProgram {
   /** The command line's first file. */
@@ -18,6 +19,8 @@ export interface Watched {
   readonly peak: PeakMemory;
   /** From its start to its end. */
   readonly seconds: number;
+  /** Processors of the machine that were at work on average, for it or for others. */
+  readonly busy: number;
   /** `null`: it was ended by a signal. */
   readonly exitCode: number | null;
 }
@@ -33,6 +36,7 @@ export async function watchProgram(
   const output = await open(log, 'w');
   try {
     const startedAt = performance.now();
+    const busy = countBusy();
     // setpriv: the run ends in order when this process dies, however it dies.
     const child = spawn('setpriv', ['--pdeathsig', 'TERM', process.execPath, program, ...args], {
       stdio: ['ignore', output.fd, output.fd],
@@ -55,7 +59,7 @@ export async function watchProgram(
     clearTimeout(lastResort);
     limit.removeEventListener('abort', end);
     signal.throwIfAborted();
-    return { peak, seconds: (performance.now() - startedAt) / 1000, exitCode };
+    return { peak, seconds: (performance.now() - startedAt) / 1000, busy: busy(), exitCode };
   } finally {
     await output.close();
   }

@@ -35,7 +35,10 @@ export function addBenchCommand(program: Command, ends: Ends): void {
     .option('--profile <name>', 'kernel profile')
     .option('--tree <dir>', 'a kernel tree of your own; it is never written to')
     .option('--accel <which>', 'auto, kvm or tcg')
-    .option('--suite <areas...>', 'tests of the gate that is measured; default: all')
+    .option(
+      '--suite <areas...>',
+      'tests of the runs and gates that are measured; default: passthrough-io, and all of a gate',
+    )
     .option('--out <dir>', 'directory for results', join('out', 'bench'))
     .option('--rounds <n>', 'how often each side is measured', rounds, 3)
     .addOption(
