@@ -117,18 +117,7 @@ function works(
       return measureBuild(request, { out, scratch }, rounds, context);
     },
   };
-  const run: Work = {
-    name: 'run',
-    title: 'Run',
-    method:
-      'Runs of one area (passthrough-io, or what `--suite` says) on the same kernel, watched from outside. Memory is that ' +
-      'of the processes of Node, without QEMU; megabytes are 10^6 bytes. Also with one machine the next one is ' +
-      'got ready, by the other processor.',
-    measure: async () => {
-      await prepare();
-      return measureRun({ program, args: runArguments(config), out }, context);
-    },
-  };
+  const run = runWork({ config, program }, prepare, context);
   const gate = gateWork({ config, program, scratch }, context);
   if (report === undefined) return [boot, machine, fio, build, run, gate];
   const warm: Work = {
@@ -138,6 +127,25 @@ function works(
     measure: async () => measureReport(await loadReport(report)),
   };
   return [boot, machine, fio, build, run, gate, warm];
+}
+
+function runWork(
+  { config, program }: Pick<BenchOptions, 'config' | 'program'>,
+  prepare: () => Promise<Prepared>,
+  context: PartContext,
+): Work {
+  return {
+    name: 'run',
+    title: 'Run',
+    method:
+      'Runs of one area (passthrough-io, or what `--suite` says) on the same kernel, watched from outside. Memory is that ' +
+      'of the processes of Node, without QEMU; megabytes are 10^6 bytes. Also with one machine the next one is ' +
+      'got ready, by the other processor.',
+    measure: async () => {
+      await prepare();
+      return measureRun({ program, args: runArguments(config), out: config.out }, context);
+    },
+  };
 }
 
 function gateWork(options: GatePartOptions, context: PartContext): Work {
