@@ -124,7 +124,10 @@ static void serve(int dev)
 		case WRITE: /* of one byte */
 			if (pwrite(backing, buffer + sizeof *in + 40, 1, *(__u64 *)(buffer + sizeof *in + 8)) != 1)
 				die("WRITE");
-			held = in->unique;
+			if (shared->hold_write)
+				held = in->unique;
+			else
+				answer(dev, in->unique, 0, (__u32[]){ 1, 0 }, 8);
 			shared->writes++;
 			break;
 		case RELEASE:

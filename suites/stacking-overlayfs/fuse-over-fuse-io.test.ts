@@ -241,3 +241,41 @@ async function fullPipe(client: Client): Promise<number> {
   await client.close({ fd: end });
   return fdIn;
 }
+
+const BLOCK = 4096;
+
+/** Ways to write a block behind the end of a file. */
+const EXTENDING: Readonly<Record<string, Call>> = {
+  pwrite: (client, fd) => client.pwrite({ fd, data: pattern(BLOCK), offset: BLOCK }),
+  AIO: (client, fd) =>
+    client.aio({ operations: [{ op: 'pwrite', fd, data: pattern(BLOCK), offset: BLOCK }] }),
+  io_uring: (client, fd) =>
+    client.uringChain({ operations: [{ op: 'pwrite', fd, data: pattern(BLOCK), offset: BLOCK }] }),
+};
+
+for (const [how, io, flags] of [
+  ['cached', 'cached', 'O_RDWR'],
+  ['direct', 'cached', 'O_RDWR|O_DIRECT'],
+  ['cached by the client, direct below', 'direct', 'O_RDWR'],
+  ['direct by the client and below', 'direct', 'O_RDWR|O_DIRECT'],
+] as const) {
+  guestTest(
+    `a write behind the end, ${how}, makes the file longer before anybody is asked (A25, A26, A41)`,
+    async (t, guest) => {
+      await using client = await guest.client();
+      const options = { io, upper: { attrValidS: 3600 }, lowerInit: { addFlags: ['ASYNC_DIO'] } } as const;
+      await using witness = await Witness.mount(guest, options);
+      for (const [call, work] of Object.entries(EXTENDING)) {
+        await client.writeFile({ path: witness.upper.backing(call), data: pattern(BLOCK) });
+        const fd = await client.open({ path: witness.upper.file(call), flags });
+        t.is((await client.fstat({ fd })).size, BLOCK);
+        await work(client, fd);
+        t.is((await client.stat({ path: witness.upper.backing(call) })).size, 2 * BLOCK, `${call}, below`);
+        const { size } = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
+        t.is(size, 2 * BLOCK, call);
+        await client.close({ fd });
+      }
+      t.deepEqual(await witness.upper.dataRequests(), []);
+    },
+  );
+}
