@@ -344,5 +344,8 @@ test.serial('prepare: a ready kernel is checked, and excludes a series', async (
   t.is(failure.code, 'E_KERNEL_NOT_BOOTABLE');
   t.is(failure.blame, 'user');
   t.is((await refusal({ kernel: join(dir, 'none'), tree: undefined })).code, 'E_KERNEL_NOT_BOOTABLE');
-  t.is((await refusal({ kernel: 'x', series: 'y', tree: undefined })).code, 'E_USAGE');
+  for (const other of [{ series: 'y' }, { patches: 1 }, { ref: 'v6.1' }]) {
+    t.is((await refusal({ kernel: 'x', tree: undefined, ...other })).code, 'E_USAGE');
+  }
+  t.regex((await refusal({ patches: 2 })).message, /^2 patches are wanted, and there is no series$/);
 });

@@ -252,8 +252,9 @@ function lockFor(kind: string, key: string, what: string, context: KernelContext
 }
 
 async function readyImage(request: KernelRequest, path: string): Promise<KernelImage> {
-  for (const option of ['series', 'tree', 'ref'] as const) {
-    if (request[option] === undefined) continue;
+  const options = { series: 'series', patches: 'patches', tree: 'tree', ref: 'base' } as const;
+  for (const [part, option] of Object.entries(options)) {
+    if (request[part as keyof typeof options] === undefined) continue;
     throw new Failure('E_USAGE', 'user', `a ready kernel and --${option} exclude each other`, {
       hint: 'a ready kernel is booted as it is; leave one of the two out',
     });

@@ -26,7 +26,11 @@ export interface RequestedSeries {
 /** The user's series, else the profile's; none for a base kernel, which still starts where a range starts. */
 export async function requestedSeries(request: SeriesRequest, signal: AbortSignal): Promise<RequestedSeries> {
   const spec = request.series ?? ofProfile(request.profile);
-  if (spec === undefined) return { series: undefined, ref: request.ref };
+  if (spec === undefined) {
+    if ((request.patches ?? 0) > 0)
+      throw new Failure('E_USAGE', 'user', `${request.patches} patches are wanted, and there is no series`);
+    return { series: undefined, ref: request.ref };
+  }
   const { series, base } =
     request.loaded === undefined
       ? await loadSeries(spec, request.tree, signal)

@@ -23,6 +23,13 @@ export function addKernelOptions(command: Command): Command {
     );
 }
 
+/** Where in a tree and in a series the kernel is. */
+export function addPlaceOptions(command: Command): Command {
+  return command
+    .option('--patches <n>', 'apply only the first so many patches of the series (0: none)')
+    .option('--base <ref>', 'commit of --tree to put the series on');
+}
+
 /** What decides the machine. */
 export function addMachineOptions(command: Command): Command {
   return addKernelOptions(command)

@@ -18,6 +18,8 @@ const CONFIG: Config = {
   tree: null,
   kernel: null,
   fragments: [],
+  patches: null,
+  base: null,
   selection: { files: [], match: [] },
   accelerator: 'auto',
   append: '',

@@ -18,7 +18,9 @@ test('config: defaults', (t) => {
   t.deepEqual(resolve({}), {
     profile: 'default-1',
     series: null,
+    patches: null,
     tree: null,
+    base: null,
     kernel: null,
     fragments: [],
     append: '',
@@ -40,6 +42,13 @@ test('config: the command line outweighs the environment', (t) => {
   t.is(config.accelerator, 'tcg');
   t.is(config.jobs, 3);
   t.true(config.keep);
+});
+
+test('config: a place in a series and in a tree', (t) => {
+  t.like(resolve({ patches: '0', tree: dir, base: 'v6.12~1' }), { patches: 0, tree: dir, base: 'v6.12~1' });
+  for (const patches of ['-1', '1.5', 'all'])
+    t.throws(() => resolve({ patches }), { message: /^--patches must be/ });
+  t.throws(() => resolve({ base: 'v6.12' }), { message: '--base is a commit of the tree that --tree names' });
 });
 
 test('config: paths become absolute, ranges stay', (t) => {

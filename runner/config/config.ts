@@ -10,7 +10,11 @@ export interface Config {
   readonly profile: string;
   /** Path or git range; `null`: the profile's own. */
   readonly series: string | null;
+  /** Only so many patches of the series are applied; `null`: all. */
+  readonly patches: number | null;
   readonly tree: string | null;
+  /** Commit of `tree` to start from; `null`: where the series says, else what is checked out. */
+  readonly base: string | null;
   /** A ready bzImage; `null`: build one. */
   readonly kernel: string | null;
   /** Paths of config fragments on top of the profile's. */
@@ -53,7 +57,13 @@ const list = z.union([z.array(text), text.transform((value) => [value])]);
 const schema = z.object({
   profile: text.optional(),
   series: text.optional(),
+  patches: z.coerce
+    .number('must be a number')
+    .int('must be a whole number')
+    .min(0, 'must be at least 0')
+    .optional(),
   tree: text.optional(),
+  base: text.optional(),
   kernel: text.optional(),
   config: list.default([]),
   append: z.string().default(''),
@@ -89,6 +99,8 @@ export function resolveConfig(options: Options, around: Surroundings): Config {
     profile,
     jobs: rest.jobs ?? around.defaultJobs,
     series,
+    patches: rest.patches ?? null,
+    base: baseOf(rest),
     tree: existing('tree', rest.tree, path),
     kernel: existing('kernel', rest.kernel, path),
     fragments: config.map((file) => existing('config', file, path) ?? file),
@@ -97,6 +109,19 @@ export function resolveConfig(options: Options, around: Surroundings): Config {
     out: out === undefined ? join(around.cwd, 'out', `${timestamp(around.now)}-${profile}`) : path(out),
     latest: out === undefined ? join(around.cwd, 'out', 'latest') : null,
   };
+}
+
+function baseOf({
+  base,
+  tree,
+}: {
+  readonly base?: string | undefined;
+  readonly tree?: string | undefined;
+}): string | null {
+  if (base === undefined || tree !== undefined) return base ?? null;
+  throw new Failure('E_USAGE', 'user', '--base is a commit of the tree that --tree names', {
+    hint: 'without --tree the kernel is the one of the profile',
+  });
 }
 
 /** In place of a profile's name: all that should pass, one after the other. */

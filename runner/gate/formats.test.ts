@@ -6,7 +6,8 @@ import { decideGate, gateExitCode } from './decide.ts';
 import { explain } from './explain.ts';
 import { fakeGateReport, fakePatch, fakeVerdict } from './fake-gate.ts';
 import { formatGate, gateFormats } from './formats.ts';
-import { whatToReproduce } from './reproduce.ts';
+import { optionsToReproduce, whatToReproduce } from './reproduce.ts';
+import { BOOT } from './sample.ts';
 import { describeDifference } from './render-against.ts';
 import { parseTime } from './run-gate.ts';
 import { COLUMNS, wrap } from './wrap.ts';
@@ -197,6 +198,29 @@ test('reproduce: of a plain run the kernel that it ran on', (t) => {
   const plain = fakeReport({ gate: null });
   const id = plain.tests[0]?.id ?? '';
   t.deepEqual(whatToReproduce(plain, id, undefined), { test: id, patches: undefined, ref: undefined });
+});
+
+test('reproduce: a run of that kernel and that test alone', (t) => {
+  const rerun =
+    'npx fusegate run --profile v12-6.1 --series /v12 --tree /linux --config /a.config --accel tcg';
+  const same = {
+    profile: 'v12-6.1',
+    series: '/v12',
+    tree: '/linux',
+    config: ['/a.config'],
+    accel: 'tcg',
+    jobs: 1,
+  };
+  const what = { test: 'area/file: 2 * 2 is 4', patches: 3, ref: 'v6.1' };
+  const match = [String.raw`area/file: 2 \* 2 is 4`];
+  t.deepEqual(optionsToReproduce({ rerun }, what), { ...same, patches: 3, base: 'v6.1', match });
+  // A boot is no test; what is not said stays as the report has it.
+  const boot = { test: BOOT, patches: undefined, ref: undefined };
+  t.deepEqual(optionsToReproduce({ rerun }, boot), same);
+  t.is(optionsToReproduce({ rerun }, { ...boot, series: '/v11' })['series'], '/v11');
+  // The source of a profile has no commits.
+  const packaged = 'npx fusegate run --profile v12-6.1 --series /v12';
+  t.false('base' in optionsToReproduce({ rerun: packaged }, what));
 });
 
 test('formats: a gate that ended early says why in each of them', (t) => {

@@ -1,6 +1,9 @@
+import { exactMatch } from '#runner/ava/test-id.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import type { Report } from '#runner/report/report.ts';
+import { rerunOptions } from '#runner/report/rerun.ts';
 import type { GateResult } from './gate-schema.ts';
+import { BOOT } from './sample.ts';
 
 export interface Reproduction {
   readonly test: string;
@@ -24,6 +27,29 @@ export function whatToReproduce(report: Report, wanted: string, patch: number | 
   const blamed = gate.verdicts.find((verdict) => verdict.test === test && verdict.patch !== null)?.patch
     ?.last;
   return { test, ...kernelOf(patch ?? blamed ?? count, gate) };
+}
+
+/** The options of `fusegate run` that do it: those of the report, with another kernel and this test alone. Pure. */
+export function optionsToReproduce(
+  { rerun }: Pick<Report, 'rerun'>,
+  { test, patches, ref, series }: Reproduction,
+): Readonly<Record<string, unknown>> {
+  const same = rerunOptions(rerun);
+  return {
+    ...same,
+    ...(series === undefined ? {} : { series }),
+    ...(patches === undefined ? {} : { patches }),
+    // A kernel that is not built from a tree has no commits.
+    ...(ref === undefined || same['tree'] === undefined ? {} : { base: ref }),
+    ...(test === BOOT ? {} : { match: [exactId(test)] }),
+    jobs: 1,
+  };
+}
+
+/** The title as AVA's pattern language would have to say it to mean just this one. */
+function exactId(id: string): string {
+  const colon = id.indexOf(': ');
+  return `${id.slice(0, colon)}: ${exactMatch(id.slice(colon + 2))}`;
 }
 
 /** @throws Failure E_NO_TESTS (user) */

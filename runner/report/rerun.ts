@@ -5,7 +5,9 @@ import type { Report, ReportTest } from './report.ts';
 export interface SameRun {
   readonly profile: string;
   readonly series: string | null;
+  readonly patches: number | null;
   readonly tree: string | null;
+  readonly base: string | null;
   readonly kernel: string | null;
   readonly fragments: readonly string[];
   readonly append: string;
@@ -16,7 +18,9 @@ export function rerunCommand(same: SameRun): string {
   const options: readonly (readonly [string, string | null])[] = [
     ['--profile', same.profile],
     ['--series', same.series],
+    ['--patches', same.patches === null ? null : String(same.patches)],
     ['--tree', same.tree],
+    ['--base', same.base],
     ['--kernel', same.kernel],
     ...same.fragments.map((fragment) => ['--config', fragment] as const),
     ['--append', same.append === '' ? null : same.append],

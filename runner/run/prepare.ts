@@ -23,15 +23,17 @@ export function prepareKernel(
   parts: RunParts,
   context: PartContext,
 ): Promise<KernelImage> {
-  const patched = config.series !== null || (config.kernel === null && profile.series !== null);
+  const series = config.series !== null || (config.kernel === null && profile.series !== null);
   return parts.prepareKernel(
     {
       profile,
       series: config.series ?? undefined,
+      patches: config.patches ?? undefined,
       tree: config.tree ?? undefined,
+      ref: config.base ?? undefined,
       kernel: config.kernel ?? undefined,
       fragments: config.fragments,
-      role: patched ? 'patched' : 'base',
+      role: series && config.patches !== 0 ? 'patched' : 'base',
       keep: config.keep,
     },
     { ...context, out: config.out },

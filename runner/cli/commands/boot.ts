@@ -2,13 +2,13 @@ import type { Command } from 'commander';
 import type { Options } from '#runner/config/config.ts';
 import { bootOnly } from '#runner/run/boot-only.ts';
 import type { Ends } from '../main.ts';
-import { addMachineOptions } from '../options.ts';
+import { addPlaceOptions, addMachineOptions } from '../options.ts';
 import { withRun } from '../with-run.ts';
 
 /** Boots, says how long that took, and stops; with `--keep` it waits for Ctrl-C. */
 export function addBootCommand(program: Command, ends: Ends): void {
-  addMachineOptions(
-    program.command('boot').description('boot the kernel, say how long it took, and stop'),
+  addPlaceOptions(
+    addMachineOptions(program.command('boot').description('boot the kernel, say how long it took, and stop')),
   ).action(async (options: Options) => {
     ends(
       await withRun(options, (run) =>

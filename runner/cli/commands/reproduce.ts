@@ -1,12 +1,9 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
-import { exactMatch } from '#runner/ava/test-id.ts';
-import { whatToReproduce } from '#runner/gate/reproduce.ts';
+import { optionsToReproduce, whatToReproduce } from '#runner/gate/reproduce.ts';
 import { BOOT } from '#runner/gate/sample.ts';
 import { loadReport } from '#runner/report/load-report.ts';
-import { rerunOptions } from '#runner/report/rerun.ts';
 import { guestOnly } from '#runner/run/boot-only.ts';
-import type { RunOptions } from '#runner/run/run.ts';
 import { run } from '#runner/run/run.ts';
 import type { Ends } from '../main.ts';
 import { openShell } from '../open-shell.ts';
@@ -42,48 +39,18 @@ export function addReproduceCommand(program: Command, ends: Ends): void {
 async function reproduce(where: string, wanted: string, options: ReproduceArguments): Promise<number> {
   const { patch, shell = false, ...others } = options;
   const report = await loadReport(where);
-  const { test, patches, ref, series } = whatToReproduce(report, wanted, patch);
-  const match = test === BOOT ? {} : { match: [exactId(test)] };
+  const reproduction = whatToReproduce(report, wanted, patch);
   let said: number | undefined;
   const code = await withRun(
-    {
-      ...rerunOptions(report.rerun),
-      ...(series === undefined ? {} : { series }),
-      ...match,
-      jobs: 1,
-      keep: true,
-      ...others,
-    },
-    (plain) => {
-      const onKernel: RunOptions = {
-        ...plain,
-        parts: {
-          ...plain.parts,
-          prepareKernel: (request, context) =>
-            plain.parts.prepareKernel(
-              {
-                ...request,
-                patches,
-                ref: request.tree === undefined ? undefined : ref,
-                role: patches === 0 ? 'base' : request.role,
-              },
-              context,
-            ),
-        },
-      };
-      if (!shell && test !== BOOT) return run(onKernel);
+    { ...optionsToReproduce(report, reproduction), keep: true, ...others },
+    (onKernel) => {
+      if (!shell && reproduction.test !== BOOT) return run(onKernel);
       return guestOnly(onKernel, async (guest, signal) => {
         if (shell) said = await openShell(guest.machine, [], signal);
       });
     },
   );
   return said ?? code;
-}
-
-/** The title as AVA's pattern language would have to say it to mean just this one. */
-function exactId(id: string): string {
-  const colon = id.indexOf(': ');
-  return `${id.slice(0, colon)}: ${exactMatch(id.slice(colon + 2))}`;
 }
 
 function patchNumber(text: string): number {
