@@ -15,6 +15,8 @@ import { pairedRatios } from './spread.ts';
 const ROUND_TRIPS = 200;
 /** What a guest gets where memory is dear. MiB. */
 const SMALL_MIB = 512;
+/** The unit of st_blocks (inode(7)). */
+const BLOCK_BYTES = 512;
 /** For a guest to panic, even on a slow machine. Milliseconds. */
 const PANIC_MS = 30_000;
 
@@ -78,8 +80,10 @@ export async function measureMachine(
   ];
 }
 
-async function megabytes({ state }: SavedMachine): Promise<number> {
-  return (await stat(state)).size / 1e6;
+/** What it takes on the disk. */
+async function megabytes({ state, memory }: SavedMachine): Promise<number> {
+  const files = await Promise.all([state, memory].map((file) => stat(file)));
+  return files.reduce((sum, { blocks }) => sum + blocks * BLOCK_BYTES, 0) / 1e6;
 }
 
 interface PanicRound {

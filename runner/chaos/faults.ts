@@ -213,13 +213,13 @@ export const FAULTS: readonly Fault[] = [
   {
     name: 'the saved machine is truncated',
     expected: 'it is made anew, said once, all pass',
-    before: async ({ arena }) => truncate(await stateFile(arena), 1_000_000),
+    before: async ({ arena }) => truncate(await stateFile(arena, 'memory'), 1_000_000),
     holds: noted(/damaged; making it anew/),
   },
   {
     name: 'the saved machine is of another QEMU',
     expected: 'machines boot, said once, all pass',
-    before: async ({ arena }) => anotherVersion(await stateFile(arena)),
+    before: async ({ arena }) => anotherVersion(await stateFile(arena, 'state')),
     holds: noted(/cannot be restored.*every machine boots/),
   },
   {
@@ -238,11 +238,11 @@ export const FAULTS: readonly Fault[] = [
   },
 ];
 
-async function stateFile(arena: Arena): Promise<string> {
+async function stateFile(arena: Arena, name: 'memory' | 'state'): Promise<string> {
   const names = await readdir(arena.path('cache', 'states'));
   const key = names.find((name) => /^[0-9a-f]+$/.test(name));
   if (key === undefined) throw new Error('no machine is saved yet');
-  return arena.path('cache', 'states', key, 'state');
+  return arena.path('cache', 'states', key, name);
 }
 
 /**

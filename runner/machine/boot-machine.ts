@@ -1,4 +1,5 @@
-import { statfs } from 'node:fs/promises';
+import { statfs, symlink, writeFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { diskFull } from '#kernel/cache/disk-full.ts';
 import type { KernelImage } from '#kernel/kernel-image.ts';
 import { writeMachineInitramfs } from '#rootfs/image/initramfs.ts';
@@ -35,6 +36,8 @@ export interface BootOptions {
   readonly timeouts?: Timeouts | undefined;
   /** A scratch disk of this machine's own, which keeps what is written to it. Default: the image's, unchanged. */
   readonly scratchDisk?: string | undefined;
+  /** The guest's memory is this file, which is made; for whoever saves it. Default: of the process. */
+  readonly memoryFile?: string | undefined;
   readonly emit: Emit;
   readonly signal: AbortSignal;
 }
@@ -121,6 +124,11 @@ async function prepare(
     scratchDisk: options.scratchDisk ?? rootfs.scratchDisk,
   });
   await writeMachineInitramfs(rootfs.initramfs, keys, files.initramfs);
+  if (options.memoryFile !== undefined) {
+    // QEMU makes no file where a link leads to none.
+    await writeFile(options.memoryFile, '');
+    await symlink(resolve(options.memoryFile), files.memory);
+  }
   return {
     id,
     accelerator,
@@ -129,6 +137,7 @@ async function prepare(
     sshPort: await freePort(),
     scratch: options.scratchDisk === undefined ? 'throwaway' : 'kept',
     incoming: false,
+    memory: options.memoryFile === undefined ? 'anonymous' : 'file',
     append: options.append ?? [],
     files,
   };

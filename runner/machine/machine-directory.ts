@@ -30,6 +30,7 @@ export async function machineDirectory(
     rootDisk: file('root.ext4'),
     scratchDisk: file('scratch.ext4'),
     spareDisk: file('spare.raw'),
+    memory: file('memory'),
     qmp: file('qmp'),
     agent: file('agent'),
     emptyRoot: file('empty'),

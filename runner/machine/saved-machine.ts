@@ -9,6 +9,7 @@ import type { AgentPort } from './agent-port.ts';
 import { launchMachine, machineOf, type LaunchedMachine, type Starter } from './launch-machine.ts';
 import { machineDirectory } from './machine-directory.ts';
 import type { Accelerator, Machine } from './machine.ts';
+import type { QmpChannel } from './qmp.ts';
 import { machineTimeouts, type Timeouts } from './timeouts.ts';
 import { copyArguments, virtmePart, type QemuCommand } from './qemu-command.ts';
 import type { MachinePlan } from './virtme-command.ts';
@@ -22,7 +23,9 @@ export interface SavedMachine {
   readonly shape: Pick<MachinePlan, 'memoryMib' | 'cpus' | 'append'>;
   /** With what virtme-ng had started it: its copies are started in the same way, without asking it again. */
   readonly command: QemuCommand;
-  /** QEMU's migration stream: memory, processors and devices. */
+  /** The guest's memory. */
+  readonly memory: string;
+  /** QEMU's migration stream: processors and devices. */
   readonly state: string;
   /** The scratch disk as it was at that moment. */
   readonly scratchDisk: string;
@@ -48,6 +51,7 @@ export async function saveMachine(
   const link = join(plan.files.dir, 'state');
   await symlink(resolve(file), link);
   await qmp.execute('migrate-set-parameters', { 'max-bandwidth': MAX_BANDWIDTH });
+  await leaveMemory(qmp);
   await orLost(watch.lost, qmp.migrate('migrate', `exec:cat >${link}`));
   return command;
 }
@@ -73,7 +77,7 @@ export async function restoreMachine(options: RestoreOptions): Promise<RestoredM
   options.signal.throwIfAborted();
   await using stack = new AsyncDisposableStack();
   const { saved, id } = options;
-  const { kernel, rootfs, accelerator, scratchDisk, shape, command } = saved;
+  const { kernel, rootfs, accelerator, scratchDisk, shape, command, memory } = saved;
   const timeouts = options.timeouts ?? machineTimeouts(accelerator);
   const files = await machineDirectory(stack, {
     ...{ kernel, kernelBy: 'link', rootDisk: rootfs.rootDisk, scratchDisk },
@@ -82,10 +86,11 @@ export async function restoreMachine(options: RestoreOptions): Promise<RestoredM
   await Promise.all([
     symlink(resolve(rootfs.initramfs), files.initramfs),
     symlink(resolve(saved.state), link),
+    symlink(resolve(memory), files.memory),
   ]);
   const plan: MachinePlan = {
     ...{ id, accelerator, ...shape, files },
-    ...{ sshPort: null, scratch: 'throwaway', incoming: true },
+    ...{ sshPort: null, scratch: 'throwaway', incoming: true, memory: 'copy' },
   };
   const startedAt = performance.now();
   const args = copyArguments(command, plan);
@@ -93,6 +98,7 @@ export async function restoreMachine(options: RestoreOptions): Promise<RestoredM
   const launched = stack.use(await launchMachine({ ...options, accelerator, plan, starter, timeouts }));
   const { watch, qmp, port } = launched;
   try {
+    await orLost(watch.lost, leaveMemory(qmp));
     const loaded = qmp.migrate('migrate-incoming', `exec:cat ${link}`);
     await orLost(
       watch.lost,
@@ -107,6 +113,12 @@ export async function restoreMachine(options: RestoreOptions): Promise<RestoredM
   const held = stack.move();
   const machine = machineOf({ id, kernel, accelerator }, launched, bootMs);
   return { ...machine, port, [Symbol.asyncDispose]: async () => held.disposeAsync() };
+}
+
+/** The memory is in a file of its own, and no part of the stream. */
+async function leaveMemory(qmp: QmpChannel): Promise<void> {
+  const capabilities = [{ capability: 'x-ignore-shared', state: true }];
+  await qmp.execute('migrate-set-capabilities', { capabilities });
 }
 
 async function orLost<T>(lost: Promise<Failure>, work: Promise<T>): Promise<T> {

@@ -33,6 +33,13 @@ test('vng: the spare disk comes third and can be told from any other', (t) => {
   t.regex(qemuOptions(plan), /drive=spare,serial=fusegate-spare/);
 });
 
+test('memory: in a file that the machine writes to, or for itself what is in the file', (t) => {
+  t.notRegex(qemuOptions(plan), /memory-backend/);
+  const of = (memory: MachinePlan['memory']): string => qemuOptions({ ...plan, memory });
+  t.regex(of('file'), /memory-backend-file,id=memory,size=1024M,mem-path=\/tmp\/f\/memory,share=on /);
+  t.regex(of('copy'), /mem-path=\/tmp\/f\/memory,share=off -machine memory-backend=memory/);
+});
+
 test('kernel arguments: a fault ends the machine, the serial port is the console, the user has the last word', (t) => {
   const args = kernelArguments(plan);
   for (const wanted of ['console=ttyS0', 'panic=-1', 'oops=panic']) t.true(args.includes(wanted));

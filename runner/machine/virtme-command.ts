@@ -12,6 +12,8 @@ export interface MachineFiles {
   readonly scratchDisk: string;
   /** A disk without content that tests format, break and fill; thrown away with the machine. */
   readonly spareDisk: string;
+  /** The guest's memory, where it is a file. */
+  readonly memory: string;
   /** Unix socket on which we wait for QEMU to connect its control channel. */
   readonly qmp: string;
   /** Unix socket on which we wait for QEMU to connect the agent's port. */
@@ -33,6 +35,8 @@ export interface MachinePlan {
   readonly scratch: 'throwaway' | 'kept';
   /** The guest does not start: its state is going to be loaded. */
   readonly incoming: boolean;
+  /** Of the process; in a file; or a copy of that file, of which a page is read when it is used. */
+  readonly memory: 'anonymous' | 'file' | 'copy';
   /** The user's own kernel arguments, after ours. */
   readonly append: readonly string[];
   readonly files: MachineFiles;
@@ -86,10 +90,18 @@ export const AGENT_PORT = 'org.fusegate.agent';
 export const AGENT_DEVICE = 'agent-port';
 
 /** Pure: what QEMU is told besides what virtme-ng decides; its command line ends with them. */
-export function qemuArguments({ files, sshPort, scratch, incoming }: MachinePlan): readonly string[] {
+export function qemuArguments({
+  files,
+  sshPort,
+  scratch,
+  incoming,
+  memory,
+  memoryMib,
+}: MachinePlan): readonly string[] {
   const forward = sshPort === null ? '' : `,hostfwd=tcp:127.0.0.1:${sshPort}-:22`;
   return [
     ...['-initrd', files.initramfs],
+    ...memoryArguments(memory, memoryMib, files.memory),
     '-no-reboot',
     ...['-chardev', `socket,id=control,path=${files.qmp}`],
     ...['-mon', 'chardev=control,mode=control'],
@@ -111,5 +123,15 @@ export function qemuArguments({ files, sshPort, scratch, incoming }: MachinePlan
     ...['-device', 'virtio-serial-pci,id=ports'],
     ...['-device', `virtserialport,id=${AGENT_DEVICE},bus=ports.0,chardev=agent,name=${AGENT_PORT}`],
     ...(incoming ? ['-incoming', 'defer'] : []),
+  ];
+}
+
+/** `share=on` is for the machine that is saved; its copies have the file for themselves (vm-templating in QEMU). */
+function memoryArguments(memory: MachinePlan['memory'], mib: number, path: string): readonly string[] {
+  if (memory === 'anonymous') return [];
+  const share = memory === 'file' ? 'on' : 'off';
+  return [
+    ...['-object', `memory-backend-file,id=memory,size=${mib}M,mem-path=${path},share=${share}`],
+    ...['-machine', 'memory-backend=memory'],
   ];
 }

@@ -1,6 +1,6 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, statfs, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { diskFull } from '#kernel/cache/disk-full.ts';
 import { attachAgent } from '#runner/guest/attach.ts';
 import { installAgent } from '#runner/guest/install-agent.ts';
@@ -24,6 +24,7 @@ import { zeroFreeMemory } from './zero-free-memory.ts';
 const EMULATED_SLOWDOWN = 6;
 
 const STATE = 'state';
+const MEMORY = 'memory';
 const COMMAND = 'qemu.json';
 const SCRATCH = 'scratch.ext4';
 
@@ -56,17 +57,36 @@ export async function saveGuest(
   const dir = cacheDir('states', key);
   const { cached } = await storeEntry({
     dir,
-    files: [STATE, SCRATCH, COMMAND],
+    files: [STATE, MEMORY, SCRATCH, COMMAND],
     signal: context.signal,
     note: (text) => context.emit({ type: 'note', text }),
-    make: (draft) => makeState(request, shape, draft, context),
+    make: async (draft) => {
+      await makeState(request, shape, draft, context);
+      await digHoles(join(draft, MEMORY), context.signal);
+    },
   });
   const command = qemuCommandSchema.parse(JSON.parse(await readFile(join(dir, COMMAND), 'utf8')));
   const saved = {
     ...{ kernel, rootfs, accelerator, shape, command },
-    ...{ state: join(dir, STATE), scratchDisk: join(dir, SCRATCH) },
+    ...{ state: join(dir, STATE), memory: join(dir, MEMORY), scratchDisk: join(dir, SCRATCH) },
   };
   return { saved, cached };
+}
+
+/** A guest whose memory finds no room on the disk takes QEMU with it (SIGBUS), and nobody could tell why. */
+async function checkRoom(dir: string, memoryMib: number): Promise<void> {
+  const { bavail, bsize } = await statfs(dir);
+  const freeMib = Math.floor((bavail * bsize) / 2 ** 20);
+  if (freeMib >= memoryMib) return;
+  const what = `a machine of ${memoryMib} MiB cannot be saved below ${dirname(dir)}, which has ${freeMib} MiB left`;
+  throw new Failure('E_DISK_FULL', 'infra', what, {
+    hint: '`npx fusegate clean` removes what can be made again',
+  });
+}
+
+/** Pages of zeros take no room on the disk, and are not read. Where files have no holes they stay. */
+async function digHoles(path: string, signal: AbortSignal): Promise<void> {
+  await exec('fallocate', ['--dig-holes', path], { signal });
 }
 
 async function makeState(
@@ -79,6 +99,7 @@ async function makeState(
   const slowdown = needs.slowdown * (accelerator === 'tcg' ? EMULATED_SLOWDOWN : 1);
   const timeouts = machineTimeouts(accelerator, needs.slowdown);
   const scratchDisk = join(draft, SCRATCH);
+  await checkRoom(draft, needs.memoryMib);
   const copied = await exec('cp', ['--sparse=always', '--', rootfs.scratchDisk, scratchDisk], { signal });
   if (copied.exitCode !== 0) throw await diskFull(scratchDisk, new Error(copied.stderr.trim()));
   await using machine = await bootMachine({
@@ -90,6 +111,7 @@ async function makeState(
       ...shape,
       timeouts,
       scratchDisk,
+      memoryFile: join(draft, MEMORY),
       runDir: out,
       emit,
       signal,

@@ -13,6 +13,7 @@ export function fakePlan({
     sshPort: 40000,
     scratch: 'throwaway',
     incoming: false,
+    memory: 'anonymous',
     append: [],
     files: {
       dir,
@@ -21,6 +22,7 @@ export function fakePlan({
       rootDisk: `${dir}/root.ext4`,
       scratchDisk: `${dir}/scratch.ext4`,
       spareDisk: `${dir}/spare.raw`,
+      memory: `${dir}/memory`,
       qmp: `${dir}/qmp`,
       agent: `${dir}/agent`,
       emptyRoot: `${dir}/empty`,
