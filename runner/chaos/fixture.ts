@@ -25,7 +25,7 @@ const ORDINALS = ['first', 'second', 'third', 'fourth', 'fifth'] as const;
 export function suiteText(tests: number, nth: number, inGuest = 'true', before = 'true'): string {
   const command = (at: number): string => (at < nth ? before : at === nth ? inGuest : 'true');
   const body = (at: number): string =>
-    `async (t, guest) => { await guest.run(['sh', '-c', ${JSON.stringify(command(at))}]); t.pass(); }`;
+    `async (t, guest) => { await guest.run(['sh', '-c', ${JSON.stringify(command(at))}], { timeoutMs: 28_000 }); t.pass(); }`;
   return [
     "import { guestTest } from '../lib/guest-test.ts';",
     ...ORDINALS.slice(0, tests).map((title, at) => `guestTest('${title}', ${body(at + 1)});`),

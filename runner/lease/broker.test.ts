@@ -8,11 +8,12 @@ import test from 'ava';
 import type { RunEvent } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import type { LeaseOutcome } from '#runner/verdict/judge-test.ts';
+import type { KernelFault } from '#runner/verdict/kernel-log.ts';
 import { LeaseBroker } from './broker.ts';
 import { FakeGuest } from './fake-guest.ts';
 import { FakeTestProcess } from './fake-test-process.ts';
 import { Leases } from './leases.ts';
-import type { FinishResult } from './messages.ts';
+import type { FinishResult, MachineShare } from './messages.ts';
 import { GuestPool, type PooledGuest } from './pool.ts';
 
 test('broker: a test gets a machine, talks to its agent and gives it back', async (t) => {
@@ -117,7 +118,7 @@ test('broker: a cold machine boots for one test and serves no other', async (t) 
   await using bench = await setUp({ onePerFile: true, files: 1 });
   const ordinary = await leased(bench, 'a/file: one');
   await ordinary.finish();
-  const cold = await leased(bench, 'a/file: two', true);
+  const cold = await leased(bench, 'a/file: two', 'cold');
   t.is(cold.machine, 'machine-2');
   await cold.finish();
   const next = await leased(bench, 'a/file: three');
@@ -125,6 +126,20 @@ test('broker: a cold machine boots for one test and serves no other', async (t) 
   await next.finish();
   t.deepEqual(bench.colds, [false, true]);
   t.true(bench.guests[1]?.disposed);
+});
+
+test('broker: a test that wants a machine alone gets one that served nobody, and nobody gets it after', async (t) => {
+  await using bench = await setUp({ onePerFile: true, files: 1 });
+  const machines: string[] = [];
+  for (const share of ['shared', 'alone', 'alone', 'shared'] as const) {
+    const lease = await leased(bench, `a/file: ${machines.length}`, share);
+    machines.push(lease.machine);
+    await lease.finish();
+  }
+  t.deepEqual(machines, ['machine-1', 'machine-2', 'machine-3', 'machine-1']);
+  t.deepEqual(new Set(bench.colds), new Set([false]), 'copies of the saved machine');
+  t.true(bench.guests[1]?.disposed);
+  t.true(bench.guests[2]?.disposed);
 });
 
 test('broker: without memory for another machine a test waits for one that is there', async (t) => {
@@ -210,6 +225,20 @@ test('broker: what a test leaves behind is found, kept as evidence, and costs th
 
   await using next = await FakeTestProcess.connect(bench.broker.socketPath);
   t.like(await next.call('lease.acquire', { test: 'area/file: next' }), { machine: 'machine-2' });
+});
+
+test('broker: a complaint of the kernel that is known is no finding, and costs the machine all the same', async (t) => {
+  await using bench = await setUp({
+    excuse: ({ kind, title }) => (kind === 'lockdep' ? `known: ${title}` : undefined),
+  });
+  const kernelLog = ['WARNING: possible recursive locking detected'];
+  bench.guests[0]?.handlers.set('reset', () => ({ kernelLog }));
+  const lease = await leased(bench, 'a/b: one');
+  const { findings, evidence } = (await lease.finish()) as FinishResult;
+  t.deepEqual(findings, []);
+  t.not(evidence.length, 0);
+  t.deepEqual(bench.settled[0]?.outcome.excused, [`known: ${kernelLog[0]}\n${kernelLog[0]}`]);
+  t.true(bench.guests[0]?.disposed);
 });
 
 test('broker: the end of the connection is the end of the lease', async (t) => {
@@ -382,6 +411,7 @@ interface SetUpOptions {
   readonly size?: number;
   readonly files?: number;
   readonly hasRoom?: () => boolean;
+  readonly excuse?: (fault: KernelFault) => string | undefined;
 }
 
 async function setUp({
@@ -391,6 +421,7 @@ async function setUp({
   size = 1,
   files,
   hasRoom,
+  excuse,
 }: SetUpOptions = {}) {
   const out = await mkdtemp(join(tmpdir(), 'fusegate-broker-test-'));
   const guests = [1, 2, 3].map((nth) => new FakeGuest(`machine-${nth}`));
@@ -423,6 +454,7 @@ async function setUp({
     emit,
     signal: controller.signal,
     resetDeadlineMs,
+    excuse,
     onGranted: (id) => granted.push(id),
     onSettled: (id, outcome) => settled.push({ test: id, outcome }),
   });
@@ -450,9 +482,9 @@ async function setUp({
 }
 
 /** A test that has its machine, until it finishes. */
-async function leased(bench: Awaited<ReturnType<typeof setUp>>, id: string, cold = false) {
+async function leased(bench: Awaited<ReturnType<typeof setUp>>, id: string, share?: MachineShare) {
   const process = await FakeTestProcess.connect(bench.broker.socketPath);
-  const { machine } = (await process.call('lease.acquire', { test: id, cold })) as { machine: string };
+  const { machine } = (await process.call('lease.acquire', { test: id, share })) as { machine: string };
   return {
     machine,
     finish: async (): Promise<unknown> => {

@@ -1,8 +1,9 @@
 import type { Emit } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import type { LeaseOutcome } from '#runner/verdict/judge-test.ts';
+import type { KernelFault } from '#runner/verdict/kernel-log.ts';
 import { cleanLine } from '#runner/lib/clean-text.ts';
-import type { AcquireResult } from './messages.ts';
+import type { AcquireResult, MachineShare } from './messages.ts';
 import type { GuestPool, PooledGuest } from './pool.ts';
 import { settle } from './settle.ts';
 
@@ -22,6 +23,8 @@ export interface LeasesOptions {
   readonly onGranted: (test: string, machine: string) => void;
   /** A test's machine is free again, or gone. */
   readonly onSettled: (test: string, outcome: LeaseOutcome) => void;
+  /** Why a complaint of the kernel is nothing against the test, if it is known. */
+  readonly excuse?: ((fault: KernelFault) => string | undefined) | undefined;
   /** How long a guest may take to be cleaned, before its slowdown. Milliseconds. */
   readonly resetDeadlineMs?: number | undefined;
 }
@@ -60,9 +63,9 @@ export class Leases {
     this.#options = options;
   }
 
-  /** Waits for a machine. `signal`: the test process went away; `cold`: it must have booted for this test. */
-  async grant(test: string, signal: AbortSignal, cold = false): Promise<Lease> {
-    const pooled = await this.#acquire(test, signal, cold);
+  /** Waits for a machine. `signal`: the test process went away. */
+  async grant(test: string, signal: AbortSignal, share: MachineShare = 'shared'): Promise<Lease> {
+    const pooled = await this.#acquire(test, signal, share);
     const { guest } = pooled;
     const { machine } = guest;
     await guest.call('kernel.mark', { text: `fusegate: ${cleanLine(test, 200)}` }).catch(() => undefined);
@@ -84,11 +87,11 @@ export class Leases {
     return lease;
   }
 
-  async #acquire(test: string, signal: AbortSignal, cold: boolean): Promise<PooledGuest> {
+  async #acquire(test: string, signal: AbortSignal, share: MachineShare): Promise<PooledGuest> {
     const { pool, emit } = this.#options;
     emit({ type: 'lease-requested', test });
     try {
-      return await pool.acquire(signal, { file: fileOf(test), cold });
+      return await pool.acquire(signal, { file: fileOf(test), share });
     } catch (error) {
       emit({ type: 'lease-ended', test, machine: null });
       throw error;
@@ -117,6 +120,7 @@ export class Leases {
       startedAt: open.startedAt,
       resetDeadlineMs: this.#options.resetDeadlineMs ?? RESET_DEADLINE_MS,
       signal: this.#options.signal,
+      excuse: this.#options.excuse,
       keepEvidence: this.#options.keepEvidence ?? false,
       dumpMemory: this.#options.dumpMemory ?? false,
       ...said,

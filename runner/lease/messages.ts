@@ -4,6 +4,12 @@ import type { Evidence } from '#runner/lib/failure.ts';
 export const LEASE_SOCKET_ENV = 'FUSEGATE_LEASE_SOCKET';
 
 /**
+ * What else a test's machine has done or will do. `shared`: it serves the tests of one file, one after the other.
+ * `alone`: it serves this test only. `cold`: that, and it has booted for it instead of being a copy of a saved one.
+ */
+export type MachineShare = 'shared' | 'alone' | 'cold';
+
+/**
  * First request on a connection, method `lease.acquire`. Waits until a machine is free and healthy.
  * After it, every request whose method does not begin with `lease.` is passed to the agent in the guest
  * as it is, and its response comes back with the same id. The end of the connection, however it comes,
@@ -12,8 +18,8 @@ export const LEASE_SOCKET_ENV = 'FUSEGATE_LEASE_SOCKET';
 export interface AcquireParams {
   /** `area/file: title` */
   readonly test: string;
-  /** A machine that has booted for this test alone, instead of a copy of a saved one. Default: no. */
-  readonly cold?: boolean | undefined;
+  /** Default: shared. */
+  readonly share?: MachineShare | undefined;
 }
 
 export interface AcquireResult {

@@ -3,6 +3,7 @@ import { cleanLine } from '#runner/lib/clean-text.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { lostKind } from '#runner/verdict/lost-kind.ts';
 import type { Guest } from '#runner/guest/guest.ts';
+import type { MachineShare } from './messages.ts';
 
 /** A guest and how to end it together with its machine. */
 export interface PooledGuest extends AsyncDisposable {
@@ -15,8 +16,8 @@ export interface PooledGuest extends AsyncDisposable {
 export interface MachineWish {
   /** The test file that the machine is for; none: nothing will be done to it. */
   readonly file?: string | undefined;
-  /** One that has booted, for this test alone: no copy of a saved machine, and none that served another. */
-  readonly cold?: boolean | undefined;
+  /** Default: shared. */
+  readonly share?: MachineShare | undefined;
 }
 
 export interface PoolOptions {
@@ -55,12 +56,12 @@ export class GuestPool implements AsyncDisposable {
   readonly #idle: PooledGuest[] = [];
   /** Test file that each machine has served; none: it is as it was started. */
   readonly #servedBy = new Map<PooledGuest, string>();
-  /** Those that booted for one test alone. */
-  readonly #cold = new Set<PooledGuest>();
+  /** Those that serve one test alone. */
+  readonly #alone = new Set<PooledGuest>();
   readonly #closing = new AbortController();
   #ahead: Ahead | undefined;
   /** Files that have got a machine of their own so far. */
-  #begun = 0;
+  readonly #begun = new Set<string>();
   /** Machines that are being stopped while tests go on. */
   readonly #ending = new Set<Promise<void>>();
   readonly #living = new Set<PooledGuest>();
@@ -81,16 +82,17 @@ export class GuestPool implements AsyncDisposable {
   }
 
   /** @throws Failure of the boot when the pool is broken; the reason of `signal` when that fires. */
-  async acquire(signal: AbortSignal, { file, cold = false }: MachineWish = {}): Promise<PooledGuest> {
+  async acquire(signal: AbortSignal, { file, share = 'shared' }: MachineWish = {}): Promise<PooledGuest> {
     const either = AbortSignal.any([signal, this.#options.signal]);
     await this.#slot(either);
     try {
-      const idle = cold ? undefined : this.#takeIdle(file);
+      const cold = share === 'cold';
+      const idle = cold ? undefined : this.#takeIdle(file, share);
       // A last look takes a processor for a while: machines would pile up.
       if (this.#options.lastLook !== undefined) await Promise.all(this.#ending);
-      const pooled = idle ?? (await this.#newOne(file, cold, either));
-      if (cold) this.#cold.add(pooled);
-      else if (file !== undefined) this.#serve(pooled, file);
+      const pooled = idle ?? (await this.#newOne({ file, share }, either));
+      if (share !== 'shared') this.#alone.add(pooled);
+      if (!cold && file !== undefined) this.#serve(pooled, file, share);
       return pooled;
     } catch (error) {
       this.#free();
@@ -100,7 +102,7 @@ export class GuestPool implements AsyncDisposable {
 
   /** Gives a healthy guest back. */
   release(pooled: PooledGuest): void {
-    if (this.#cold.has(pooled)) this.#retire(pooled);
+    if (this.#alone.has(pooled)) this.#retire(pooled);
     else if (this.#living.has(pooled)) this.#idle.push(pooled);
     this.#free();
   }
@@ -123,12 +125,13 @@ export class GuestPool implements AsyncDisposable {
   }
 
   /** One that this file has had already, else one that none has had, else any: unless a new one is better. */
-  #takeIdle(file: string | undefined): PooledGuest | undefined {
+  #takeIdle(file: string | undefined, share: MachineShare = 'shared'): PooledGuest | undefined {
     const served = (pooled: PooledGuest): string | undefined => this.#servedBy.get(pooled);
+    const fresh = this.#idle.find((pooled) => served(pooled) === undefined);
     const found =
-      this.#idle.find((pooled) => served(pooled) === file) ??
-      this.#idle.find((pooled) => served(pooled) === undefined) ??
-      this.#idle.at(-1);
+      share === 'shared'
+        ? (this.#idle.find((pooled) => served(pooled) === file) ?? fresh ?? this.#idle.at(-1))
+        : fresh;
     if (found === undefined) return undefined;
     this.#idle.splice(this.#idle.indexOf(found), 1);
     const by = served(found);
@@ -149,18 +152,22 @@ export class GuestPool implements AsyncDisposable {
     }
   }
 
-  async #newOne(file: string | undefined, cold: boolean, signal: AbortSignal): Promise<PooledGuest> {
-    if (cold) return this.#startTwice(signal, { cold });
-    return (await this.#takeAhead(file, signal)) ?? (await this.#startTwice(signal));
+  async #newOne({ file, share }: MachineWish, signal: AbortSignal): Promise<PooledGuest> {
+    if (share === 'cold') return this.#startTwice(signal, { cold: true });
+    return (await this.#takeAhead({ file, share }, signal)) ?? (await this.#startTwice(signal));
   }
 
-  /** A file's first machine: where another file is to come, its machine can be on its way meanwhile. */
-  #serve(pooled: PooledGuest, file: string): void {
+  /**
+   * A file's first machine, or one that serves a single test: where another file or test is to come, its machine
+   * can be on its way meanwhile.
+   */
+  #serve(pooled: PooledGuest, file: string, share: MachineShare): void {
     if (this.#servedBy.get(pooled) === file) return;
     this.#servedBy.set(pooled, file);
-    this.#begun += 1;
+    this.#begun.add(file);
     const { files = 0, onePerFile } = this.#options;
-    if (this.#begun < files && onePerFile?.() === true) this.#startAhead();
+    const another = share === 'alone' || this.#begun.size < files;
+    if (another && onePerFile?.() === true) this.#startAhead();
   }
 
   #startAhead(): void {
@@ -185,7 +192,7 @@ export class GuestPool implements AsyncDisposable {
   }
 
   /** The one on its way, for the first who comes for it. */
-  async #takeAhead(file: string | undefined, signal: AbortSignal): Promise<PooledGuest | undefined> {
+  async #takeAhead({ file, share }: MachineWish, signal: AbortSignal): Promise<PooledGuest | undefined> {
     const ahead = this.#ahead;
     if (ahead === undefined || ahead.claimed) return undefined;
     ahead.claimed = true;
@@ -197,7 +204,7 @@ export class GuestPool implements AsyncDisposable {
     } finally {
       signal.removeEventListener('abort', abort);
     }
-    return this.#takeIdle(file);
+    return this.#takeIdle(file, share);
   }
 
   #hasRoom(): boolean {
@@ -227,7 +234,7 @@ export class GuestPool implements AsyncDisposable {
   #forget(pooled: PooledGuest): void {
     this.#living.delete(pooled);
     this.#servedBy.delete(pooled);
-    this.#cold.delete(pooled);
+    this.#alone.delete(pooled);
   }
 
   /** A further machine waits for memory as it does for its turn, unless nobody would ever free any. */

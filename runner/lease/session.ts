@@ -8,7 +8,10 @@ import { normaliseTestId } from '#runner/ava/test-id.ts';
 import type { Lease, Leases } from './leases.ts';
 
 const request = z.object({ id: z.int(), method: z.string(), params: z.unknown() });
-const acquireParams = z.object({ test: z.string().min(1), cold: z.boolean().default(false) });
+const acquireParams = z.object({
+  test: z.string().min(1),
+  share: z.enum(['shared', 'alone', 'cold']).default('shared'),
+});
 const finishParams = z.object({ passed: z.boolean(), timedOut: z.boolean().default(false) });
 const skipParams = z.object({ reason: z.string().min(1) });
 
@@ -84,9 +87,9 @@ export class LeaseSession {
     }
   }
 
-  async #acquire({ test, cold }: z.infer<typeof acquireParams>): Promise<unknown> {
+  async #acquire({ test, share }: z.infer<typeof acquireParams>): Promise<unknown> {
     if (this.#lease !== undefined) throw new LeaseError('leased', 'this connection has its lease already');
-    this.#lease = this.#leases.grant(normaliseTestId(test), this.#closed.signal, cold);
+    this.#lease = this.#leases.grant(normaliseTestId(test), this.#closed.signal, share);
     return (await this.#lease).terms;
   }
 

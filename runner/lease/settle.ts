@@ -36,6 +36,8 @@ export interface SettleOptions {
   readonly skipReason: string | null;
   /** Before the machine's slowdown. Milliseconds. */
   readonly resetDeadlineMs: number;
+  /** Why a complaint of the kernel is nothing against the test, if it is known. */
+  readonly excuse?: ((fault: KernelFault) => string | undefined) | undefined;
   readonly signal: AbortSignal;
   readonly keepEvidence: boolean;
   /** Of a machine that hangs. */
@@ -53,7 +55,7 @@ const LOST_NEWS_MS = 5000;
 
 /** The end of a lease: the guest is cleaned, asked what was left, and its log is read. Never throws a Failure. */
 export async function settle(options: SettleOptions): Promise<Settled> {
-  const { guest, test, out } = options;
+  const { guest } = options;
   const durationMs = Math.round(performance.now() - options.startedAt);
   const reset = await resetGuest(guest, options.resetDeadlineMs, options.signal);
   const gone = reset instanceof Failure ? reset : null;
@@ -62,17 +64,14 @@ export async function settle(options: SettleOptions): Promise<Settled> {
   const showed = await whatItShowed(options, report, gone);
   const { faults, examined } = showed;
   const lost = (examined === null ? undefined : notTheKernel(guest.machine, examined.silent)) ?? gone;
-  const findings: readonly Finding[] = [
+  const excuses = excusesOf(faults, options.excuse);
+  const findings = [
     ...(lost === null ? [] : [lostFinding(lost, examined)]),
-    ...faults.map((fault) => ({ kind: 'kernel-log' as const, message: cleanLine(fault.title) })),
+    ...complaintsOf(faults, excuses),
     ...(report === undefined ? [] : findLeftovers(report, options.taintBefore)),
   ];
-  const wanted = options.keepEvidence || !options.passed || findings.length > 0;
-  const evidence = [
-    ...(wanted ? await writeEvidence(out, test, showedLines(showed, report)) : []),
-    ...(lost?.evidence ?? []),
-    ...(showed.dump === null ? [] : [showed.dump]),
-  ];
+  const amiss = findings.length > 0 || faults.length > 0;
+  const evidence = [...(await keptOf(options, showed, report, amiss)), ...(lost?.evidence ?? [])];
   const suspect = isSuspect(guest.machine, faults);
   if (!suspect) emitFaults(options, faults, lost, evidence);
   const machine = guest.machine.id;
@@ -82,14 +81,47 @@ export async function settle(options: SettleOptions): Promise<Settled> {
       machine,
       durationMs,
       findings,
+      excused: [...excuses].map(([{ title }, why]) => `${why}\n${cleanLine(title)}`),
       evidence,
       lost,
       suspect,
       skipReason: options.skipReason,
       timedOut: options.timedOut,
     },
-    dirty: findings.length > 0 || replace,
+    dirty: amiss || replace,
   };
+}
+
+async function keptOf(
+  { test, out, keepEvidence, passed }: SettleOptions,
+  showed: Showed,
+  report: ResetReport | undefined,
+  amiss: boolean,
+): Promise<readonly Evidence[]> {
+  const wanted = keepEvidence || !passed || amiss;
+  const files = wanted ? await writeEvidence(out, test, showedLines(showed, report)) : [];
+  return showed.dump === null ? files : [...files, showed.dump];
+}
+
+function excusesOf(
+  faults: readonly KernelFault[],
+  excuse: SettleOptions['excuse'],
+): ReadonlyMap<KernelFault, string> {
+  const excuses = new Map<KernelFault, string>();
+  for (const fault of faults) {
+    const why = excuse?.(fault);
+    if (why !== undefined) excuses.set(fault, why);
+  }
+  return excuses;
+}
+
+function complaintsOf(
+  faults: readonly KernelFault[],
+  excuses: ReadonlyMap<KernelFault, string>,
+): readonly Finding[] {
+  return faults
+    .filter((fault) => !excuses.has(fault))
+    .map(({ title }) => ({ kind: 'kernel-log', message: cleanLine(title) }));
 }
 
 /** Whether the machine has more in it than a test may leave, although nothing is proved against this one. */

@@ -7,20 +7,22 @@ export type TestOutcome =
   'passed' | 'failed' | 'skipped' | 'crashed' | 'timed-out' | 'not-run' | 'known-failure';
 
 /** What the guest's kernel complained about. */
-export type FaultKind =
-  | 'panic'
-  | 'oops'
-  | 'bug'
-  | 'warning'
-  | 'kasan'
-  | 'lockdep'
-  | 'hung-task'
-  | 'lockup'
+export const FAULT_KINDS = [
+  'panic',
+  'oops',
+  'bug',
+  'warning',
+  'kasan',
+  'lockdep',
+  'hung-task',
+  'lockup',
   /** The guest began anew or switched itself off, and its kernel said nothing. */
-  | 'reset'
-  | 'rcu-stall'
-  | 'leak'
-  | 'no-boot';
+  'reset',
+  'rcu-stall',
+  'leak',
+  'no-boot',
+] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number];
 
 /**
  * Everything that happens in a run, past tense. The engine emits these and never prints; reporters and the

@@ -7,6 +7,7 @@ export function joinLeases(first: LeaseOutcome | undefined, next: LeaseOutcome):
     machine: next.machine,
     durationMs: first.durationMs + next.durationMs,
     findings: [...first.findings, ...next.findings],
+    excused: [...(first.excused ?? []), ...(next.excused ?? [])],
     evidence: [...first.evidence, ...next.evidence],
     lost: first.lost ?? next.lost,
     suspect: first.suspect || next.suspect,

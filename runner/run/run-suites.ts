@@ -10,7 +10,7 @@ import { GuestPool } from '#runner/lease/pool.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { runStage } from '#runner/lib/stage.ts';
 import type { KnownFailure } from '#runner/verdict/known-failures.ts';
-import { loadKnownFailures } from '#runner/verdict/known-failures.ts';
+import { findKnownReport, inWords, loadKnownFailures } from '#runner/verdict/known-failures.ts';
 import { FileDurations } from './file-durations.ts';
 import { GuestSource } from './guest-source.ts';
 import { tellLeaks } from './tell-leaks.ts';
@@ -51,11 +51,13 @@ async function onePass(run: SuitesRun, pool: GuestPool): Promise<void> {
   await mkdir(config.out, { recursive: true });
   const { profile, prepared } = run;
   const durations = await FileDurations.load(`${profile.name}-${prepared.accelerator}`);
+  const known = run.known ?? (await loadKnownFailures(join(suitesDir, 'known-failures.json')));
+  const today = new Date().toISOString().slice(0, 10);
   const ledger = new TestLedger({
     suitesDir,
     profile: profile.name,
-    known: run.known ?? (await loadKnownFailures(join(suitesDir, 'known-failures.json'))),
-    today: new Date().toISOString().slice(0, 10),
+    known,
+    today,
     emit: durations.watch(context.emit),
   });
   const leases = new Leases({
@@ -66,6 +68,10 @@ async function onePass(run: SuitesRun, pool: GuestPool): Promise<void> {
     onGranted: ledger.onLeaseGranted,
     onSettled: ledger.onLeaseSettled,
     interface: { abi: run.profile.abi, features: run.profile.kernelFeatures },
+    excuse: (fault) => {
+      const entry = findKnownReport(known, fault, { profile: profile.name, today });
+      return entry === undefined ? undefined : inWords(entry);
+    },
     keepEvidence: config.keep,
     dumpMemory: config.dumpGuestMemory,
   });

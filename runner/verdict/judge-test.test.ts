@@ -36,6 +36,24 @@ const table: readonly {
     expected: { outcome: 'failed', message: 'not equal\na mount was left' },
   },
   {
+    what: 'a complaint of the kernel that is known',
+    said: passed,
+    lease: { excused: ['the order of locks (docs)\nWARNING: circular'] },
+    expected: { outcome: 'known-failure', message: 'the order of locks (docs)\nWARNING: circular' },
+  },
+  {
+    what: 'a failure besides a complaint that is known',
+    said: failed,
+    lease: { excused: ['the order of locks (docs)'] },
+    expected: { outcome: 'failed', message: 'not equal' },
+  },
+  {
+    what: 'a finding besides a complaint that is known',
+    said: passed,
+    lease: { excused: ['the order of locks (docs)'], findings: [left] },
+    expected: { outcome: 'failed', message: 'a mount was left' },
+  },
+  {
     what: 'a test that gave up waiting',
     said: failed,
     lease: { timedOut: true },

@@ -16,6 +16,8 @@ export interface LeaseOutcome {
   /** From the grant of the machine until the test gave it back. */
   readonly durationMs: number;
   readonly findings: readonly Finding[];
+  /** Why complaints of the kernel are none of the findings: a sentence each, with the complaint. */
+  readonly excused?: readonly string[] | undefined;
   readonly evidence: readonly Evidence[];
   /** The end of the machine during the lease. */
   readonly lost: Failure | null;
@@ -52,9 +54,14 @@ export function judgeTest(stated: TestStatement, lease: LeaseOutcome | undefined
   // Cut short, a test had no chance to tidy up; what the kernel itself complained about counts all the same.
   if (statement.outcome === 'not-run' && unsaid.every(isLeftOver))
     return { outcome: 'not-run', message: said };
-  if (unsaid.length === 0) return { outcome: statement.outcome, message: said };
+  if (unsaid.length === 0) return withExcuses({ outcome: statement.outcome, message: said }, lease);
   const outcome = statement.outcome === 'timed-out' ? 'timed-out' : 'failed';
   return { outcome, message: [said, joined(unsaid)].filter(Boolean).join('\n') };
+}
+
+function withExcuses(judged: Judged, { excused = [] }: LeaseOutcome): Judged {
+  if (judged.outcome !== 'passed' || excused.length === 0) return judged;
+  return { outcome: 'known-failure', message: excused.map(presentable).join('\n') };
 }
 
 /** To AVA a test that gave up by itself has failed. */

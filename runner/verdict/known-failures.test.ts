@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { Failure } from '#runner/lib/failure.ts';
-import { applyKnownFailure, findKnownFailure, loadKnownFailures } from './known-failures.ts';
+import { applyKnownFailure, findKnownFailure, findKnownReport, loadKnownFailures } from './known-failures.ts';
 
 const entry = {
   id: 'a/b: c',
@@ -43,12 +43,34 @@ test('known failures: one that passes, and one that has expired, fail the run an
   t.is(applyKnownFailure(skipped, known, '2030-01-01').outcome, 'skipped');
 });
 
+const report = { kind: 'lockdep', says: ['possible recursive locking', 'sb_writers'] };
+const said = {
+  kind: 'lockdep',
+  lines: ['WARNING: possible recursive locking detected', '(sb_writers#8)'],
+} as const;
+
+test('known failures: a complaint of the kernel is excused wherever it says all that is known of it', async (t) => {
+  const known = await load(JSON.stringify([{ ...entry, report }]));
+  const at = { profile: 'mainline-6.12-debug', today: '2029-12-31' };
+  t.is(findKnownReport(known, said, at)?.reason, 'broken');
+  t.is(findKnownReport(known, { ...said, kind: 'warning' }, at), undefined, 'another kind');
+  t.is(findKnownReport(known, { ...said, lines: said.lines.slice(0, 1) }, at), undefined, 'half of it');
+  t.is(findKnownReport(known, said, { ...at, profile: 'v12-6.1-debug' }), undefined, 'another profile');
+  t.is(findKnownReport(known, said, { ...at, today: '2030-01-01' }), undefined, 'too late');
+  t.is(findKnownReport(await load(JSON.stringify([entry])), said, at), undefined, 'of a test only');
+});
+
 const bad: readonly (readonly [string, string, RegExp])[] = [
   ['no JSON', '{', /JSON/],
   ['no list', '{}', /at /],
   ['no reason', JSON.stringify([{ ...entry, reason: '' }]), /at 0\.reason/],
   ['a date that is none', JSON.stringify([{ ...entry, expires: 'soon' }]), /at 0\.expires/],
   ['a link that is none', JSON.stringify([{ ...entry, link: 'lore' }]), /at 0\.link/],
+  [
+    'a report of a kind that is none',
+    JSON.stringify([{ ...entry, report: { ...report, kind: 'x' } }]),
+    /report\.kind/,
+  ],
   ['an unknown field', JSON.stringify([{ ...entry, since: 1 }]), /at 0/],
 ];
 

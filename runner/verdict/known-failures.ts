@@ -1,8 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
-import type { TestOutcome } from '#runner/lib/events.ts';
+import { FAULT_KINDS, type TestOutcome } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { parseData } from '#runner/lib/json.ts';
+import type { KernelFault } from './kernel-log.ts';
 
 const knownFailure = z.strictObject({
   /** `area/file: title` */
@@ -11,6 +12,17 @@ const knownFailure = z.strictObject({
   reason: z.string().min(1),
   /** Where it is discussed: an address, or a page of docs/findings. */
   link: z.union([z.url(), z.string().regex(/^docs\/findings\/[0-9]{4}-[a-z0-9.-]+\.md$/u)]),
+  /**
+   * What the kernel says about the same thing wherever it happens, for kernels that look at themselves. It does
+   * not fail the other tests of these profiles, which are known failures as well if nothing else is wrong.
+   */
+  report: z
+    .strictObject({
+      kind: z.enum(FAULT_KINDS),
+      /** All of these are in it. */
+      says: z.array(z.string().min(1)).min(1),
+    })
+    .optional(),
   /** Day from which the entry fails the test again, so that nothing stays on the list for ever. */
   expires: z.iso.date(),
 });
@@ -54,13 +66,34 @@ export function applyKnownFailure(judged: Judged, entry: KnownFailure | undefine
   }
   return {
     outcome: 'known-failure',
-    message: `${entry.reason} (${entry.link})\n${judged.message ?? ''}`.trimEnd(),
+    message: `${inWords(entry)}\n${judged.message ?? ''}`.trimEnd(),
   };
+}
+
+/** Why the failure is no news. */
+export function inWords({ reason, link }: KnownFailure): string {
+  return `${reason} (${link})`;
 }
 
 /** A debug profile is the same kernel looking at itself: what is known of the one is known of the other. */
 export function countsFor({ profiles }: KnownFailure, profile: string): boolean {
   return profiles.includes(profile) || profiles.includes(profile.replace(/-debug$/u, ''));
+}
+
+/** The entry that excuses a complaint of the kernel in any test; one that has expired excuses nothing. Pure. */
+export function findKnownReport(
+  known: readonly KnownFailure[],
+  { kind, lines }: Pick<KernelFault, 'kind' | 'lines'>,
+  { profile, today }: { readonly profile: string; readonly today: string },
+): KnownFailure | undefined {
+  const says = (words: string): boolean => lines.some((line) => line.includes(words));
+  return known.find(
+    (entry) =>
+      entry.report?.kind === kind &&
+      entry.report.says.every(says) &&
+      countsFor(entry, profile) &&
+      today < entry.expires,
+  );
 }
 
 export function findKnownFailure(

@@ -2,6 +2,7 @@ import { basename, dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { RpcRefusal } from '#rootfs/protocol/peer.ts';
+import type { MachineShare } from '#runner/lease/messages.ts';
 import { SkipTest, TestGuest } from './guest.ts';
 import { Lease } from './lease.ts';
 
@@ -24,7 +25,7 @@ export type GuestTest = (t: ExecutionContext, guest: TestGuest) => Promise<void>
  * filesystem, a complaint of the kernel) fails it.
  */
 export function guestTest(title: string, body: GuestTest): void {
-  test.serial(title, (t) => runOnGuest(t, { title, cold: false }, body));
+  test.serial(title, (t) => runOnGuest(t, { title, share: 'shared' }, body));
 }
 
 /**
@@ -32,16 +33,25 @@ export function guestTest(title: string, body: GuestTest): void {
  * Others get a copy of a machine on which a first mount has been made already. It costs a boot.
  */
 guestTest.cold = (title: string, body: GuestTest): void => {
-  test.serial(title, (t) => runOnGuest(t, { title, cold: true }, body));
+  test.serial(title, (t) => runOnGuest(t, { title, share: 'cold' }, body));
+};
+
+/**
+ * The same on a machine that serves this test alone, for stacks of filesystems. lockdep has one class of locks for
+ * each type of filesystem and never forgets an order: to a kernel that has had FUSE over ecryptfs, ecryptfs over
+ * FUSE is a circle.
+ */
+guestTest.alone = (title: string, body: GuestTest): void => {
+  test.serial(title, (t) => runOnGuest(t, { title, share: 'alone' }, body));
 };
 
 async function runOnGuest(
   t: ExecutionContext,
-  { title, cold }: { readonly title: string; readonly cold: boolean },
+  { title, share }: { readonly title: string; readonly share: MachineShare },
   body: GuestTest,
 ): Promise<void> {
   t.timeout(LEASE_BUDGET_MS, 'waiting for a machine');
-  const lease = await Lease.acquire(testId(title), cold);
+  const lease = await Lease.acquire(testId(title), share);
   const outcome = await settle(t, lease, body);
   const { findings } = await finish(lease, outcome);
   if (outcome instanceof Error) throw outcome;

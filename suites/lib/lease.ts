@@ -3,7 +3,7 @@ import { createConnection, type Socket } from 'node:net';
 import type { AgentCalls, AgentMethod } from '#rootfs/protocol/calls.ts';
 import { RpcPeer, RpcRefusal } from '#rootfs/protocol/peer.ts';
 import { LEASE_SOCKET_ENV } from '#runner/lease/messages.ts';
-import type { AcquireResult, FinishResult } from '#runner/lease/messages.ts';
+import type { AcquireResult, FinishResult, MachineShare } from '#runner/lease/messages.ts';
 
 /** The line to the runner, and through it to the agent in the guest. Its end, however it comes, ends the lease. */
 export class Lease {
@@ -17,8 +17,8 @@ export class Lease {
     this.terms = terms;
   }
 
-  /** Waits until a machine is free. `cold`: until one has booted for this test alone. */
-  static async acquire(test: string, cold = false): Promise<Lease> {
+  /** Waits until a machine is free. */
+  static async acquire(test: string, share: MachineShare = 'shared'): Promise<Lease> {
     const path = process.env[LEASE_SOCKET_ENV];
     if (path === undefined) {
       throw new Error(`${LEASE_SOCKET_ENV} is not set: start suites with \`npx fusegate run --suite AREA\``);
@@ -29,7 +29,7 @@ export class Lease {
     socket.on('data', (chunk: Buffer) => peer.receive(chunk));
     socket.on('error', (error) => peer.close(error));
     socket.on('close', () => peer.close(new RpcRefusal('machine-lost', 'the runner has ended the lease')));
-    return new Lease(socket, peer, (await peer.call('lease.acquire', { test, cold })) as AcquireResult);
+    return new Lease(socket, peer, (await peer.call('lease.acquire', { test, share })) as AcquireResult);
   }
 
   /** One request to the agent. @throws RpcRefusal */

@@ -8,7 +8,7 @@ const LAYERS: readonly Layer[] = ['overlayfs', 'ecryptfs', 'FUSE'];
 for (const lower of LAYERS) {
   for (const upper of LAYERS) {
     if (lower === 'ecryptfs' && upper === 'ecryptfs') continue; // refused for itself: see mixed-stacks
-    guestTest(`${upper} over ${lower} works and takes no third layer (E11)`, async (t, guest) => {
+    guestTest.alone(`${upper} over ${lower} works and takes no third layer (E11)`, async (t, guest) => {
       if (lower === 'FUSE') needsMaxStackDepth(guest);
       await using client = await guest.client();
       await using stack = await Stack.build(guest, client, [lower, upper]);

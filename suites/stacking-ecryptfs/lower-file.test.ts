@@ -96,7 +96,7 @@ function patched(data: Uint8Array, at: number, part: Uint8Array): Uint8Array {
 }
 
 for (const place of PLACES) {
-  guestTest(
+  guestTest.alone(
     `${place}: contents, sizes and the lower file’s header agree after every kind of change (E6, E7)`,
     async (t, guest) => {
       if (place === 'ecryptfs above FUSE') needsMaxStackDepth(guest);

@@ -10,7 +10,7 @@ const TOO_DEEP: readonly (readonly [Layer, Layer])[] = [
 ];
 
 for (const [lower, upper] of TOO_DEEP) {
-  guestTest(`a file on ${upper} over ${lower} is too deep to be registered`, async (t, guest) => {
+  guestTest.alone(`a file on ${upper} over ${lower} is too deep to be registered`, async (t, guest) => {
     await using client = await guest.client();
     await using stack = await Stack.build(guest, client, [lower, upper]);
     await client.writeFile({ path: stack.file('f'), data: 'at the top' });
@@ -25,7 +25,7 @@ for (const [lower, upper] of TOO_DEEP) {
   });
 }
 
-guestTest(
+guestTest.alone(
   'ecryptfs among the lower layers of an overlay counts, wherever it stands (E8)',
   async (t, guest) => {
     await using client = await guest.client();

@@ -49,7 +49,7 @@ guestTest('an open file works on after a lazy umount of the ecryptfs below FUSE 
   t.is(text(await client.readFile({ path: again.file('f') })), 'still', 'mounted again');
 });
 
-guestTest('ecryptfs works on after a lazy umount of the FUSE below it (E21)', async (t, guest) => {
+guestTest.alone('ecryptfs works on after a lazy umount of the FUSE below it (E21)', async (t, guest) => {
   needsMaxStackDepth(guest);
   await using client = await guest.client();
   await using fuse = await guest.mountFuse({ init: { maxStackDepth: 1 } });

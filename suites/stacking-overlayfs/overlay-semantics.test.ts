@@ -212,7 +212,7 @@ for (const below of PLACES) {
   );
 }
 
-guestTest(
+guestTest.alone(
   'with index=on hard links of the lower layer stay one file when they are copied up (E17)',
   async (t, guest) => {
     await using client = await guest.client();

@@ -28,7 +28,7 @@ async function mappedPath(client: Client, path: string): Promise<string | undefi
     .at(-1);
 }
 
-guestTest(
+guestTest.alone(
   '/proc/PID/maps names the path that was opened, however many files are below (A19, K16, K17)',
   async (t, guest) => {
     needsMappings(guest);
@@ -44,7 +44,7 @@ guestTest(
   },
 );
 
-guestTest(
+guestTest.alone(
   'inotify on overlayfs tells of its own files, and FUSE below it of the same reads (E20)',
   async (t, guest) => {
     needsMaxStackDepth(guest);
@@ -78,7 +78,7 @@ guestTest(
   },
 );
 
-guestTest(
+guestTest.alone(
   'fsync on overlayfs reaches the FUSE server of its upper layer, for data alone where that is asked (E19)',
   async (t, guest) => {
     needsMaxStackDepth(guest);
@@ -110,7 +110,7 @@ guestTest(
   },
 );
 
-guestTest('device and inode numbers are FUSE’s own and stay with the file (E18)', async (t, guest) => {
+guestTest.alone('device and inode numbers are FUSE’s own and stay with the file (E18)', async (t, guest) => {
   await using client = await guest.client();
   const lower = await guest.directory('ext4', 'lower');
   await client.writeFile({ path: `${lower}/f`, data: 'lower' });
@@ -133,7 +133,7 @@ guestTest('device and inode numbers are FUSE’s own and stay with the file (E18
   t.deepEqual(await fuse.dataRequests(), []);
 });
 
-guestTest(
+guestTest.alone(
   'a filesystem in a passthrough file is mounted, and its files are backing files (E22, E23, A46)',
   async (t, guest) => {
     await using client = await guest.client();
