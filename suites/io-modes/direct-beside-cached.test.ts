@@ -15,6 +15,9 @@ function waitsForLock(where: string): boolean {
   return /fuse_(file|direct)_write_iter|fuse_dio_lock/.test(where) && !where.includes('request_wait_answer');
 }
 
+/** Where a cached open waits for direct writes that are under way. */
+const WAITS_FOR_WRITES = /fuse_\w*io_open|fuse_finish_open/;
+
 async function openParallel(fuse: FuseMount, client: Client): Promise<number> {
   await fuse.answerOpen('OPEN', { openFlags: PARALLEL }, 1);
   return client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
@@ -88,10 +91,11 @@ guestTest(
     const request = await hold.arrived();
     const opening = openAs(opener, fuse, { name: 'f', mode: 'cached' });
     opening.catch(() => undefined);
-    await eventually(
+    const openerAt = await eventually(
       () => guest.where(opener.pid),
-      (where) => /fuse_\w*io_open|fuse_finish_open/.test(where),
+      (where) => WAITS_FOR_WRITES.test(where),
     );
+    t.regex(openerAt, WAITS_FOR_WRITES, 'the cached open waits for the first write');
     const second = other.pwrite({ fd: two, data: 'cd', offset: 4 });
     second.catch(() => undefined);
     const writes = async () => (await fuse.requests('WRITE')).length;

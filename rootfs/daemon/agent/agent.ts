@@ -17,7 +17,7 @@ import { learnBackings, mountBacking, umountBacking } from './backing.ts';
 import { calibrate } from './calibrate.ts';
 import { Children } from './children.ts';
 import { abortConnection, mountFusectl, waitingRequests } from './connections.ts';
-import { describeProcess } from './forensics.ts';
+import { whereItWaits } from './forensics.ts';
 import { KernelObjects } from './kernel-objects.ts';
 import { KernelLog, kernelTaint, markKernelLog } from './kernel-log.ts';
 import { makeDirectory, TEST_AREA } from './places.ts';
@@ -110,7 +110,7 @@ function generalHandlers(
     },
     run: runProgram,
     'dir.make': ({ in: place, name }) => ({ path: makeDirectory(place, name) }),
-    'process.where': ({ pid }) => ({ text: describeProcess(pid) }),
+    'process.where': ({ pid }) => ({ text: whereItWaits(pid) }),
     'kernel.log': ({ after }) => ({ records: state.kernelLog.read(after) }),
     'kernel.mark': ({ text }) => {
       markKernelLog(text);

@@ -2,23 +2,42 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 /** Wait channels of threads that have nothing to do. */
 const IDLE = /^(futex_|ep_poll|do_epoll|0$)/;
+/** States of a thread that sleeps, proc_pid_status(5). */
+const WAITING = /^[SD]$/;
 
 /** State, wait channel and kernel stack of the threads of a process that wait for something in the kernel. */
 export function describeProcess(pid: number): string {
-  const lines = [`process ${pid} ${readOr(`/proc/${pid}/comm`)} ${stateOf(pid)}`];
-  for (const thread of threadsOf(pid)) {
-    const base = `/proc/${pid}/task/${thread}`;
-    const wchan = readOr(`${base}/wchan`);
-    if (IDLE.test(wchan)) continue;
-    const [syscall = ''] = readOr(`${base}/syscall`).split(' ');
-    lines.push(`  thread ${thread} wchan ${wchan} syscall ${syscall}`);
-    for (const frame of readOr(`${base}/stack`).split('\n').filter(Boolean)) lines.push(`    ${frame}`);
-  }
-  return lines.join('\n');
+  const threads = threadsOf(pid).map((thread) => describeThread(pid, thread));
+  return [headOf(pid), ...threads.flatMap((thread) => thread ?? [])].join('\n');
 }
 
-/** `R`, `S`, `D`, `Z` … or `gone`. */
-export function stateOf(pid: number): string {
+/**
+ * The same of those threads only that still wait when their stack has been read: that of one which was woken
+ * meanwhile names the functions it came by.
+ */
+export function whereItWaits(pid: number): string {
+  const threads = threadsOf(pid).map((thread) => {
+    const found = describeThread(pid, thread);
+    return WAITING.test(stateOf(`${pid}/task/${thread}`)) ? found : undefined;
+  });
+  return [headOf(pid), ...threads.flatMap((thread) => thread ?? [])].join('\n');
+}
+
+function headOf(pid: number): string {
+  return `process ${pid} ${readOr(`/proc/${pid}/comm`)} ${stateOf(pid)}`;
+}
+
+function describeThread(pid: number, thread: string): readonly string[] | undefined {
+  const base = `/proc/${pid}/task/${thread}`;
+  const wchan = readOr(`${base}/wchan`);
+  if (IDLE.test(wchan)) return undefined;
+  const [syscall = ''] = readOr(`${base}/syscall`).split(' ');
+  const frames = readOr(`${base}/stack`).split('\n').filter(Boolean);
+  return [`  thread ${thread} wchan ${wchan} syscall ${syscall}`, ...frames.map((frame) => `    ${frame}`)];
+}
+
+/** `R`, `S`, `D`, `Z` … or `gone`, of a process or of `PID/task/TID`. */
+export function stateOf(pid: number | string): string {
   return /^State:\s+(\S)/m.exec(readOr(`/proc/${pid}/status`))?.[1] ?? 'gone';
 }
 
