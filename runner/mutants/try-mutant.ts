@@ -26,6 +26,7 @@ export async function tryMutant(
     durationMs: Math.round(performance.now() - began),
   });
   const batches = batchesFor(number, tests, known, context.most);
+  const whole = batches.flat().length === batchesFor(number, tests, known).flat().length;
   const limit = AbortSignal.timeout(LIMIT_MS);
   const limited = { ...context, signal: AbortSignal.any([context.signal, limit]) };
   try {
@@ -43,7 +44,9 @@ export async function tryMutant(
   const reachedAtAll = Object.values(record.files).some(({ tests: all }) =>
     all.some(({ reached }) => reached.includes(number)),
   );
-  const tried = Object.fromEntries(Object.entries(record.files).map(([file, { hash }]) => [file, hash]));
+  // Where only some were asked, the others have not been tried, and no file is done with.
+  const files = whole ? Object.entries(record.files) : [];
+  const tried = Object.fromEntries(files.map(([file, { hash }]) => [file, hash]));
   const outcome = reachedAtAll ? 'survived' : 'unreached';
   return ended({ outcome, by: null, message: null, tried });
 }
