@@ -198,6 +198,18 @@ test('descriptors: dup, fcntl, adopted ones', async (t) => {
   t.true((await value(processCalls.eventfd())) > 2);
 });
 
+test('events: what poll says of a pipe', async (t) => {
+  const [from, into] = await value(transferCalls.pipe({}));
+  t.is(await value(eventCalls.poll({ fd: from })), '');
+  t.is(await value(eventCalls.poll({ fd: into })), 'out');
+  await value(fileCalls.write({ fd: into, data: bytes('x') }));
+  t.is(await value(eventCalls.poll({ fd: from })), 'in');
+  await value(fileCalls.close({ fd: from }));
+  t.is(await value(eventCalls.poll({ fd: into })), 'out|err');
+  await value(fileCalls.close({ fd: into }));
+  t.is(await value(eventCalls.poll({ fd: into })), 'nval');
+});
+
 test('events: what inotify tells of a file, and that it never waits', async (t) => {
   const fd = await open('watched');
   const watcher = await value(eventCalls.inotify_init());

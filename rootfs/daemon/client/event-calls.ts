@@ -7,7 +7,7 @@ import { AT_FDCWD, mapValue, type CallTable } from './call-table.ts';
 
 const BUFFER_BYTES = 64 * 1024;
 
-/** Being told of what others do with files: inotify(7) and fanotify(7). Both never wait: nothing to tell is EAGAIN. */
+/** Being told of what others do with files: inotify(7), fanotify(7) and poll(2). None waits: nothing to tell is EAGAIN. */
 export const eventCalls = {
   inotify_init: () => syscall('inotify_init1', flagBits('O_NONBLOCK|O_CLOEXEC')),
   inotify_add_watch: ({ fd, path, mask }) => syscall('inotify_add_watch', fd, cString(path), flagBits(mask)),
@@ -26,7 +26,24 @@ export const eventCalls = {
     for (const event of result.value) await syscall('close', event.fd);
     return mapValue(result, (events) => events.map(({ names, pid }) => ({ names, pid })));
   },
+  poll: async ({ fd }) => {
+    // `struct pollfd`: s32 fd, s16 events, s16 revents; no time to wait, no signal mask.
+    const polled = new Uint8Array(8);
+    const view = viewOf(polled);
+    view.setInt32(0, fd, true);
+    view.setInt16(4, POLL.in | POLL.out, true);
+    const result = await syscall('ppoll', polled, 1, new Uint8Array(16), null, 8);
+    const ready = (): string =>
+      Object.entries(POLL)
+        .filter(([, bit]) => (view.getInt16(6, true) & bit) !== 0)
+        .map(([name]) => name)
+        .join('|');
+    return mapValue(result, ready);
+  },
 } satisfies Partial<CallTable>;
+
+/** poll(2). */
+const POLL = { in: 0x1, out: 0x4, err: 0x8, hup: 0x10, nval: 0x20 } as const;
 
 async function readEvents<T>(fd: number, parse: (bytes: Uint8Array) => T[]): Promise<CallResult<T[]>> {
   const buffer = alignedBytes(BUFFER_BYTES);

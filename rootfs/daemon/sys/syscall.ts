@@ -73,6 +73,7 @@ const NUMBERS = {
   mount_setattr: [442, 442],
   memfd_create: [319, 279],
   eventfd2: [290, 19],
+  ppoll: [271, 73],
   socketpair: [53, 199],
   inotify_init1: [294, 26],
   inotify_add_watch: [254, 27],

@@ -1,0 +1,196 @@
+import { pattern, text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { eventually } from '../lib/eventually.ts';
+import { Opcode, OpenFlag } from '../lib/fuse-abi.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { answerRequest, nextRequest } from '../lib/raw-server.ts';
+
+/** The queue of /dev/fuse, as a server finds it that reads it by itself. */
+
+/** FUSE_MIN_READ_BUFFER: nobody may read with less room, whatever waits. Bytes. */
+const LEAST_ROOM = 8192;
+/** `fuse_in_header` and `fuse_write_in`, before the data of a WRITE. Bytes. */
+const BEFORE_DATA = 40 + 40;
+
+/** Takes the device over from a server that has answered INIT and whatever came since. */
+async function takeOver(guest: TestGuest, fuse: FuseMount): Promise<{ server: Client; device: number }> {
+  const server = await guest.client();
+  const { deviceFd } = await fuse.server.call('server.info', {});
+  const device = await server.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 });
+  await fuse.server.kill('SIGKILL');
+  return { server, device };
+}
+
+guestTest(
+  'poll of the device says whether a request waits to be read, and one answer is enough',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const { server, device } = await takeOver(guest, fuse);
+    await using _server = server;
+    t.is(await server.poll({ fd: device }), 'out', 'nothing waits');
+    t.is(await fuse.waiting(), 0);
+
+    const asking = client.errno.stat({ path: fuse.file('f') });
+    const ready = await eventually(
+      () => server.poll({ fd: device }),
+      (events) => events !== 'out',
+    );
+    t.is(ready, 'in|out', 'one request waits');
+    const request = await nextRequest(server, device);
+    t.is(request.opcode, Opcode.LOOKUP);
+    t.is(await fuse.waiting(), 1, 'one that has been read waits for its answer');
+    t.is(await server.poll({ fd: device }), 'out', 'and no more to be read');
+    t.is(await answerRequest(server, device, { ...request, error: -5 }), 'ok');
+    t.is(await asking, 'EIO');
+    t.is(await answerRequest(server, device, request), 'ENOENT', 'a second answer');
+    t.is(await fuse.waiting(), 0);
+  },
+);
+
+for (const [maxWrite, room] of [
+  [4096, LEAST_ROOM],
+  [64 * 1024, 64 * 1024 + BEFORE_DATA],
+] as const) {
+  guestTest(
+    `with max_write ${maxWrite} the device is read with room for ${room} bytes, and with less never`,
+    async (t, guest) => {
+      await using fuse = await guest.mountFuse({ init: { maxWrite } });
+      await using client = await guest.client();
+      await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+      await client.stat({ path: fuse.file('f') });
+      const { server, device } = await takeOver(guest, fuse);
+      await using _server = server;
+      for (const count of [0, 40, room - 1]) {
+        t.is(await server.errno.read({ fd: device, count }), 'EINVAL', `room for ${count} bytes`);
+      }
+      t.is(await server.errno.read({ fd: device, count: room }), 'EAGAIN', `room for ${room} bytes`);
+    },
+  );
+}
+
+guestTest(
+  'a request for which the server has no room is refused, and the next one is read',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ init: { maxWrite: 4096 }, entryValidS: 1000 });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    await client.stat({ path: fuse.file('f') });
+    const { server, device } = await takeOver(guest, fuse);
+    await using _server = server;
+    const path = fuse.file('f');
+    const setting = client.errno.setxattr({ path, name: 'user.large', data: pattern(LEAST_ROOM) });
+    await eventually(
+      () => server.poll({ fd: device }),
+      (events) => events === 'in|out',
+    );
+    t.is(await server.errno.read({ fd: device, count: LEAST_ROOM }), 'EAGAIN', 'no other request waits');
+    t.is(await setting, 'E2BIG');
+    t.is(await fuse.waiting(), 0);
+    const getting = client.errno.getxattr({ path, name: 'user.large' });
+    const request = await nextRequest(server, device);
+    t.is(request.opcode, Opcode.GETXATTR);
+    t.is(await answerRequest(server, device, { ...request, error: -61 }), 'ok');
+    t.is(await getting, 'ENODATA');
+  },
+);
+
+for (const [addFlags, errno] of [
+  [[], 'ENODEV'],
+  [['ABORT_ERROR'], 'ECONNABORTED'],
+] as const) {
+  const what = addFlags.length === 0 ? 'without ABORT_ERROR' : 'with ABORT_ERROR';
+  guestTest(
+    `${what} the device of an aborted connection is read with ${errno}, and callers are told`,
+    async (t, guest) => {
+      await using fuse = await guest.mountFuse({ init: { addFlags } });
+      await using client = await guest.client();
+      await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+      const { server, device } = await takeOver(guest, fuse);
+      await using _server = server;
+      const asking = client.errno.stat({ path: fuse.file('f') });
+      const request = await nextRequest(server, device);
+      const queued = client.errno.stat({ path: fuse.file('g') });
+      await eventually(
+        () => server.poll({ fd: device }),
+        (events) => events === 'in|out',
+      );
+      await fuse.abort();
+      t.is(await asking, 'ECONNABORTED', 'whose request was read');
+      t.is(await queued, 'ECONNABORTED', 'whose request was not');
+      t.is(await client.errno.stat({ path: fuse.file('f') }), 'ENOTCONN', 'who comes later');
+      t.is(await server.poll({ fd: device }), 'err');
+      t.is(await server.errno.read({ fd: device, count: 2 ** 21 }), errno);
+      t.is(await answerRequest(server, device, request), 'ENOENT', 'an answer to a request of before');
+    },
+  );
+}
+
+guestTest(
+  'asynchronous requests beyond max_background wait in the kernel until one is answered',
+  async (t, guest) => {
+    const init = { maxBackground: 2, congestionThreshold: 1, addFlags: ['ASYNC_DIO'] } as const;
+    await using fuse = await guest.mountFuse({ passthrough: 'off', openFlags: OpenFlag.DIRECT_IO, init });
+    await using client = await guest.client();
+    const data = pattern(6 * 4096);
+    await client.writeFile({ path: fuse.backing('f'), data });
+    await fuse.answerOpen('OPEN', { openFlags: OpenFlag.DIRECT_IO });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_DIRECT' });
+    const of = async (name: string): Promise<string> => {
+      const path = `/sys/fs/fuse/connections/${fuse.connection}/${name}`;
+      return text(await client.readFile({ path })).trim();
+    };
+    t.is(await of('max_background'), '2');
+    t.is(await of('congestion_threshold'), '1');
+
+    const hold = await fuse.hold('READ');
+    const reading = client.aio({
+      operations: Array.from({ length: 6 }, (_none, at) => ({
+        op: 'pread',
+        fd,
+        count: 4096,
+        offset: at * 4096,
+      })),
+    });
+    reading.catch(() => undefined);
+    const seen = [];
+    for (let released = 0; released < 6; released++) {
+      const arrived = await hold.arrived();
+      // Two at the server, and the one whose caller is kept from sending more.
+      const expected = Math.min(3, 6 - released);
+      const waiting = await eventually(
+        () => fuse.waiting(),
+        (count) => count === expected,
+      );
+      t.is(waiting, expected, `${released} answered: those that wait`);
+      const there = (await fuse.requests('READ')).length;
+      t.is(there, Math.min(6, released + 2), `${released} answered: at the server`);
+      seen.push(arrived.args['offset']);
+      await hold.release(arrived);
+    }
+    t.deepEqual(seen, [0, 4096, 8192, 12_288, 16_384, 20_480], 'in their order');
+    const results = await reading;
+    t.deepEqual(
+      results.map(({ result }) => result),
+      [4096, 4096, 4096, 4096, 4096, 4096],
+    );
+    await client.close({ fd });
+  },
+);
+
+guestTest('a name that is forgotten gives back as many lookups as there were', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  for (let time = 0; time < 5; time++) await client.stat({ path: fuse.file('f') });
+  t.is((await fuse.requests({ opcode: 'LOOKUP', path: '/f' })).length, 5);
+  const lookups = async () => (await fuse.state()).inodes.find(({ path }) => path === '/f')?.lookups;
+  t.is(await lookups(), 5);
+  t.is(await fuse.notify({ parent: '/', name: 'f' }), 'ok');
+  const forget = await fuse.waitFor({ opcode: ['FORGET', 'BATCH_FORGET'] }, 'arrived');
+  t.like(forget, { opcode: 'FORGET', args: { nlookup: 5 } });
+  t.is(await lookups(), undefined, 'the server has nothing left of it');
+});
