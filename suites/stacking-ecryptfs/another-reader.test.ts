@@ -1,0 +1,50 @@
+import { firstDifference, pattern } from '../lib/bytes.ts';
+import { decryptLowerFile, passphraseKey } from '../lib/ecryptfs-format.ts';
+import { guestTest } from '../lib/guest-test.ts';
+
+/** What ecryptfs has written is read by a program that has nothing of the kernel’s: both being wrong shows. */
+
+const PASSPHRASE = 'fusegate';
+const HEADER = 8192;
+const EXTENT = 4096;
+/** ECRYPTFS_FILE_VERSION, and that the data are encrypted. */
+const [VERSION, ENCRYPTED] = [3, 2];
+
+const LENGTHS = [1, EXTENT - 1, EXTENT, EXTENT + 1, 12 * EXTENT + 5];
+
+guestTest(
+  'the lower file of ecryptfs is what its format says, read by another program (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    await using fuse = await guest.mountFuse({ root: ecryptfs.path, init: { maxStackDepth: 2 } });
+    t.is(await guest.ecryptfsKey(PASSPHRASE), passphraseKey(PASSPHRASE).signature, 'the key of the mount');
+
+    for (const length of LENGTHS) {
+      for (const [above, path] of [
+        ['ecryptfs', ecryptfs.file(`e${length}`)],
+        ['FUSE over it', fuse.file(`f${length}`)],
+      ] as const) {
+        const data = pattern(length);
+        await client.writeFile({ path, data });
+        const name = path.slice(path.lastIndexOf('/'));
+        const file = decryptLowerFile(await client.readFile({ path: `${lower}${name}` }), PASSPHRASE);
+        const { size, headerBytes, version, flags } = file;
+        t.deepEqual(
+          { size, headerBytes, version, flags },
+          { size: length, headerBytes: HEADER, version: VERSION, flags: ENCRYPTED },
+          `${length} bytes through ${above}: the header`,
+        );
+        const whole = new Uint8Array(Math.ceil(length / EXTENT) * EXTENT);
+        whole.set(data);
+        t.is(
+          firstDifference(file.data, whole),
+          undefined,
+          `${length} bytes through ${above}, and zeros to the end`,
+        );
+      }
+    }
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
