@@ -1,8 +1,7 @@
-import type { InitReply } from '#rootfs/protocol/server-calls.ts';
 import { pattern, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { OpenFlag } from '../lib/fuse-abi.ts';
-import type { FuseMount } from '../lib/fuse-mount.ts';
+import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
 /** What an answer to INIT settles for files that are served, beside one in passthrough mode, for which it does not count. */
@@ -13,7 +12,7 @@ const TRANSFER = 300 * KIB;
 const DEFAULT_MAX = 128 * KIB;
 
 interface Limits {
-  readonly init: InitReply;
+  readonly init: NonNullable<FuseOptions['init']>;
   readonly maxRead?: number;
   /** The largest WRITE and READ of direct I/O. Bytes. */
   readonly write: number;
