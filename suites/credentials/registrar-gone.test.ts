@@ -9,8 +9,7 @@ import { Witness } from '../lib/witness.ts';
 
 /** Registers a file through the server's device, as the client that it is. */
 async function registerBy(registrar: Client, fuse: FuseMount, path: string): Promise<number> {
-  const { deviceFd } = await fuse.server.call('server.info', {});
-  const device = await registrar.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 });
+  const device = await fuse.server.lendDevice(registrar);
   const fd = await registrar.open({ path, flags: 'O_RDWR' });
   const arg = backingMap(fd);
   const { ret } = await registrar.ioctl({ fd: device, request: DeviceIoctl.BACKING_OPEN, arg });

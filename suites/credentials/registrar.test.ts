@@ -99,8 +99,7 @@ guestTest('after every kind of I/O, also one that fails, the client is who it wa
 
 /** Registers a file through the server's device as somebody who is not root. */
 async function registerAs(registrar: Client, fuse: FuseMount, path: string): Promise<number> {
-  const { deviceFd } = await fuse.server.call('server.info', {});
-  const device = await registrar.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 });
+  const device = await fuse.server.lendDevice(registrar);
   const fd = await registrar.open({ path, flags: 'O_RDWR' });
   await registrar.setCredentials({ uid: STRANGER, gid: STRANGER });
   const { ret } = await registrar.ioctl({

@@ -71,8 +71,7 @@ guestTest(
     const failing = await FailingAllocations.of(guest, client);
     await using fuse = await guest.mountFuse({ passthrough: 'off' });
     await client.writeFile({ path: fuse.backing('f'), data: 'served' });
-    const { deviceFd } = await fuse.server.call('server.info', {});
-    const device = await client.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 });
+    const device = await fuse.server.lendDevice(client);
     const fd = await client.open({ path: fuse.backing('f'), flags: 'O_RDWR' });
 
     // Both generations have the same number, direction and size.

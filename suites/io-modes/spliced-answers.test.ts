@@ -29,8 +29,7 @@ class Splicer {
   }
 
   static async of(fuse: FuseMount, client: Client, flags: string): Promise<Splicer> {
-    const { deviceFd } = await fuse.server.call('server.info', {});
-    const device = await client.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 });
+    const device = await fuse.server.lendDevice(client);
     return new Splicer(fuse, client, { device, flags });
   }
 

@@ -105,8 +105,7 @@ guestTest(
     await using limited = await guest.client({ launcher: ['setpriv', '--bounding-set', '-sys_admin'] });
     await owner.writeFile({ path: fuse.backing('f'), data: 'x' });
     const id = await fuse.server.registerBacking({ path: fuse.backing('f'), flags: 'O_RDWR' });
-    const { deviceFd } = await fuse.server.call('server.info', {});
-    const fd = await limited.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 });
+    const fd = await fuse.server.lendDevice(limited);
 
     for (const wrong of [id, 0, -1, 999]) {
       const errno = await limited.errno.ioctl({ fd, request: BACKING_CLOSE, arg: idArgument(wrong) });

@@ -134,8 +134,7 @@ guestTest('BACKING_OPEN needs privilege in the initial user namespace', async (t
   await using owner = await guest.client();
   await using stranger = await guest.client();
   await owner.writeFile({ path: fuse.backing('f'), data: 'x', mode: 0o666 });
-  const { deviceFd } = await fuse.server.call('server.info', {});
-  const device = await stranger.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 });
+  const device = await fuse.server.lendDevice(stranger);
   const fd = await stranger.open({ path: fuse.backing('f'), flags: 'O_RDWR' });
   const arg = backingMap(fd);
 
@@ -185,8 +184,7 @@ guestTest(
     await using fuse = await guest.mountFuse();
     await using client = await guest.client({ launcher: WITHOUT_SYS_ADMIN });
     await client.writeFile({ path: fuse.backing('f'), data: 'x' });
-    const { deviceFd } = await fuse.server.call('server.info', {});
-    const device = await client.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 });
+    const device = await fuse.server.lendDevice(client);
     const fd = await client.open({ path: fuse.backing('f'), flags: 'O_RDWR' });
     const directory = await client.open({ path: fuse.root, flags: 'O_RDONLY' });
     const errno = (arg: Uint8Array | number): Promise<string> =>

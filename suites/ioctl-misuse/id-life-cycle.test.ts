@@ -124,8 +124,7 @@ guestTest('another process may register through the shared device, and end (B16,
   await using registrar = await guest.client();
   await using client = await guest.client();
   await client.writeFile({ path: fuse.backing('f'), data: 'from the backing file' });
-  const { deviceFd } = await fuse.server.call('server.info', {});
-  const device = await registrar.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 });
+  const device = await fuse.server.lendDevice(registrar);
   const fd = await registrar.open({ path: fuse.backing('f'), flags: 'O_RDWR' });
   const request = DeviceIoctl.BACKING_OPEN;
   const { ret: id } = await registrar.ioctl({ fd: device, request, arg: backingMap(fd) });
@@ -163,8 +162,7 @@ guestTest(
     await using fuse = await guest.mountFuse({ passthrough: 'off' });
     await using client = await guest.client();
     await client.writeFile({ path: fuse.backing('f'), data: 'backing' });
-    const { deviceFd } = await fuse.server.call('server.info', {});
-    const device = await client.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 });
+    const device = await fuse.server.lendDevice(client);
     const file = await client.open({ path: fuse.backing('f'), flags: 'O_RDWR' });
     await client.setrlimit({ resource: 'RLIMIT_NOFILE', soft: 100 });
     const ioctls = async (request: number, args: readonly Uint8Array[]): Promise<(number | string)[]> => {

@@ -82,8 +82,7 @@ function outcome([open, seek, first]: Results, requests: readonly RequestRecord[
 async function registration(guest: TestGuest, fuse: FuseMount, client: Client): Promise<Calls> {
   await client.writeFile({ path: fuse.backing('f'), data: SERVED });
   await client.writeFile({ path: fuse.backing('b'), data: BACKING });
-  const { deviceFd } = await fuse.server.call('server.info', {});
-  const fd = await client.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 });
+  const fd = await fuse.server.lendDevice(client);
   const arg = backingMap(await client.open({ path: fuse.backing('b'), flags: 'O_RDWR' }));
   const request = DeviceIoctl.BACKING_OPEN;
   if (guest.expected.idsAreReusable) {

@@ -44,8 +44,7 @@ const FILES = {
 async function callerOf(client: Client, scene: Scene): Promise<Caller> {
   const { mounted, notNegotiated, unattached } = scene;
   const deviceOf = async ({ server }: FuseMount): Promise<number> => {
-    const { deviceFd } = await server.call('server.info', {});
-    return client.adoptFd({ pid: server.pid, fd: deviceFd ?? -1 });
+    return server.lendDevice(client);
   };
   const files: Record<string, number> = { 'none, shallow': -1, 'none, deep': -1 };
   for (const [kind, how] of Object.entries(FILES)) files[kind] = await client.open(how);

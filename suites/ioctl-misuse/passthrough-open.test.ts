@@ -140,8 +140,7 @@ guestTest('the descriptor is looked up in the table of the process that calls', 
   await using caller = await guest.client();
   await caller.writeFile({ path: fuse.backing('f'), data: 'served' });
   await caller.writeFile({ path: fuse.backing('mine'), data: 'of the caller' });
-  const { deviceFd } = await fuse.server.call('server.info', {});
-  const device = await caller.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 });
+  const device = await fuse.server.lendDevice(caller);
   const fd = await caller.open({ path: fuse.backing('mine'), flags: 'O_RDWR' });
   const { ret: id } = await caller.ioctl({ fd: device, request: PASSTHROUGH_OPEN, arg: backingMap(fd) });
   await caller.close({ fd });

@@ -1,6 +1,7 @@
 import type { ExitRecord } from '#rootfs/protocol/calls.ts';
 import type { FdSource, IoctlArgument, MountOptions, ServerCalls } from '#rootfs/protocol/server-calls.ts';
 import type { CallResult } from '#rootfs/protocol/syscalls.ts';
+import type { Client } from './client.ts';
 import type { Lease } from './lease.ts';
 
 export interface ServerOptions {
@@ -49,6 +50,12 @@ export class FuseServer implements AsyncDisposable {
     const result = await this.call('device.clone', { device });
     if ('errno' in result) throw new Error(`FUSE_DEV_IOC_CLONE: ${result.errno}`);
     return result.value;
+  }
+
+  /** The mounted device in another process as well. @returns its number there. @throws SyscallError */
+  async lendDevice(client: Client): Promise<number> {
+    const { deviceFd } = await this.call('server.info', {});
+    return client.adoptFd({ pid: this.pid, fd: deviceFd ?? -1 });
   }
 
   async closeDevice(device: number): Promise<void> {

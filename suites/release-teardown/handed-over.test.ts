@@ -15,8 +15,7 @@ async function successorOf(
   fuse: FuseMount,
 ): Promise<{ successor: Client; device: number }> {
   const successor = await guest.client();
-  const { deviceFd } = await fuse.server.call('server.info', {});
-  return { successor, device: await successor.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 }) };
+  return { successor, device: await fuse.server.lendDevice(successor) };
 }
 
 /** A server that has died with an OPEN read and not answered, and who has its device. */
