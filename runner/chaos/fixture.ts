@@ -19,13 +19,15 @@ export async function makeProject(
   return { [Symbol.asyncDispose]: () => rm(dir, { recursive: true, force: true }) };
 }
 
+/** Longer than the flood of in-guest.ts, shorter than a test may take. Milliseconds. */
+const LIMIT_MS = 28_000;
 const ORDINALS = ['first', 'second', 'third', 'fourth', 'fifth'] as const;
 
 /** Pure: a file of so many tests, of which the `nth` runs a shell command in the guest, those before it another. */
 export function suiteText(tests: number, nth: number, inGuest = 'true', before = 'true'): string {
   const command = (at: number): string => (at < nth ? before : at === nth ? inGuest : 'true');
   const body = (at: number): string =>
-    `async (t, guest) => { await guest.run(['sh', '-c', ${JSON.stringify(command(at))}], { timeoutMs: 28_000 }); t.pass(); }`;
+    `async (t, guest) => { await guest.run(['sh', '-c', ${JSON.stringify(command(at))}], { timeoutMs: ${LIMIT_MS} }); t.pass(); }`;
   return [
     "import { guestTest } from '../lib/guest-test.ts';",
     ...ORDINALS.slice(0, tests).map((title, at) => `guestTest('${title}', ${body(at + 1)});`),

@@ -17,10 +17,17 @@ const BEFORE_DATA = 40 + 40;
 /** Takes the device over from a server that has answered INIT and whatever came since. */
 async function takeOver(guest: TestGuest, fuse: FuseMount): Promise<{ server: Client; device: number }> {
   const server = await guest.client();
-  const { deviceFd } = await fuse.server.call('server.info', {});
-  const device = await server.adoptFd({ pid: fuse.server.pid, fd: deviceFd ?? -1 });
+  const device = await fuse.server.lendDevice(server);
   await fuse.server.kill('SIGKILL');
   return { server, device };
+}
+
+/** Waits until a request waits to be read. @returns what poll says then, or at last. */
+function requestQueued(server: Client, device: number): Promise<string> {
+  return eventually(
+    () => server.poll({ fd: device }),
+    (events) => events === 'in|out',
+  );
 }
 
 guestTest(
@@ -35,11 +42,7 @@ guestTest(
     t.is(await fuse.waiting(), 0);
 
     const asking = client.errno.stat({ path: fuse.file('f') });
-    const ready = await eventually(
-      () => server.poll({ fd: device }),
-      (events) => events !== 'out',
-    );
-    t.is(ready, 'in|out', 'one request waits');
+    t.is(await requestQueued(server, device), 'in|out', 'one request waits');
     const request = await nextRequest(server, device);
     t.is(request.opcode, Opcode.LOOKUP);
     t.is(await fuse.waiting(), 1, 'one that has been read waits for its answer');
@@ -83,10 +86,7 @@ guestTest(
     await using _server = server;
     const path = fuse.file('f');
     const setting = client.errno.setxattr({ path, name: 'user.large', data: pattern(LEAST_ROOM) });
-    await eventually(
-      () => server.poll({ fd: device }),
-      (events) => events === 'in|out',
-    );
+    t.is(await requestQueued(server, device), 'in|out');
     t.is(await server.errno.read({ fd: device, count: LEAST_ROOM }), 'EAGAIN', 'no other request waits');
     t.is(await setting, 'E2BIG');
     t.is(await fuse.waiting(), 0);
@@ -114,10 +114,7 @@ for (const [addFlags, errno] of [
       const asking = client.errno.stat({ path: fuse.file('f') });
       const request = await nextRequest(server, device);
       const queued = client.errno.stat({ path: fuse.file('g') });
-      await eventually(
-        () => server.poll({ fd: device }),
-        (events) => events === 'in|out',
-      );
+      t.is(await requestQueued(server, device), 'in|out');
       await fuse.abort();
       t.is(await asking, 'ECONNABORTED', 'whose request was read');
       t.is(await queued, 'ECONNABORTED', 'whose request was not');
@@ -133,7 +130,7 @@ guestTest(
   'asynchronous requests beyond max_background wait in the kernel until one is answered',
   async (t, guest) => {
     const init = { maxBackground: 2, congestionThreshold: 1, addFlags: ['ASYNC_DIO'] } as const;
-    await using fuse = await guest.mountFuse({ passthrough: 'off', openFlags: OpenFlag.DIRECT_IO, init });
+    await using fuse = await guest.mountFuse({ passthrough: 'off', init });
     await using client = await guest.client();
     const data = pattern(6 * 4096);
     await client.writeFile({ path: fuse.backing('f'), data });

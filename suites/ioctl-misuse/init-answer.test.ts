@@ -1,8 +1,7 @@
 import { pattern, text } from '../lib/bytes.ts';
-import type { Client } from '../lib/client.ts';
-import { OpenFlag } from '../lib/fuse-abi.ts';
-import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
+import type { FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { openAs } from '../lib/open-modes.ts';
 
 /** What an answer to INIT settles for files that are served, beside one in passthrough mode, for which it does not count. */
 
@@ -39,13 +38,6 @@ function pieces(largest: number): number[] {
   return rest === 0 ? whole : [...whole, rest];
 }
 
-async function openDirect(client: Client, fuse: FuseMount, name: string): Promise<number> {
-  const takeBack = await fuse.answerOpen('OPEN', { openFlags: OpenFlag.DIRECT_IO }, 1);
-  const fd = await client.open({ path: fuse.file(name), flags: 'O_RDWR' });
-  await takeBack();
-  return fd;
-}
-
 for (const [what, { init, maxRead, write, read }] of Object.entries(LIMITS)) {
   guestTest(`${what} cuts what the server gets, and not what passes it by (A37, B25)`, async (t, guest) => {
     await using fuse = await guest.mountFuse({ init, maxRead });
@@ -53,7 +45,7 @@ for (const [what, { init, maxRead, write, read }] of Object.entries(LIMITS)) {
     await using client = await guest.client();
     const data = pattern(TRANSFER);
     for (const name of ['served', 'passed']) await client.writeFile({ path: fuse.backing(name), data });
-    const served = await openDirect(client, fuse, 'served');
+    const served = await openAs(client, fuse, { name: 'served', mode: 'direct' });
     const sizes = async (opcode: 'READ' | 'WRITE'): Promise<unknown[]> => {
       return (await fuse.requests(opcode)).map(({ args }) => args['size']);
     };

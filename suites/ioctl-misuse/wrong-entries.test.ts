@@ -23,6 +23,16 @@ const inEntry = (field: keyof typeof ATTR, bytes: Uint8Array): Wrong => ({
   bytes,
 });
 
+const NO_NUMBER: Wrong = { at: ENTRY.nodeid, bytes: u64(0n) };
+const OF_THE_ROOT: Wrong = { at: ENTRY.nodeid, bytes: u64(1n) };
+const LARGE = inEntry('size', u64(TOO_LARGE));
+/** Of every object that is made. */
+const MADE = {
+  'no number': NO_NUMBER,
+  'the number of the root': OF_THE_ROOT,
+  'a size that no file has': LARGE,
+};
+
 /** What is wrong with the answer, by the request and the call that sends it. */
 const ANSWERS: readonly {
   readonly opcode: OpcodeName;
@@ -34,39 +44,32 @@ const ANSWERS: readonly {
     call: (client, fuse) => client.errno.stat({ path: fuse.file('d') }),
     wrong: {
       'no type': inEntry('mode', u32(NO_TYPE)),
-      'a size that no file has': inEntry('size', u64(TOO_LARGE)),
-      'the number of the root': { at: ENTRY.nodeid, bytes: u64(1n) },
+      'a size that no file has': LARGE,
+      'the number of the root': OF_THE_ROOT,
     },
   },
   {
     opcode: 'CREATE',
     call: (client, fuse) => client.errno.open({ path: fuse.file('made'), flags: 'O_RDWR|O_CREAT' }),
-    wrong: {
-      'no number': { at: ENTRY.nodeid, bytes: u64(0n) },
-      'the number of the root': { at: ENTRY.nodeid, bytes: u64(1n) },
-      'a directory': inEntry('mode', u32(DIRECTORY)),
-      'a size that no file has': inEntry('size', u64(TOO_LARGE)),
-    },
+    wrong: { ...MADE, 'a directory': inEntry('mode', u32(DIRECTORY)) },
   },
   {
     opcode: 'MKDIR',
     call: (client, fuse) => client.errno.mkdir({ path: fuse.file('made') }),
-    wrong: {
-      'no number': { at: ENTRY.nodeid, bytes: u64(0n) },
-      'the number of the root': { at: ENTRY.nodeid, bytes: u64(1n) },
-      'a regular file': inEntry('mode', u32(REGULAR)),
-      'a size that no file has': inEntry('size', u64(TOO_LARGE)),
-    },
+    wrong: { ...MADE, 'a regular file': inEntry('mode', u32(REGULAR)) },
   },
   {
     opcode: 'LINK',
     call: (client, fuse) => client.errno.link({ from: fuse.file('f'), to: fuse.file('made') }),
-    wrong: {
-      'no number': { at: ENTRY.nodeid, bytes: u64(0n) },
-      'a directory': inEntry('mode', u32(DIRECTORY)),
-    },
+    wrong: { 'no number': NO_NUMBER, 'a directory': inEntry('mode', u32(DIRECTORY)) },
   },
 ];
+
+/** Whatever a call has made, if it has. */
+async function removeMade(client: Client, fuse: FuseMount): Promise<void> {
+  await client.errno.unlink({ path: fuse.backing('made') });
+  await client.errno.rmdir({ path: fuse.backing('made') });
+}
 
 for (const { opcode, call, wrong } of ANSWERS) {
   guestTest(
@@ -81,12 +84,10 @@ for (const { opcode, call, wrong } of ANSWERS) {
         const takeBack = await fuse.rule({ match: { opcode }, action: { do: 'patch', at, bytes } });
         t.is(await call(client, fuse), 'EIO', what);
         await takeBack();
-        await client.errno.unlink({ path: fuse.backing('made') });
-        await client.errno.rmdir({ path: fuse.backing('made') });
+        await removeMade(client, fuse);
         t.is(text(await client.pread({ fd, count: 8, offset: 0 })), 'contents', what);
         t.is(await call(client, fuse), 'ok', `${what}: the next answer, which is right`);
-        await client.errno.unlink({ path: fuse.backing('made') });
-        await client.errno.rmdir({ path: fuse.backing('made') });
+        await removeMade(client, fuse);
       }
       await client.close({ fd });
       t.deepEqual(await fuse.dataRequests(), []);

@@ -26,15 +26,20 @@ export interface EcryptfsFile {
   readonly data: Uint8Array;
 }
 
+export interface PassphraseKey {
+  readonly key: Uint8Array;
+  readonly signature: string;
+}
+
 /** The key that keys of files are encrypted with, and the signature by which mounts name it. */
-export function passphraseKey(passphrase: string): { readonly key: Uint8Array; readonly signature: string } {
+export function passphraseKey(passphrase: string): PassphraseKey {
   let hash = sha512(Buffer.concat([SALT, Buffer.from(passphrase)]));
   for (let done = 1; done < ITERATIONS; done++) hash = sha512(hash);
   return { key: hash.subarray(0, KEY_BYTES), signature: sha512(hash).subarray(0, 8).toString('hex') };
 }
 
-/** Decrypts the bytes of a lower file. @throws Error naming the member of the header that is not as it must be. */
-export function decryptLowerFile(lower: Uint8Array, passphrase: string): EcryptfsFile {
+/** Decrypts the bytes of a lower file with the key of its mount. @throws Error naming the member of the header that is not as it must be. */
+export function decryptLowerFile(lower: Uint8Array, { key }: PassphraseKey): EcryptfsFile {
   const bytes = Buffer.from(lower.buffer, lower.byteOffset, lower.byteLength);
   const word = bytes.readUInt32BE(AT.marker);
   expect('marker', (bytes.readUInt32BE(AT.marker + 4) ^ word) >>> 0, MARKER);
@@ -45,7 +50,7 @@ export function decryptLowerFile(lower: Uint8Array, passphrase: string): Ecryptf
     expect(`byte ${at} of the key packet`, packet[at], value);
   }
   const encrypted = packet.subarray(6 + SALT.length + 1, 6 + SALT.length + 1 + KEY_BYTES);
-  const fileKey = decipher('aes-128-ecb', { key: passphraseKey(passphrase).key, iv: null }, encrypted);
+  const fileKey = decipher('aes-128-ecb', { key, iv: null }, encrypted);
   const headerBytes = bytes.readUInt16BE(AT.headerExtents) * EXTENT;
   const flags = bytes.readUInt32BE(AT.flags);
   return {

@@ -7,8 +7,7 @@ const WAITING = /^[SD]$/;
 
 /** State, wait channel and kernel stack of the threads of a process that wait for something in the kernel. */
 export function describeProcess(pid: number): string {
-  const threads = threadsOf(pid).map((thread) => describeThread(pid, thread));
-  return [headOf(pid), ...threads.flatMap((thread) => thread ?? [])].join('\n');
+  return describe(pid, () => true);
 }
 
 /**
@@ -16,21 +15,24 @@ export function describeProcess(pid: number): string {
  * meanwhile names the functions it came by.
  */
 export function whereItWaits(pid: number): string {
-  const threads = threadsOf(pid).map((thread) => {
-    const found = describeThread(pid, thread);
-    return WAITING.test(stateOf(`${pid}/task/${thread}`)) ? found : undefined;
+  return describe(pid, (thread) => WAITING.test(stateOf(`${pid}/task/${thread}`)));
+}
+
+/** `counts` is asked when the stack of the thread has been read. */
+function describe(pid: number, counts: (thread: string) => boolean): string {
+  const head = `process ${pid} ${readOr(`/proc/${pid}/comm`)} ${stateOf(pid)}`;
+  const threads = threadsOf(pid).flatMap((thread) => {
+    const lines = describeThread(pid, thread);
+    return counts(thread) ? lines : [];
   });
-  return [headOf(pid), ...threads.flatMap((thread) => thread ?? [])].join('\n');
+  return [head, ...threads].join('\n');
 }
 
-function headOf(pid: number): string {
-  return `process ${pid} ${readOr(`/proc/${pid}/comm`)} ${stateOf(pid)}`;
-}
-
-function describeThread(pid: number, thread: string): readonly string[] | undefined {
+/** Nothing of one that has nothing to do. */
+function describeThread(pid: number, thread: string): readonly string[] {
   const base = `/proc/${pid}/task/${thread}`;
   const wchan = readOr(`${base}/wchan`);
-  if (IDLE.test(wchan)) return undefined;
+  if (IDLE.test(wchan)) return [];
   const [syscall = ''] = readOr(`${base}/syscall`).split(' ');
   const frames = readOr(`${base}/stack`).split('\n').filter(Boolean);
   return [`  thread ${thread} wchan ${wchan} syscall ${syscall}`, ...frames.map((frame) => `    ${frame}`)];

@@ -7,7 +7,7 @@ import { AT_FDCWD, mapValue, type CallTable } from './call-table.ts';
 
 const BUFFER_BYTES = 64 * 1024;
 
-/** Being told of what others do with files: inotify(7), fanotify(7) and poll(2). None waits: nothing to tell is EAGAIN. */
+/** Being told of what others do: inotify(7) and fanotify(7), where nothing to tell is EAGAIN, and poll(2). None waits. */
 export const eventCalls = {
   inotify_init: () => syscall('inotify_init1', flagBits('O_NONBLOCK|O_CLOEXEC')),
   inotify_add_watch: ({ fd, path, mask }) => syscall('inotify_add_watch', fd, cString(path), flagBits(mask)),
