@@ -65,7 +65,9 @@ test('config: suites and titles', (t) => {
     match: ['*x*'],
   });
   const file = 'suites/ioctl-misuse/backing-open.test.ts';
-  t.deepEqual(resolve({ suite: [file] }).selection.files, [file]);
+  for (const name of [file, 'ioctl-misuse/backing-open', 'ioctl-misuse/backing-open.test.ts']) {
+    t.deepEqual(resolve({ suite: [name] }).selection.files, [file], name);
+  }
   t.deepEqual(resolve({ match: ['ioctl-misuse/backing-open: a: b'] }).selection, {
     files: [file],
     match: ['a: b'],
@@ -85,6 +87,7 @@ const bad: readonly (readonly [Options, RegExp])[] = [
   [{ tree: 'nope' }, /^--tree: there is no "nope"$/],
   [{ config: ['nope'] }, /^--config: there is no "nope"$/],
   [{ suite: ['nope'] }, /^there is no suite "nope"$/],
+  [{ suite: ['suites/lib'] }, /^there is no suite "suites\/lib"$/],
   [{ suite: ['lib'] }, /^there is no suite "lib"$/],
   [{ suite: ['../bzImage'] }, /^there is no suite/],
 ];

@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
-import { join, relative, resolve } from 'node:path';
+import { join, relative, resolve, sep } from 'node:path';
 import { Failure } from '#runner/lib/failure.ts';
 
 /** What AVA is asked to run. Both empty: everything. */
@@ -11,7 +11,7 @@ export interface Selection {
 }
 
 /**
- * `suites`: areas (folders of `suites/`) or paths of test files. `match`: titles, or whole ids as the report
+ * `suites`: areas (folders of `suites/`), test files as the report names them (`area/file`), or their paths. `match`: titles, or whole ids as the report
  * has them (`area/file: title`), which also select the file.
  *
  * @throws Failure E_USAGE for an area or file that is not there.
@@ -44,15 +44,16 @@ export function listAreas(projectDir: string): readonly string[] {
 function locate(projectDir: string, suite: string): string {
   const areas = listAreas(projectDir);
   if (areas.includes(suite)) return `suites/${suite}`;
-  for (const path of [resolve(projectDir, suite), resolve(suite)]) {
+  const named = [suite, `${suite}.test.ts`].map((name) => resolve(projectDir, 'suites', name));
+  for (const path of [...named, resolve(projectDir, suite), resolve(suite)]) {
     const below = relative(join(projectDir, 'suites'), path);
-    if (below.startsWith('..') || below === '') continue;
+    if (!areas.includes(below.split(sep, 1)[0] ?? '')) continue;
     if (existsSync(path) && (statSync(path).isDirectory() || path.endsWith('.test.ts'))) {
       return relative(projectDir, path);
     }
   }
   throw new Failure('E_USAGE', 'user', `there is no suite ${JSON.stringify(suite)}`, {
-    hint: `--suite takes an area (${areas.join(', ')}) or a test file below suites/`,
+    hint: `--suite takes an area (${areas.join(', ')}) or a test file of one, like passthrough-io/append`,
   });
 }
 

@@ -178,6 +178,34 @@ guestTest(
   },
 );
 
+guestTest(
+  'no more RELEASE requests than max_background are at the server at once, and none is lost (C13)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ init: { maxBackground: 2 } });
+    await using client = await guest.client();
+    const names = ['a', 'b', 'c', 'd', 'e'];
+    const fds = [];
+    for (const name of names) {
+      await client.writeFile({ path: fuse.backing(name), data: name });
+      fds.push(await client.open({ path: fuse.file(name), flags: 'O_RDWR' }));
+    }
+    const hold = await fuse.hold('RELEASE');
+    for (const fd of fds) await client.close({ fd });
+    for (let released = 0; released < names.length; released++) {
+      const release = await hold.arrived();
+      // What the kernel sends now comes after every RELEASE that it would send.
+      await client.stat({ path: fuse.file('a') });
+      const there = (await fuse.requests('RELEASE')).length;
+      t.is(there, Math.min(names.length, released + 2), `${released} answered: at the server`);
+      await hold.release(release);
+      await fuse.waitFor({ opcode: 'RELEASE', after: release.seq - 1 });
+    }
+    await hold.stop();
+    t.deepEqual((await fuse.state()).handles, []);
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
 guestTest('a name that is forgotten gives back as many lookups as there were', async (t, guest) => {
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();

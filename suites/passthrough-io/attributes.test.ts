@@ -52,6 +52,74 @@ guestTest('size, blocks and times are right at once, whichever way was written (
   t.deepEqual(await fuse.dataRequests(), []);
 });
 
+/** Every other call that may change the size of 10 000 bytes, and the size then. */
+const RESIZES: Readonly<
+  Record<string, { readonly call: (client: Client, path: string, fd: number) => Promise<unknown>; size: number }>
+> = {
+  ftruncate: { call: (client, _path, fd) => client.ftruncate({ fd, length: 9000 }), size: 9000 },
+  truncate: { call: (client, path) => client.truncate({ path, length: 11_000 }), size: 11_000 },
+  'an open with O_TRUNC': {
+    call: async (client, path) => client.close({ fd: await client.open({ path, flags: 'O_WRONLY|O_TRUNC' }) }),
+    size: 0,
+  },
+  fallocate: { call: (client, _path, fd) => client.fallocate({ fd, offset: 8000, length: 5000 }), size: 13_000 },
+  'fallocate inside the file': {
+    call: (client, _path, fd) => client.fallocate({ fd, offset: 0, length: 5000 }),
+    size: 10_000,
+  },
+  'fallocate that keeps the size': {
+    call: (client, _path, fd) => {
+      return client.fallocate({ fd, mode: 'FALLOC_FL_KEEP_SIZE', offset: 8000, length: 5000 });
+    },
+    size: 10_000,
+  },
+  'copy_file_range to behind the end': {
+    call: (client, _path, fd) => {
+      return client.copy_file_range({ fdIn: fd, offIn: 100, fdOut: fd, offOut: 9500, length: 1000 });
+    },
+    size: 10_500,
+  },
+};
+
+for (const mode of ['passthrough', 'cached'] as const) {
+  guestTest(
+    `the kernel knows the size at once after calls that the server carries out, in ${mode} mode (A41)`,
+    async (t, guest) => {
+      const passthrough = mode === 'cached' ? 'off' : 'auto';
+      await using fuse = await guest.mountFuse({ attrValidS: 3600, passthrough });
+      await using client = await guest.client();
+      for (const [what, { call, size }] of Object.entries(RESIZES)) {
+        await client.writeFile({ path: fuse.backing(what), data: pattern(10_000) });
+        const path = fuse.file(what);
+        const fd = await client.open({ path, flags: 'O_RDWR' });
+        await call(client, path, fd);
+        const own = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
+        t.is(own.size, size, `${what}: what the kernel knows before it asks`);
+        t.is((await client.fstat({ fd })).size, size, `${what}: what the server says`);
+        t.is((await client.stat({ path: fuse.backing(what) })).size, size, `${what}: the file itself`);
+        await client.close({ fd });
+      }
+    },
+  );
+}
+
+guestTest('times that are set are what stat says from then on, unasked (A40)', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ entryValidS: 3600, attrValidS: 3600 });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+  const path = fuse.file('f');
+  const fd = await client.open({ path, flags: 'O_RDWR' });
+  const [atimeNs, mtimeNs] = [1_500_000_000_000_000_000, 1_600_000_000_000_000_000];
+  await client.utimens({ path, atimeNs, mtimeNs });
+  const after = await fuse.position();
+  const stat = await client.fstat({ fd });
+  t.deepEqual([stat.atimeNs, stat.mtimeNs], [atimeNs, mtimeNs], 'access and change');
+  t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', after }), [], 'from memory');
+  const native = await client.stat({ path: fuse.backing('f') });
+  t.is(stat.ctimeNs, native.ctimeNs, 'the time of the last change of attributes');
+  await client.close({ fd });
+});
+
 guestTest('a write inside the file does not make it shorter or longer (A41)', async (t, guest) => {
   await using fuse = await guest.mountFuse({ attrValidS: 3600 });
   await using client = await guest.client();

@@ -1,5 +1,6 @@
 import { firstDifference, pattern, text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { openFlagNames } from '../lib/open-flag-names.ts';
 
 /** `FATTR_SIZE` of SETATTR's `valid`. */
 const SIZE = 1 << 3;
@@ -69,6 +70,7 @@ guestTest('O_TRUNC travels in OPEN where ATOMIC_O_TRUNC was agreed (A30)', async
     'truncated once, not after the write',
   );
   await client.close({ fd });
+  t.is(openFlagNames((await fuse.waitFor('OPEN')).args['flags']), 'O_RDWR|O_TRUNC');
   const sizes = (await fuse.requests('SETATTR')).filter(({ args }) => Number(args['valid']) & SIZE);
   t.deepEqual(sizes, []);
   t.deepEqual(await fuse.dataRequests(), []);
@@ -83,6 +85,7 @@ guestTest('O_TRUNC is a SETATTR where ATOMIC_O_TRUNC was not agreed (A30)', asyn
   await client.write({ fd, data: 'new' });
   t.is(text(await client.readFile({ path: fuse.backing('f') })), 'new');
   await client.close({ fd });
+  t.is(openFlagNames((await fuse.waitFor('OPEN')).args['flags']), 'O_RDWR', 'OPEN itself does not truncate');
   const sizes = (await fuse.requests('SETATTR')).filter(({ args }) => Number(args['valid']) & SIZE);
   t.deepEqual(
     sizes.map(({ args }) => args['size']),

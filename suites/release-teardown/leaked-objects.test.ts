@@ -1,6 +1,6 @@
 import { pattern } from '../lib/bytes.ts';
-import type { Client } from '../lib/client.ts';
-import { OpenFlag } from '../lib/fuse-abi.ts';
+import type { BatchCall, Client } from '../lib/client.ts';
+import { backingMap, DeviceIoctl, OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
@@ -24,10 +24,13 @@ const CACHES = [
 
 type Counts = Readonly<Record<string, number>>;
 
+/** What a table of ids is made of. The page cache is as well, so it counts only where thousands of ids are given. */
+const TABLES = ['radix_tree_node'];
+
 /** Ends the test as skipped where the kernel does not count. Caches that it has merged are counted under any name. */
-async function count(guest: TestGuest): Promise<Counts> {
+async function count(guest: TestGuest, caches: readonly string[] = CACHES): Promise<Counts> {
   // Until it is shrunk a cache counts the free objects in the slabs of the CPUs as used.
-  const script = `cd /sys/kernel/slab && for c in ${CACHES.join(' ')}; do
+  const script = `cd /sys/kernel/slab && for c in ${caches.join(' ')}; do
     [ -e $c ] && echo 1 >$c/shrink && echo $c $(cat $c/objects); done; true`;
   const { code, stdout } = await guest.tryRun(['sh', '-c', script]);
   const lines = stdout
@@ -49,10 +52,11 @@ function grown(before: Counts, after: Counts): string[] {
 /** Much is freed late, by RCU: asked again so often. Each question takes a while. */
 const TRIES = 20;
 
-async function staysGrown(guest: TestGuest, before: Counts): Promise<string[]> {
-  let more = grown(before, await count(guest));
-  for (let tried = 1; tried < TRIES && more.length > 0; tried++) more = grown(before, await count(guest));
-  return more;
+async function staysGrown(guest: TestGuest, before: Counts, caches = CACHES): Promise<string[]> {
+  const more = async () => grown(before, await count(guest, caches));
+  let found = await more();
+  for (let tried = 1; tried < TRIES && found.length > 0; tried++) found = await more();
+  return found;
 }
 
 interface Bench {
@@ -129,4 +133,33 @@ guestTest(`${ROUNDS} registrations leave no objects in the kernel (C12)`, async 
     t.is(await fuse.server.closeBacking(await fuse.server.registerBacking(file)), 'ok');
   }
   t.deepEqual(await staysGrown(guest, before), []);
+});
+
+/** A node of the table has room for 64 ids. */
+const IDS = 16_000;
+const IDS_A_CALL = 1000;
+
+guestTest(`${IDS} registrations leave no objects when their connection ends`, async (t, guest) => {
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client({ callMs: 60_000 });
+  const path = fuse.backing('f');
+  await client.writeFile({ path, data: 'backing' });
+  const caches = [...CACHES, ...TABLES];
+  const before = await count(guest, caches);
+
+  const device = await fuse.server.lendDevice(client);
+  const file = await client.open({ path, flags: 'O_RDWR' });
+  const register = {
+    call: 'ioctl',
+    args: { fd: device, request: DeviceIoctl.BACKING_OPEN, arg: backingMap(file) },
+  } as const;
+  for (let given = 0; given < IDS; given += IDS_A_CALL) {
+    const results = await client.batch({ calls: Array<BatchCall>(IDS_A_CALL).fill(register) });
+    t.like(results.at(-1), { value: { ret: given + IDS_A_CALL } });
+  }
+  t.true(grown(before, await count(guest, caches)).length > 0, 'while they are registered they are counted');
+  for (const fd of [file, device]) await client.close({ fd });
+  t.is(await fuse.unmount(), 'ok');
+  await fuse.server.closeDevice(0);
+  t.deepEqual(await staysGrown(guest, before, caches), []);
 });

@@ -49,3 +49,29 @@ guestTest(
     t.deepEqual(await fuse.dataRequests(), []);
   },
 );
+
+guestTest(
+  'what truncation cuts off is not in the lower file any more, not even encrypted (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    await using fuse = await guest.mountFuse({ root: ecryptfs.path, init: { maxStackDepth: 2 } });
+    const key = passphraseKey(PASSPHRASE);
+    for (const [above, mount] of [
+      ['ecryptfs', ecryptfs],
+      ['FUSE over it', fuse],
+    ] as const) {
+      for (const length of [2 * EXTENT + 1, EXTENT + 905, 100]) {
+        const [name, data] = [`${above} ${length}`, pattern(4 * EXTENT)];
+        await client.writeFile({ path: mount.file(name), data });
+        await client.truncate({ path: mount.file(name), length });
+        const file = decryptLowerFile(await client.readFile({ path: `${lower}/${name}` }), key);
+        const whole = new Uint8Array(Math.ceil(length / EXTENT) * EXTENT);
+        whole.set(data.subarray(0, length));
+        t.is(file.size, length, `${length} bytes through ${above}: the header`);
+        t.is(firstDifference(file.data, whole), undefined, `${length} bytes through ${above}: zeros to the end`);
+      }
+    }
+  },
+);

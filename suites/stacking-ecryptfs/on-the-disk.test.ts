@@ -105,6 +105,34 @@ guestTest('a write takes the setuid bit away on ecryptfs and below it', async (t
   }
 });
 
+guestTest('a change of owner takes the setuid bits away on ecryptfs and below it', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await encrypted(guest, client);
+  const path = stack.ecryptfs.file('f');
+  await client.writeFile({ path, data: 'abc' });
+  await client.chmod({ path, mode: 0o6755 });
+  const bits = async (of: string) => ((await client.stat({ path: of })).mode & 0o7777).toString(8);
+  t.is(await bits(`${stack.lower}/f`), '6755', 'set');
+  await client.chown({ path, uid: 1500, gid: 1500 });
+  t.deepEqual([await bits(path), await bits(`${stack.lower}/f`)], ['755', '755'], 'ecryptfs, below');
+});
+
+guestTest('a new owner of an open file on ecryptfs is its owner at once', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await encrypted(guest, client);
+  const path = stack.ecryptfs.file('f');
+  await client.writeFile({ path, data: 'abc' });
+  await using owner = await guest.client();
+  // No path is walked after the change: ecryptfs must have taken it over by itself.
+  const fd = await owner.open({ path, flags: 'O_RDWR' });
+  const { pid } = owner;
+  await client.chown({ path: `/proc/${pid}/fd/${fd}`, uid: 1500, gid: 1500 });
+  await owner.setCredentials({ uid: 1500, gid: 1500 });
+  t.is(await owner.errno.fchmod({ fd, mode: 0o600 }), 'ok');
+  t.is((await client.stat({ path: `${stack.lower}/f` })).mode & 0o777, 0o600, 'below');
+  await owner.close({ fd });
+});
+
 guestTest('ecryptfs over ecryptfs is refused, whatever the depth', async (t, guest) => {
   await using client = await guest.client();
   await using stack = await encrypted(guest, client);

@@ -84,6 +84,24 @@ guestTest('truncating through FUSE copies up what is left and nothing else (E4)'
   t.is((await client.stat({ path: `${stack.lower}/d/f` })).size, 5 * PAGE, 'the lower file stays');
 });
 
+guestTest('a truncation copies the data up even where only metadata would be', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'lower');
+  const { upper, work } = await upperOn(guest);
+  for (const name of ['cut', 'changed']) {
+    await client.writeFile({ path: `${lower}/${name}`, data: 'from the lower layer' });
+  }
+  await using overlay = await guest.mountOverlay({ lower, upper, work, options: 'metacopy=on' }, client);
+  await using fuse = await guest.mountFuse({ root: overlay.path, init: { maxStackDepth: 2 } });
+
+  await client.chmod({ path: fuse.file('changed'), mode: 0o600 });
+  t.not(text(await client.readFile({ path: `${upper}/changed` })), 'from the lower layer', 'metadata alone');
+  t.is(text(await client.readFile({ path: fuse.file('changed') })), 'from the lower layer');
+  await client.truncate({ path: fuse.file('cut'), length: 8 });
+  t.is(text(await client.readFile({ path: `${upper}/cut` })), 'from the', 'the upper file');
+  t.is(text(await client.readFile({ path: fuse.file('cut') })), 'from the', 'through FUSE');
+});
+
 guestTest('changing attributes on an overlay shows at once and leaves the lower file', async (t, guest) => {
   await using client = await guest.client();
   await using stack = await fileBelow(guest, client);
@@ -121,4 +139,42 @@ guestTest('a caller may write on an overlay what its own rights allow, and no mo
   t.is((await client.stat({ path: `${stack.upper}/d/f` })).uid, 1234, 'the owner of what was copied up');
   const made = await owner.errno.creat({ path: stack.overlay.file('d/new') });
   t.is(made, 'EACCES', 'a copy-up leaves the caller with its own rights');
+});
+
+/** Modes of files and directories below, of which a umask of 077 and a careless copy would take some bits. */
+const MODES = { file: [0o666, 0o777, 0o4755, 0o2775, 0o400], directory: [0o1777, 0o2775, 0o777] } as const;
+
+guestTest('what is copied up keeps every bit of its mode, whatever the umask of who writes', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'lower');
+  const layers = await upperOn(guest);
+  const names = (kind: keyof typeof MODES) =>
+    MODES[kind].map((mode) => ({ mode, name: `${kind}-${mode.toString(8)}` }));
+  for (const { mode, name } of names('file')) {
+    await client.writeFile({ path: `${lower}/${name}`, data: 'x' });
+    await client.chmod({ path: `${lower}/${name}`, mode });
+  }
+  for (const { mode, name } of names('directory')) {
+    await client.mkdir({ path: `${lower}/${name}` });
+    await client.writeFile({ path: `${lower}/${name}/f`, data: 'x' });
+    await client.chmod({ path: `${lower}/${name}`, mode });
+  }
+  await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
+  await using fuse = await guest.mountFuse({ root: overlay.path, init: { maxStackDepth: 2 } });
+  const modeOf = async (path: string) => ((await client.stat({ path })).mode & 0o7777).toString(8);
+
+  await client.umask({ mask: 0o077 });
+  for (const { mode, name } of names('file')) {
+    // Opened and closed: a write would take setuid and setgid away.
+    const fd = await client.open({ path: overlay.file(name), flags: 'O_RDWR' });
+    t.is(await modeOf(`${layers.upper}/${name}`), mode.toString(8), `${name}, in the upper layer`);
+    t.is(await modeOf(fuse.file(name)), mode.toString(8), `${name}, through FUSE`);
+    await client.close({ fd });
+  }
+  for (const { mode, name } of names('directory')) {
+    const fd = await client.open({ path: overlay.file(`${name}/f`), flags: 'O_RDWR' });
+    t.is(await modeOf(`${layers.upper}/${name}`), mode.toString(8), `${name}, in the upper layer`);
+    t.is(await modeOf(fuse.file(name)), mode.toString(8), `${name}, through FUSE`);
+    await client.close({ fd });
+  }
 });

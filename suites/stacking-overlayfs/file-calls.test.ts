@@ -10,6 +10,11 @@ const PAGE = 4096;
 /** Bytes from the position to the end, by the size that the overlay itself has: ioctl_tty(2), and fs/ioctl.c. */
 const FIONREAD = 0x541b;
 
+async function bytesLeft(client: Client, fd: number): Promise<number> {
+  const { arg } = await client.ioctl({ fd, request: FIONREAD, arg: new Uint8Array(4) });
+  return Buffer.from(arg ?? []).readInt32LE();
+}
+
 async function overlayWith(guest: TestGuest, client: Client, data: string) {
   await using undo = new AsyncDisposableStack();
   const layers = await upperOn(guest);
@@ -29,6 +34,8 @@ guestTest('seeking to data, holes and the end on an overlay moves its own positi
 
   await client.lseek({ fd, offset: 5, whence: 'SEEK_SET' });
   t.is(await client.lseek({ fd, offset: 3, whence: 'SEEK_CUR' }), 8, 'from where it is');
+  await client.read({ fd, count: 100 });
+  t.is(await client.lseek({ fd, offset: -8, whence: 'SEEK_CUR' }), 100, 'from where reading has brought it');
   const seeks = [
     { offset: 0, whence: 'SEEK_DATA', at: 16 * PAGE },
     { offset: 16 * PAGE, whence: 'SEEK_HOLE', at: 17 * PAGE },
@@ -52,8 +59,11 @@ guestTest('the size on an overlay is right at once after writing and allocating'
   });
 
   await client.pwrite({ fd, data: 'more', offset: 3 });
+  t.is(await bytesLeft(client, fd), 7, 'what the overlay knows after a write');
   t.deepEqual(await sizes(), { overlay: 7, upper: 7, end: 7 }, 'after a write');
+  await client.lseek({ fd, offset: 0, whence: 'SEEK_SET' });
   await client.fallocate({ fd, offset: 0, length: 100 });
+  t.is(await bytesLeft(client, fd), 100, 'what the overlay knows after fallocate');
   t.deepEqual(await sizes(), { overlay: 100, upper: 100, end: 100 }, 'after fallocate');
   const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ', flags: 'MAP_SHARED' });
   t.is(text(await client.mread({ map, offset: 0, length: 7 })), 'abcmore');
@@ -78,6 +88,29 @@ guestTest('F_SETFL on a file of an overlay counts from the next write on', async
   t.is(text(await client.readFile({ path: stack.upper })), 'X123456789end', 'O_APPEND cleared');
   await client.close({ fd });
 });
+
+guestTest(
+  'flags of an open on an overlay that F_SETFL takes back or adds reach the upper file',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await overlayWith(guest, client, '0123456789');
+    const path = stack.overlay.file('f');
+    const append = await client.open({ path, flags: 'O_RDWR|O_APPEND' });
+    await client.fcntl({ fd: append, cmd: 'F_SETFL', arg: 0 });
+    await client.pwrite({ fd: append, data: 'X', offset: 0 });
+    t.is(text(await client.readFile({ path: stack.upper })), 'X123456789', 'O_APPEND taken back');
+    await client.close({ fd: append });
+
+    const fd = await client.open({ path, flags: 'O_RDWR' });
+    const odd = { fd, count: 100, offset: 0, misalign: 1 };
+    t.is(await client.errno.pread(odd), 'ok', 'reading to any address');
+    await client.fcntl({ fd, cmd: 'F_SETFL', arg: 'O_DIRECT' });
+    t.is(await client.errno.pread(odd), 'EINVAL', 'O_DIRECT added: addresses count');
+    await client.fcntl({ fd, cmd: 'F_SETFL', arg: 0 });
+    t.is(await client.errno.pread(odd), 'ok', 'O_DIRECT taken back');
+    await client.close({ fd });
+  },
+);
 
 guestTest(
   'reading on an overlay changes the access time of the upper file, O_NOATIME does not',
@@ -113,13 +146,14 @@ guestTest('allocating takes the setuid bit away on an overlay', async (t, guest)
   await using client = await guest.client();
   await using stack = await overlayWith(guest, client, 'abc');
   await client.chown({ path: stack.upper, uid: 1500, gid: 1500 });
-  await client.chmod({ path: stack.upper, mode: 0o4755 });
   await using owner = await guest.client();
   await owner.setCredentials({ uid: 1500, gid: 1500 });
   const fd = await owner.open({ path: stack.overlay.file('f'), flags: 'O_RDWR' });
+  // The overlay has seen the file without the bit: it has to look again.
+  await client.chmod({ path: stack.upper, mode: 0o4755 });
   await owner.fallocate({ fd, offset: 0, length: 100 });
-  await owner.close({ fd });
   t.is(((await client.stat({ path: stack.upper })).mode & 0o7777).toString(8), '755');
+  await owner.close({ fd });
 });
 
 guestTest(
@@ -132,8 +166,7 @@ guestTest(
     await client.write({ fd: into, data: 'more' });
     t.is(await client.splice({ fdIn: end, fdOut: fd, offOut: 3, length: 4 }), 4);
     t.is((await client.fstat({ fd })).size, 7, 'the size after a splice to the file');
-    const left = await client.ioctl({ fd, request: FIONREAD, arg: new Uint8Array(4) });
-    t.is(left.arg?.[0], 7, 'FIONREAD');
+    t.is(await bytesLeft(client, fd), 7, 'FIONREAD');
     t.is(await client.lseek({ fd, offset: 0, whence: 'SEEK_END' }), 7, 'SEEK_END');
     t.is(text(await client.readFile({ path: stack.upper })), 'abcmore', 'the upper file');
 

@@ -114,3 +114,21 @@ guestTest('a file of a read-only lower layer may be written: it is copied up', a
   t.is(text(await client.readFile({ path: overlay.file('f') })), 'FROM below');
   t.is(text(await client.readFile({ path: fuse.backing('f') })), 'from below');
 });
+
+guestTest('a file that is emptied while it is copied up is not read', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await lowerOnFuse(guest, client);
+  const { overlay, fuse } = stack;
+  const opcode = ['READ', 'COPY_FILE_RANGE', 'LSEEK'] as const;
+  const copied = async (path: string, flags: string) => {
+    const after = await fuse.position();
+    const fd = await client.open({ path: overlay.file(path), flags });
+    t.is((await client.fstat({ fd })).size, flags.includes('O_TRUNC') ? 0 : 10, `${flags}: the size`);
+    await client.close({ fd });
+    return fuse.opcodes({ opcode, after });
+  };
+  await client.writeFile({ path: fuse.backing('g'), data: 'from below' });
+  t.deepEqual(await copied('f', 'O_RDWR|O_TRUNC'), [], 'O_TRUNC');
+  t.not((await copied('g', 'O_RDWR')).length, 0, 'without O_TRUNC the data are copied');
+  t.is(text(await client.readFile({ path: fuse.backing('f') })), 'from below', 'the lower file stays');
+});

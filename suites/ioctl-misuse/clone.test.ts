@@ -1,0 +1,55 @@
+import { text } from '../lib/bytes.ts';
+import { DeviceIoctl } from '../lib/fuse-abi.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+
+/** FUSE_DEV_IOC_CLONE, beside which registering is numbered: what else may be put where a FUSE device belongs. */
+
+const { CLONE } = DeviceIoctl;
+
+const descriptor = (fd: number): Uint8Array => new Uint8Array(Int32Array.of(fd).buffer);
+
+/** The descriptor of the mount's device, as its server's own calls take it. */
+async function mountedDevice({ server }: FuseMount): Promise<Uint8Array> {
+  const { deviceFd } = await server.call('server.info', {});
+  if (deviceFd === null) throw new Error('the server has no device');
+  return descriptor(deviceFd);
+}
+
+guestTest('a device becomes a clone of nothing but a device with a connection', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+  const { server } = fuse;
+  const { device } = await server.openDevice();
+
+  for (const fd of [-1, 9999]) {
+    t.is(await server.ioctlErrno(CLONE, descriptor(fd), { device }), 'EINVAL', `descriptor ${fd}`);
+  }
+  for (const path of [fuse.backing('f'), fuse.root, '/dev/null']) {
+    const fdFrom = { path, flags: 'O_RDONLY' };
+    t.is(await server.ioctlErrno(CLONE, descriptor(0), { device, fdFrom }), 'EINVAL', path);
+  }
+  const fresh = { path: '/dev/fuse', flags: 'O_RDWR' };
+  const refused = await server.ioctlErrno(CLONE, descriptor(0), { device, fdFrom: fresh });
+  // EPERM since Linux 6.18, where a device without a connection may still get one by other means.
+  t.regex(refused, /^(EINVAL|EPERM)$/, 'a device without a connection');
+  for (const arg of ['null', 'bad-pointer'] as const) {
+    t.is(await server.ioctlErrno(CLONE, arg, { device }), 'EFAULT', arg);
+  }
+  t.is(await server.ioctlErrno(CLONE, await mountedDevice(fuse), { device }), 'ok', 'it is as good as new');
+});
+
+guestTest('a device has one connection, once and for all', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'backing' });
+  const { server } = fuse;
+  const mounted = await mountedDevice(fuse);
+  const { device } = await server.cloneDevice();
+
+  t.is(await server.ioctlErrno(CLONE, mounted, { device: 0 }), 'EINVAL', 'the device itself');
+  t.is(await server.ioctlErrno(CLONE, mounted, { device }), 'EINVAL', 'a clone, once more');
+  t.is(await server.registerErrno({ path: fuse.backing('f'), flags: 'O_RDWR' }, { device }), 'ok', 'it is one');
+  t.is(text(await client.readFile({ path: fuse.file('f') })), 'backing');
+});
