@@ -50,6 +50,10 @@ guestTest('a device has one connection, once and for all', async (t, guest) => {
 
   t.is(await server.ioctlErrno(CLONE, mounted, { device: 0 }), 'EINVAL', 'the device itself');
   t.is(await server.ioctlErrno(CLONE, mounted, { device }), 'EINVAL', 'a clone, once more');
-  t.is(await server.registerErrno({ path: fuse.backing('f'), flags: 'O_RDWR' }, { device }), 'ok', 'it is one');
+  t.is(
+    await server.registerErrno({ path: fuse.backing('f'), flags: 'O_RDWR' }, { device }),
+    'ok',
+    'it is one',
+  );
   t.is(text(await client.readFile({ path: fuse.file('f') })), 'backing');
 });

@@ -54,15 +54,22 @@ guestTest('size, blocks and times are right at once, whichever way was written (
 
 /** Every other call that may change the size of 10 000 bytes, and the size then. */
 const RESIZES: Readonly<
-  Record<string, { readonly call: (client: Client, path: string, fd: number) => Promise<unknown>; size: number }>
+  Record<
+    string,
+    { readonly call: (client: Client, path: string, fd: number) => Promise<unknown>; size: number }
+  >
 > = {
   ftruncate: { call: (client, _path, fd) => client.ftruncate({ fd, length: 9000 }), size: 9000 },
   truncate: { call: (client, path) => client.truncate({ path, length: 11_000 }), size: 11_000 },
   'an open with O_TRUNC': {
-    call: async (client, path) => client.close({ fd: await client.open({ path, flags: 'O_WRONLY|O_TRUNC' }) }),
+    call: async (client, path) =>
+      client.close({ fd: await client.open({ path, flags: 'O_WRONLY|O_TRUNC' }) }),
     size: 0,
   },
-  fallocate: { call: (client, _path, fd) => client.fallocate({ fd, offset: 8000, length: 5000 }), size: 13_000 },
+  fallocate: {
+    call: (client, _path, fd) => client.fallocate({ fd, offset: 8000, length: 5000 }),
+    size: 13_000,
+  },
   'fallocate inside the file': {
     call: (client, _path, fd) => client.fallocate({ fd, offset: 0, length: 5000 }),
     size: 10_000,

@@ -70,7 +70,11 @@ guestTest(
         const whole = new Uint8Array(Math.ceil(length / EXTENT) * EXTENT);
         whole.set(data.subarray(0, length));
         t.is(file.size, length, `${length} bytes through ${above}: the header`);
-        t.is(firstDifference(file.data, whole), undefined, `${length} bytes through ${above}: zeros to the end`);
+        t.is(
+          firstDifference(file.data, whole),
+          undefined,
+          `${length} bytes through ${above}: zeros to the end`,
+        );
       }
     }
   },

@@ -144,37 +144,40 @@ guestTest('a caller may write on an overlay what its own rights allow, and no mo
 /** Modes of files and directories below, of which a umask of 077 and a careless copy would take some bits. */
 const MODES = { file: [0o666, 0o777, 0o4755, 0o2775, 0o400], directory: [0o1777, 0o2775, 0o777] } as const;
 
-guestTest('what is copied up keeps every bit of its mode, whatever the umask of who writes', async (t, guest) => {
-  await using client = await guest.client();
-  const lower = await guest.directory('ext4', 'lower');
-  const layers = await upperOn(guest);
-  const names = (kind: keyof typeof MODES) =>
-    MODES[kind].map((mode) => ({ mode, name: `${kind}-${mode.toString(8)}` }));
-  for (const { mode, name } of names('file')) {
-    await client.writeFile({ path: `${lower}/${name}`, data: 'x' });
-    await client.chmod({ path: `${lower}/${name}`, mode });
-  }
-  for (const { mode, name } of names('directory')) {
-    await client.mkdir({ path: `${lower}/${name}` });
-    await client.writeFile({ path: `${lower}/${name}/f`, data: 'x' });
-    await client.chmod({ path: `${lower}/${name}`, mode });
-  }
-  await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
-  await using fuse = await guest.mountFuse({ root: overlay.path, init: { maxStackDepth: 2 } });
-  const modeOf = async (path: string) => ((await client.stat({ path })).mode & 0o7777).toString(8);
+guestTest(
+  'what is copied up keeps every bit of its mode, whatever the umask of who writes',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    const layers = await upperOn(guest);
+    const names = (kind: keyof typeof MODES) =>
+      MODES[kind].map((mode) => ({ mode, name: `${kind}-${mode.toString(8)}` }));
+    for (const { mode, name } of names('file')) {
+      await client.writeFile({ path: `${lower}/${name}`, data: 'x' });
+      await client.chmod({ path: `${lower}/${name}`, mode });
+    }
+    for (const { mode, name } of names('directory')) {
+      await client.mkdir({ path: `${lower}/${name}` });
+      await client.writeFile({ path: `${lower}/${name}/f`, data: 'x' });
+      await client.chmod({ path: `${lower}/${name}`, mode });
+    }
+    await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
+    await using fuse = await guest.mountFuse({ root: overlay.path, init: { maxStackDepth: 2 } });
+    const modeOf = async (path: string) => ((await client.stat({ path })).mode & 0o7777).toString(8);
 
-  await client.umask({ mask: 0o077 });
-  for (const { mode, name } of names('file')) {
-    // Opened and closed: a write would take setuid and setgid away.
-    const fd = await client.open({ path: overlay.file(name), flags: 'O_RDWR' });
-    t.is(await modeOf(`${layers.upper}/${name}`), mode.toString(8), `${name}, in the upper layer`);
-    t.is(await modeOf(fuse.file(name)), mode.toString(8), `${name}, through FUSE`);
-    await client.close({ fd });
-  }
-  for (const { mode, name } of names('directory')) {
-    const fd = await client.open({ path: overlay.file(`${name}/f`), flags: 'O_RDWR' });
-    t.is(await modeOf(`${layers.upper}/${name}`), mode.toString(8), `${name}, in the upper layer`);
-    t.is(await modeOf(fuse.file(name)), mode.toString(8), `${name}, through FUSE`);
-    await client.close({ fd });
-  }
-});
+    await client.umask({ mask: 0o077 });
+    for (const { mode, name } of names('file')) {
+      // Opened and closed: a write would take setuid and setgid away.
+      const fd = await client.open({ path: overlay.file(name), flags: 'O_RDWR' });
+      t.is(await modeOf(`${layers.upper}/${name}`), mode.toString(8), `${name}, in the upper layer`);
+      t.is(await modeOf(fuse.file(name)), mode.toString(8), `${name}, through FUSE`);
+      await client.close({ fd });
+    }
+    for (const { mode, name } of names('directory')) {
+      const fd = await client.open({ path: overlay.file(`${name}/f`), flags: 'O_RDWR' });
+      t.is(await modeOf(`${layers.upper}/${name}`), mode.toString(8), `${name}, in the upper layer`);
+      t.is(await modeOf(fuse.file(name)), mode.toString(8), `${name}, through FUSE`);
+      await client.close({ fd });
+    }
+  },
+);
