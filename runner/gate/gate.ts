@@ -9,7 +9,7 @@ import type { Patch, Series } from '#kernel/series/series.ts';
 import type { SourceTree } from '#kernel/source/source-tree.ts';
 import type { Config } from '#runner/config/config.ts';
 import type { Emit } from '#runner/lib/events.ts';
-import { countsFor, type KnownFailure } from '#runner/verdict/known-failures.ts';
+import { knownOf, type KnownFailure } from '#runner/verdict/known-failures.ts';
 import type { RunParts } from '#runner/run/parts.ts';
 import type { Prepared } from '#runner/run/prepare.ts';
 import { refuseEmptySelection } from '#runner/run/suites.ts';
@@ -82,7 +82,7 @@ export interface GateOutcome {
   readonly prepared: Omit<Prepared, 'kernel'>;
   /** Patches whose code a later one takes back. */
   readonly transient: readonly number[];
-  /** Tests that are listed as failing on this profile. */
+  /** Tests that are listed as failing on this kernel. */
   readonly known: ReadonlySet<string>;
 }
 
@@ -127,7 +127,9 @@ export async function gate(request: GateRequest, context: GateContext): Promise<
   });
   const prepared = { rootfs, bundle, accelerator, needs: guestNeeds(profile) };
   const transient = transientPatches(patches);
-  const known = new Set(request.known.filter((entry) => countsFor(entry, profile.name)).map(({ id }) => id));
+  const release = stops[0]?.kernel.release ?? '';
+  const listed = knownOf(request.known, { profile: profile.name, release });
+  const known = new Set(listed.map(({ id }) => id));
   const found = await visitAll(request, { stops, prepared, transient, known, late }, context);
   const seen = new Observations(found.visits, probeOf(request));
   const result = gateResult({

@@ -10,7 +10,7 @@ import { GuestPool } from '#runner/lease/pool.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { runStage } from '#runner/lib/stage.ts';
 import type { KnownFailure } from '#runner/verdict/known-failures.ts';
-import { findKnownReport, inWords, loadKnownFailures } from '#runner/verdict/known-failures.ts';
+import { findKnownReport, inWords, knownOf, loadKnownFailures } from '#runner/verdict/known-failures.ts';
 import { FileDurations } from './file-durations.ts';
 import { GuestSource } from './guest-source.ts';
 import { tellLeaks } from './tell-leaks.ts';
@@ -51,11 +51,11 @@ async function onePass(run: SuitesRun, pool: GuestPool): Promise<void> {
   await mkdir(config.out, { recursive: true });
   const { profile, prepared } = run;
   const durations = await FileDurations.load(`${profile.name}-${prepared.accelerator}`);
-  const known = run.known ?? (await loadKnownFailures(join(suitesDir, 'known-failures.json')));
+  const listed = run.known ?? (await loadKnownFailures(join(suitesDir, 'known-failures.json')));
+  const known = knownOf(listed, { profile: profile.name, release: prepared.kernel.release });
   const today = new Date().toISOString().slice(0, 10);
   const ledger = new TestLedger({
     suitesDir,
-    profile: profile.name,
     known,
     today,
     emit: durations.watch(context.emit),
@@ -69,7 +69,7 @@ async function onePass(run: SuitesRun, pool: GuestPool): Promise<void> {
     onSettled: ledger.onLeaseSettled,
     interface: { abi: run.profile.abi, features: run.profile.kernelFeatures },
     excuse: (fault) => {
-      const entry = findKnownReport(known, fault, { profile: profile.name, today });
+      const entry = findKnownReport(known, fault, today);
       return entry === undefined ? undefined : inWords(entry);
     },
     keepEvidence: config.keep,

@@ -2,14 +2,14 @@ import type { Emit } from '#runner/lib/events.ts';
 import type { AvaEvent } from '#runner/ava/ava-event.ts';
 import { fileId, testId } from '#runner/ava/test-id.ts';
 import type { KnownFailure } from '#runner/verdict/known-failures.ts';
-import { applyKnownFailure, findKnownFailure } from '#runner/verdict/known-failures.ts';
+import { applyKnownFailure } from '#runner/verdict/known-failures.ts';
 import type { LeaseOutcome, TestStatement } from '#runner/verdict/judge-test.ts';
 import { judgeTest } from '#runner/verdict/judge-test.ts';
 import { joinLeases } from './join-leases.ts';
 
 export interface LedgerOptions {
   readonly suitesDir: string;
-  readonly profile: string;
+  /** What is known of this kernel. */
   readonly known: readonly KnownFailure[];
   /** ISO date. */
   readonly today: string;
@@ -173,9 +173,13 @@ export class TestLedger {
     if (leased !== undefined && leased.open > 0 && !evenIfLeased) return;
     entry.told = true;
     const lease = leased?.outcome;
-    const { known, profile, today, emit } = this.#options;
+    const { known, today, emit } = this.#options;
     const judged = judgeTest(statement, lease);
-    const { outcome, message } = applyKnownFailure(judged, findKnownFailure(known, entry.id, profile), today);
+    const { outcome, message } = applyKnownFailure(
+      judged,
+      known.find(({ id }) => id === entry.id),
+      today,
+    );
     emit({
       type: 'test-finished',
       id: entry.id,

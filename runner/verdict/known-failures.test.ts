@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { Failure } from '#runner/lib/failure.ts';
-import { applyKnownFailure, findKnownFailure, findKnownReport, loadKnownFailures } from './known-failures.ts';
+import { applyKnownFailure, findKnownReport, knownOf, loadKnownFailures } from './known-failures.ts';
 
 const entry = {
   id: 'a/b: c',
@@ -19,15 +19,33 @@ test('known failures: no file is an empty list', async (t) => {
 
 test('known failures: an entry counts for its profiles only', async (t) => {
   const known = await load(JSON.stringify([entry]));
-  t.is(findKnownFailure(known, 'a/b: c', 'mainline-6.12')?.reason, 'broken');
-  t.is(findKnownFailure(known, 'a/b: c', 'v12-6.1'), undefined);
+  t.deepEqual(knownOf(known, { profile: 'mainline-6.12', release: '6.12.107' }), known);
+  t.deepEqual(knownOf(known, { profile: 'v12-6.1', release: '6.12.107' }), []);
 });
 
 test('known failures: what is known of a kernel is known of its debug build', async (t) => {
   const known = await load(JSON.stringify([entry]));
-  t.is(findKnownFailure(known, 'a/b: c', 'mainline-6.12-debug')?.reason, 'broken');
-  t.is(findKnownFailure(known, 'a/b: c', 'v12-6.1-debug'), undefined);
+  t.deepEqual(knownOf(known, { profile: 'mainline-6.12-debug', release: '6.12.107' }), known);
+  t.deepEqual(knownOf(known, { profile: 'v12-6.1-debug', release: '6.12.107' }), []);
 });
+
+for (const [release, listed] of [
+  ['6.12.99', true],
+  ['6.12.111', false],
+  ['6.12.111-fusegate', false],
+  ['6.12.117+', false],
+  ['6.12.0-rc3', true],
+  ['6.13.0', true],
+  ['6.1.188', true],
+  ['6.1.189', false],
+  ['6.1.192-dirty', false],
+] as const) {
+  const said = listed ? 'not mended' : 'mended';
+  test(`known failures: ${release} is ${said} in an entry for 6.1.189 and 6.12.111`, async (t) => {
+    const known = await load(JSON.stringify([{ ...entry, mendedIn: ['6.1.189', '6.12.111'] }]));
+    t.deepEqual(knownOf(known, { profile: 'mainline-6.12', release }), listed ? known : []);
+  });
+}
 
 test('known failures: one that passes, and one that has expired, fail the run and say so', async (t) => {
   const [known] = await load(JSON.stringify([entry]));
@@ -51,13 +69,12 @@ const said = {
 
 test('known failures: a complaint of the kernel is excused wherever it says all that is known of it', async (t) => {
   const known = await load(JSON.stringify([{ ...entry, report }]));
-  const at = { profile: 'mainline-6.12-debug', today: '2029-12-31' };
-  t.is(findKnownReport(known, said, at)?.reason, 'broken');
-  t.is(findKnownReport(known, { ...said, kind: 'warning' }, at), undefined, 'another kind');
-  t.is(findKnownReport(known, { ...said, lines: said.lines.slice(0, 1) }, at), undefined, 'half of it');
-  t.is(findKnownReport(known, said, { ...at, profile: 'v12-6.1-debug' }), undefined, 'another profile');
-  t.is(findKnownReport(known, said, { ...at, today: '2030-01-01' }), undefined, 'too late');
-  t.is(findKnownReport(await load(JSON.stringify([entry])), said, at), undefined, 'of a test only');
+  const today = '2029-12-31';
+  t.is(findKnownReport(known, said, today)?.reason, 'broken');
+  t.is(findKnownReport(known, { ...said, kind: 'warning' }, today), undefined, 'another kind');
+  t.is(findKnownReport(known, { ...said, lines: said.lines.slice(0, 1) }, today), undefined, 'half of it');
+  t.is(findKnownReport(known, said, '2030-01-01'), undefined, 'too late');
+  t.is(findKnownReport(await load(JSON.stringify([entry])), said, today), undefined, 'of a test only');
 });
 
 const bad: readonly (readonly [string, string, RegExp])[] = [
@@ -71,6 +88,7 @@ const bad: readonly (readonly [string, string, RegExp])[] = [
     JSON.stringify([{ ...entry, report: { ...report, kind: 'x' } }]),
     /report\.kind/,
   ],
+  ['a release that is none', JSON.stringify([{ ...entry, mendedIn: ['6.1'] }]), /at 0\.mendedIn/],
   ['an unknown field', JSON.stringify([{ ...entry, since: 1 }]), /at 0/],
 ];
 

@@ -23,6 +23,11 @@ const knownFailure = z.strictObject({
       says: z.array(z.string().min(1)).min(1),
     })
     .optional(),
+  /**
+   * Stable releases from which on the kernels of the same line have been mended, such as `6.1.189`; the entry
+   * says nothing about those.
+   */
+  mendedIn: z.array(z.string().regex(/^\d+\.\d+\.\d+$/u)).optional(),
   /** Day from which the entry fails the test again, so that nothing stays on the list for ever. */
   expires: z.iso.date(),
 });
@@ -75,33 +80,43 @@ export function inWords({ reason, link }: KnownFailure): string {
   return `${reason} (${link})`;
 }
 
-/** A debug profile is the same kernel looking at itself: what is known of the one is known of the other. */
-export function countsFor({ profiles }: KnownFailure, profile: string): boolean {
-  return profiles.includes(profile) || profiles.includes(profile.replace(/-debug$/u, ''));
+/**
+ * What is known of a kernel. A debug profile is the same kernel looking at itself: what is known of the one is
+ * known of the other. Pure.
+ * @param release as `uname -r` prints it
+ */
+export function knownOf(
+  known: readonly KnownFailure[],
+  { profile, release }: { readonly profile: string; readonly release: string },
+): readonly KnownFailure[] {
+  const names = [profile, profile.replace(/-debug$/u, '')];
+  return known.filter(
+    ({ profiles, mendedIn = [] }) =>
+      profiles.some((name) => names.includes(name)) &&
+      !mendedIn.some((from) => isSameLineFrom(release, from)),
+  );
+}
+
+function isSameLineFrom(release: string, from: string): boolean {
+  const [major, minor, patch = 0] = numbersOf(release);
+  const [fromMajor, fromMinor, fromPatch = 0] = numbersOf(from);
+  return major === fromMajor && minor === fromMinor && patch >= fromPatch;
+}
+
+function numbersOf(release: string): readonly number[] {
+  return (/^[\d.]+/u.exec(release)?.[0] ?? '').split('.').map(Number);
 }
 
 /** The entry that excuses a complaint of the kernel in any test; one that has expired excuses nothing. Pure. */
 export function findKnownReport(
   known: readonly KnownFailure[],
   { kind, lines }: Pick<KernelFault, 'kind' | 'lines'>,
-  { profile, today }: { readonly profile: string; readonly today: string },
+  today: string,
 ): KnownFailure | undefined {
   const says = (words: string): boolean => lines.some((line) => line.includes(words));
   return known.find(
-    (entry) =>
-      entry.report?.kind === kind &&
-      entry.report.says.every(says) &&
-      countsFor(entry, profile) &&
-      today < entry.expires,
+    (entry) => entry.report?.kind === kind && entry.report.says.every(says) && today < entry.expires,
   );
-}
-
-export function findKnownFailure(
-  known: readonly KnownFailure[],
-  id: string,
-  profile: string,
-): KnownFailure | undefined {
-  return known.find((entry) => entry.id === id && countsFor(entry, profile));
 }
 
 function invalid(path: string, why: string): Failure {
