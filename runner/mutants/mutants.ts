@@ -1,6 +1,7 @@
-import { readFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { parseQuiltSeries } from '#kernel/series/quilt.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { projectRoot } from '#runner/lib/paths.ts';
 
@@ -20,11 +21,59 @@ const mutantSchema = z.strictObject({
 });
 export type Mutant = z.infer<typeof mutantSchema>;
 
-export const mutantSeries = join(projectRoot, 'kernel', 'series', 'mutants');
-export const mutantsFile = join(mutantSeries, 'mutants.json');
+/** Mistakes for the kernel of one profile. */
+export interface Catalogue {
+  readonly profile: string;
+  /** Directory with the patches, in the order of its file `series`. */
+  readonly dir: string;
+  /** The table of all its mistakes, in `dir`. */
+  readonly file: string;
+  /** Page with who noticed, from the project's directory. */
+  readonly page: string;
+}
 
-export async function loadMutants(): Promise<readonly Mutant[]> {
-  return z.array(mutantSchema).parse(JSON.parse(await readFile(mutantsFile, 'utf8')));
+function catalogueOf(profile: string, name: string): Catalogue {
+  const dir = join(projectRoot, 'kernel', 'series', name);
+  return { profile, dir, file: join(dir, 'mutants.json'), page: join('docs', `${name}.md`) };
+}
+
+export const catalogues: readonly Catalogue[] = [
+  catalogueOf('mainline-6.12', 'mutants'),
+  catalogueOf('v12-6.1', 'mutants-v12'),
+];
+
+/** @throws Failure E_USAGE (user). */
+export function chooseCatalogue(profile: string): Catalogue {
+  const found = catalogues.find((one) => one.profile === profile);
+  if (found !== undefined) return found;
+  throw new Failure('E_USAGE', 'user', `there are no mutants of profile ${JSON.stringify(profile)}`, {
+    hint: `choose one of: ${catalogues.map((one) => one.profile).join(', ')}`,
+  });
+}
+
+export async function loadMutants({ file }: Catalogue): Promise<readonly Mutant[]> {
+  return z.array(mutantSchema).parse(JSON.parse(await readFile(file, 'utf8')));
+}
+
+/**
+ * The series for the kernel with all mistakes of a catalogue: what the profile has applied, and the mistakes on
+ * top of it, as one directory below `out`.
+ * @param below the profile's own series
+ */
+export async function writeSeries({ dir }: Catalogue, below: string | null, out: string): Promise<string> {
+  if (below === null) return dir;
+  const made = join(out, 'series');
+  await rm(made, { recursive: true, force: true });
+  await mkdir(made, { recursive: true });
+  const names: string[] = [];
+  for (const from of [join(projectRoot, 'kernel', 'series', below), dir]) {
+    for (const name of parseQuiltSeries(await readFile(join(from, 'series'), 'utf8'))) {
+      await copyFile(join(from, name.file), join(made, name.file));
+      names.push(name.file);
+    }
+  }
+  await writeFile(join(made, 'series'), `${names.join('\n')}\n`);
+  return made;
 }
 
 /**
@@ -42,7 +91,7 @@ export function chooseMutants(mutants: readonly Mutant[], only: string | undefin
   const chosen = mutants.filter(({ number }) =>
     ranges.some(({ first, last }) => number >= first && number <= last),
   );
-  if (chosen.length === 0) throw usage(only, 'the numbers are in kernel/series/mutants/mutants.json');
+  if (chosen.length === 0) throw usage(only, 'the numbers are in its mutants.json, below kernel/series/');
   return chosen;
 }
 

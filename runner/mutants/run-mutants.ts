@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { cleanLine } from '#runner/lib/clean-text.ts';
 import { formatDuration } from '#runner/report/format.ts';
 import { prepareAll } from '#runner/run/prepare.ts';
-import { mutantsFile, type Mutant } from './mutants.ts';
+import type { Catalogue, Mutant } from './mutants.ts';
 import { noteReach } from './note-reach.ts';
 import type { MutantContext, TestEnd } from './one-pass.ts';
 import { hashSuites, loadRecord, saveRecord, type MutantRecord, type MutantResult } from './record.ts';
@@ -84,14 +84,18 @@ function inWords({ number, what }: Mutant, { outcome, by, message, durationMs }:
   return `${number} ${outcome} (${formatDuration(durationMs)}): ${what} ${who}`.trimEnd();
 }
 
-/** Puts the table into docs/mutants.md, and who noticed into mutants.json. */
-export async function recordMutants(projectDir: string, { rows, release }: MutantsEnd): Promise<void> {
-  const page = join(projectDir, 'docs', 'mutants.md');
+/** Puts the table into the catalogue's page, and who noticed into its mutants.json. */
+export async function recordMutants(
+  projectDir: string,
+  catalogue: Catalogue,
+  { rows, release }: MutantsEnd,
+): Promise<void> {
+  const page = join(projectDir, catalogue.page);
   const [before = ''] = (await readFile(page, 'utf8')).split(TABLE_MARK);
   await writeFile(page, `${before}${renderMutants(rows, release)}`);
   const mutants = rows.map(({ mutant, result }) => {
     const by = result?.by ?? null;
     return by === null ? mutant : { ...mutant, noticedBy: [by] };
   });
-  await writeFile(mutantsFile, `${JSON.stringify(mutants, null, 2)}\n`);
+  await writeFile(catalogue.file, `${JSON.stringify(mutants, null, 2)}\n`);
 }
