@@ -30,6 +30,9 @@ export class SyscallError extends Error {
   }
 }
 
+/** Five times what a call through FUSE takes under emulation. */
+const CALL_IN_BATCH_MS = 50;
+
 interface ClientBase extends AsyncDisposable {
   readonly pid: number;
   readonly errno: Errnos;
@@ -48,7 +51,10 @@ export type Client = ClientBase & Calls;
 export interface ClientOptions {
   /** Program put before the client: `['setpriv', '--reuid=1000', …]`, `['unshare', '-Ur']`. */
   readonly launcher?: readonly string[] | undefined;
-  /** How long a call may take before the test fails with where it stands. Milliseconds, default 10000. */
+  /**
+   * How long a call may take before the test fails with where it stands; one in a batch adds CALL_IN_BATCH_MS.
+   * Milliseconds, default 10000.
+   */
   readonly callMs?: number | undefined;
 }
 
@@ -56,8 +62,9 @@ export async function startClient(lease: Lease, options: ClientOptions): Promise
   const start: AgentCalls['client.start']['params'] =
     options.launcher === undefined ? {} : { launcher: options.launcher };
   const { client, pid } = await lease.call('client.start', start);
-  const timeoutMs = lease.scaled(options.callMs ?? 10_000);
+  const callMs = options.callMs ?? 10_000;
   const invoke = async (call: SyscallName, args: object): Promise<CallResult<unknown>> => {
+    const timeoutMs = lease.scaled(callMs + CALL_IN_BATCH_MS * batchLength(args));
     return lease.call('client.call', { client, call, args: withBytes(args), timeoutMs });
   };
   const base: ClientBase = {
@@ -67,7 +74,7 @@ export async function startClient(lease: Lease, options: ClientOptions): Promise
       return 'errno' in result ? result.errno : 'ok';
     }) as unknown as Errnos,
     kill: (signal) => lease.call('client.kill', { client, signal }),
-    exited: () => lease.call('client.wait', { client, timeoutMs }),
+    exited: () => lease.call('client.wait', { client, timeoutMs: lease.scaled(callMs) }),
     [Symbol.asyncDispose]: async () => {
       await lease.call('client.dispose', { client });
     },
@@ -95,6 +102,10 @@ function layered(base: ClientBase, calls: Calls): Client {
     return name in target ? (Reflect.get(target, name) as unknown) : calls[name as SyscallName];
   };
   return new Proxy(base, { get }) as Client;
+}
+
+function batchLength(args: object): number {
+  return 'calls' in args && Array.isArray(args.calls) ? args.calls.length : 0;
 }
 
 function withBytes(args: object): object {
