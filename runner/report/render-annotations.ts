@@ -1,3 +1,4 @@
+import { unexpectedFaults } from '#runner/verdict/classify.ts';
 import type { Report } from './report.ts';
 import { isFailure } from './report.ts';
 
@@ -11,7 +12,7 @@ const LIMIT = 10;
 export function renderAnnotations(report: Report): string {
   const errors = [
     ...(report.failure === null ? [] : [{ title: report.failure.code, message: report.failure.message }]),
-    ...report.faults.map((fault) => ({ title: `kernel ${fault.kind}`, message: fault.title })),
+    ...unexpectedFaults(report).map((fault) => ({ title: `kernel ${fault.kind}`, message: fault.title })),
     ...report.tests
       .filter(isFailure)
       .map((test) => ({ title: test.id, message: test.message ?? test.outcome })),

@@ -1,4 +1,5 @@
 import type { Evidence } from '#runner/lib/failure.ts';
+import { unexpectedFaults } from '#runner/verdict/classify.ts';
 import { formatDuration, indent, OUTCOME_MARK, outcomeWord } from './format.ts';
 import type { Report, ReportFailure, ReportTest } from './report.ts';
 import { isFailure } from './report.ts';
@@ -59,8 +60,8 @@ export function renderFailure(failure: ReportFailure): string {
   ].join('\n');
 }
 
-function renderFaults({ faults }: Report): readonly string[] {
-  return faults.flatMap((fault) => [
+function renderFaults(report: Report): readonly string[] {
+  return unexpectedFaults(report).flatMap((fault) => [
     `kernel fault (${fault.kind}): ${fault.title}`,
     ...(fault.test === null ? [] : [indent(`during ${fault.test}`)]),
     ...fault.evidence.map(renderEvidence),

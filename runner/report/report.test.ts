@@ -5,12 +5,12 @@ import { join } from 'node:path';
 import test from 'ava';
 import { Failure } from '#runner/lib/failure.ts';
 import { EventBus } from '#runner/lib/events.ts';
-import { fakeReport } from './fake-report.ts';
+import { fakeReport, fakeTest } from './fake-report.ts';
 import { loadReport } from './load-report.ts';
 import { renderAnnotations } from './render-annotations.ts';
 import { escapeXml, renderJunit } from './render-junit.ts';
 import { renderTap } from './render-tap.ts';
-import { renderText } from './render-text.ts';
+import { renderSummary, renderText } from './render-text.ts';
 import { countTests, reportSchema } from './report.ts';
 import { linesReporter } from './reporters/lines.ts';
 import { tapReporter } from './reporters/tap.ts';
@@ -120,6 +120,25 @@ test('report: JUnit is well-formed and counts', (t) => {
   const closed = [...xml.matchAll(/<\/([\w-]+)>/g)].map(([, name]) => name).sort();
   t.deepEqual(opened, closed);
   t.is(escapeXml('a\u0000\u001b]b\ud800c'), 'a]bc');
+});
+
+test('report: a kernel fault of a test that is known to fail is told with the test alone', (t) => {
+  const known = fakeReport({
+    tests: [fakeTest('fails as known', { outcome: 'known-failure' })],
+    faults: [
+      {
+        kernel: null,
+        kind: 'lockdep',
+        title: 'WARNING: possible recursive locking detected',
+        fingerprint: 'lockdep x',
+        test: 'area/file: fails as known',
+        evidence: [],
+      },
+    ],
+  });
+  t.notRegex(renderSummary(known), /kernel fault/);
+  t.is(renderAnnotations(known), '');
+  t.regex(renderSummary({ ...known, tests: [] }), /^kernel fault \(lockdep\): WARNING/m);
 });
 
 test('report: annotations are escaped and limited', (t) => {

@@ -16,11 +16,18 @@ export interface Outcome {
  * that did nothing wrong but left a question open is inconclusive.
  */
 export function decideVerdict({ tests, faults, failure }: Outcome): Verdict {
-  const known = new Set(tests.filter((test) => test.outcome === 'known-failure').map((test) => test.id));
-  const unexpected = faults.filter((fault) => fault.test === null || !known.has(fault.test));
-  if (tests.some(isFailure) || unexpected.length > 0) return 'fail';
+  if (tests.some(isFailure) || unexpectedFaults({ tests, faults }).length > 0) return 'fail';
   if (failure !== null) return isKernels(failure) ? 'fail' : 'inconclusive';
   return tests.some((test) => test.outcome === 'not-run') ? 'inconclusive' : 'pass';
+}
+
+/** Without those of tests that are known to fail, with which they have been told. */
+export function unexpectedFaults({
+  tests,
+  faults,
+}: Pick<Outcome, 'tests' | 'faults'>): readonly ReportFault[] {
+  const known = new Set(tests.filter((test) => test.outcome === 'known-failure').map((test) => test.id));
+  return faults.filter((fault) => fault.test === null || !known.has(fault.test));
 }
 
 function isKernels(failure: ReportFailure): boolean {
