@@ -35,6 +35,8 @@ export interface FileEvent {
 
 type Fd = { fd: number };
 type At = { dirfd?: number; path: string };
+/** Since the epoch, in nanoseconds; the time of the call; or null: as it was. */
+export type NewTime = number | 'now' | null;
 /** Flags are names joined by `|`, as in C: `O_RDWR|O_CREAT`. */
 type Flags = string;
 /**
@@ -102,7 +104,10 @@ export interface Syscalls {
   lstat: { args: At; value: Stat };
   fstat: { args: Fd & { flags?: Flags }; value: Stat };
   access: { args: At & { mode: Flags }; value: number };
-  statfs: { args: { path: string }; value: { type: number; bsize: number; blocks: number; bfree: number } };
+  statfs: {
+    args: { path: string };
+    value: Record<'type' | 'bsize' | 'blocks' | 'bfree' | 'bavail' | 'files' | 'ffree' | 'namelen', number>;
+  };
   dup: { args: Fd; value: number };
   dup2: { args: Fd & { newFd: number }; value: number };
   fcntl: { args: Fd & { cmd: string; arg?: number | string }; value: number };
@@ -176,11 +181,14 @@ export interface Syscalls {
   linkFd: { args: Fd & { to: string }; value: number };
   symlink: { args: { target: string; path: string }; value: number };
   readlink: { args: At; value: string };
+  /** Names without the dots, sorted. */
   readdir: { args: { path: string }; value: string[] };
+  /** The same of an open directory, from its beginning. */
+  readdirFd: { args: Fd; value: string[] };
   chmod: { args: At & { mode: number }; value: number };
   fchmod: { args: Fd & { mode: number }; value: number };
   chown: { args: At & { uid: number; gid: number }; value: number };
-  utimens: { args: At & { atimeNs: number | null; mtimeNs: number | null }; value: number };
+  utimens: { args: At & { atimeNs: NewTime; mtimeNs: NewTime }; value: number };
   getxattr: { args: { path: string; name: string; size?: number }; value: Uint8Array };
   setxattr: { args: { path: string; name: string; data: Uint8Array; flags?: Flags }; value: number };
   listxattr: { args: { path: string }; value: string[] };
@@ -221,8 +229,8 @@ export interface Syscalls {
   fanotify_init: { args: Record<string, never>; value: number };
   fanotify_mark: { args: Fd & { flags: Flags; mask: Flags; path: string }; value: number };
   fanotify_read: { args: Fd; value: (FileEvent & { pid: number })[] };
-  /** What there is to be had at once, `in|out` for instance (poll(2)); it never waits. */
-  poll: { args: Fd; value: string };
+  /** What there is to be had, `in|out` for instance (poll(2)): at once, or after `waitMs` at most. */
+  poll: { args: Fd & { waitMs?: number }; value: string };
   /** Shares an open file description of another process, as fork or SCM_RIGHTS would (pidfd_getfd). */
   adoptFd: { args: { pid: number; fd: number }; value: number };
   /** glibc's setgroups, setresgid, setresuid: all threads, no way back. */

@@ -50,3 +50,36 @@ guestTest(
     t.deepEqual(await fuse.dataRequests(), []);
   },
 );
+
+guestTest(
+  'an interrupt that the server cannot take yet is sent again, one that it does not know never again (H10)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'backing' });
+    /** An open that is interrupted while the server has it. @returns how many INTERRUPTs it got. */
+    const interrupted = async (wait: boolean): Promise<number> => {
+      const after = await fuse.position();
+      const hold = await fuse.hold('OPEN');
+      const opening = client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+      const request = await hold.arrived();
+      const stopped = client.kill('SIGSTOP');
+      if (wait) await fuse.waitFor({ opcode: 'INTERRUPT', after });
+      const again = wait ? (await fuse.requests({ opcode: 'INTERRUPT', after }))[0]?.seq : undefined;
+      if (again !== undefined && !done) await fuse.waitFor({ opcode: 'INTERRUPT', after: again }, 'arrived');
+      await hold.stop();
+      await hold.release(request);
+      await stopped;
+      await client.kill('SIGCONT');
+      await client.close({ fd: await opening });
+      return (await fuse.requests({ opcode: 'INTERRUPT', after })).length;
+    };
+    let done = false;
+    await fuse.fail('INTERRUPT', 'EAGAIN', 1);
+    t.is(await interrupted(true), 2, 'EAGAIN');
+    done = true;
+    await fuse.fail('INTERRUPT', 'ENOSYS');
+    t.is(await interrupted(true), 1, 'ENOSYS');
+    t.is(await interrupted(false), 0, 'the next one');
+  },
+);

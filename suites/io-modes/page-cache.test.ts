@@ -164,3 +164,92 @@ guestTest('pages that wait in the writeback cache are written before a direct re
   t.deepEqual(read, ['WRITE', 'READ']);
   for (const each of [fd, direct]) await client.close({ fd: each });
 });
+
+guestTest(
+  'munmap brings what was stored to the server, also when the file is closed already',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { fuse, fd } = await cachedFile(guest, client);
+    await using _fuse = fuse;
+    const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
+    await client.close({ fd });
+    await client.mwrite({ map, offset: 0, data: new Uint8Array(Buffer.from('NEW')) });
+    t.is(text(await client.readFile({ path: fuse.backing('f') })), 'old contents', 'a store waits');
+    await client.munmap({ map });
+    t.is(
+      text(await client.readFile({ path: fuse.backing('f') })),
+      'NEW contents',
+      'at the server when munmap returns',
+    );
+  },
+);
+
+guestTest(
+  'pages that wait in the writeback cache are written before FALLOCATE and COPY_FILE_RANGE',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { fuse, fd } = await writtenBack(guest, client);
+    await using _fuse = fuse;
+    const other = await client.open({ path: fuse.file('g'), flags: 'O_RDWR|O_CREAT' });
+    const kinds = ['WRITE', 'FALLOCATE', 'COPY_FILE_RANGE', 'COPY_FILE_RANGE_64'] as const;
+    const sent = async (work: () => Promise<unknown>): Promise<string[]> => {
+      const after = await fuse.position();
+      await client.pwrite({ fd, data: 'NEW', offset: 0 });
+      await work();
+      const all = await fuse.opcodes({ opcode: [...kinds], after });
+      return all.filter((opcode, at) => opcode !== all[at - 1]).map((opcode) => opcode.replace('_64', ''));
+    };
+    const copy = { fdIn: fd, offIn: 0, fdOut: other, offOut: 0, length: 12 };
+    t.deepEqual(await sent(() => client.copy_file_range(copy)), ['WRITE', 'COPY_FILE_RANGE']);
+    t.is(text(await client.readFile({ path: fuse.backing('g') })), 'NEW contents');
+    const mode = 'FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE';
+    t.deepEqual(await sent(() => client.fallocate({ fd, mode, offset: 0, length: 4 })), [
+      'WRITE',
+      'FALLOCATE',
+    ]);
+    await client.fsync({ fd });
+    t.is(text(await client.readFile({ path: fuse.backing('f') })), '\0\0\0\0contents', 'the hole stays one');
+    for (const each of [fd, other]) await client.close({ fd: each });
+  },
+);
+
+guestTest('a write in the writeback cache makes the file as long as it says, at once', async (t, guest) => {
+  await using client = await guest.client();
+  const { fuse, fd } = await writtenBack(guest, client);
+  await using _fuse = fuse;
+  await client.pwrite({ fd, data: 'far', offset: 2 * PAGE });
+  t.is((await client.fstat({ fd })).size, 2 * PAGE + 3);
+  t.is(await client.lseek({ fd, offset: 0, whence: 'SEEK_END' }), 2 * PAGE + 3);
+  const read = await client.pread({ fd, count: 2 * PAGE, offset: PAGE });
+  t.is(text(read), `${'\0'.repeat(PAGE)}far`, 'a hole and what was written');
+  await client.close({ fd });
+  t.is((await client.stat({ path: fuse.backing('f') })).size, 2 * PAGE + 3, 'at the server after close');
+});
+
+guestTest(
+  'with the writeback cache the times of a file are the kernel’s own, also after a link',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { fuse, fd } = await writtenBack(guest, client);
+    await using _fuse = fuse;
+    const ctime = async (): Promise<number> =>
+      (await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).ctimeNs;
+    let last = await ctime();
+    let links = 0;
+    const changes: Readonly<Record<string, () => Promise<unknown>>> = {
+      'a write': () => client.pwrite({ fd, data: 'NEW', offset: 0 }),
+      'a link': () => client.link({ from: fuse.file('f'), to: fuse.file(`link-${links++}`) }),
+    };
+    for (const [what, change] of Object.entries(changes)) {
+      let now = last;
+      // What is done in one tick of the clock has one time.
+      for (let tries = 0; tries < 100 && now === last; tries++) {
+        await change();
+        now = await ctime();
+      }
+      t.true(now > last, `${what} moves the ctime`);
+      last = now;
+    }
+    await client.close({ fd });
+  },
+);

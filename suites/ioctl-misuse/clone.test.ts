@@ -57,3 +57,28 @@ guestTest('a device has one connection, once and for all', async (t, guest) => {
   );
   t.is(text(await client.readFile({ path: fuse.file('f') })), 'backing');
 });
+
+guestTest(
+  'a request that a closed device had read ends with it, and the connection goes on (H3)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'backing' });
+    const { device, fd } = await fuse.server.cloneDevice();
+    // Read by another process than the server: nobody will answer.
+    const thief = await guest.client();
+    const stolen = await thief.adoptFd({ pid: fuse.server.pid, fd });
+    await fuse.server.closeDevice(device);
+    // A read that waits, as those of the server do not.
+    await thief.fcntl({ fd: stolen, cmd: 'F_SETFL', arg: 0 });
+    await fuse.server.kill('SIGSTOP');
+    const opening = client.errno.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const request = await thief.read({ fd: stolen, count: 2 << 20 });
+    t.true(request.length > 40, 'it has a request');
+    await thief.close({ fd: stolen });
+    t.is(await opening, 'ECONNABORTED');
+    await thief[Symbol.asyncDispose]();
+    await fuse.server.kill('SIGCONT');
+    t.is(text(await client.readFile({ path: fuse.file('f') })), 'backing', 'by the device that is left');
+  },
+);

@@ -3,7 +3,7 @@ export const ENTRY = { nodeid: 0, generation: 8, entryValid: 16, attrValid: 24, 
 /** Offsets in `fuse_attr_out`. */
 export const ATTR_OUT = { attrValid: 0, attr: 16 } as const;
 /** Offsets in `fuse_attr`. */
-export const ATTR = { ino: 0, size: 8, mode: 60, nlink: 64, uid: 68, gid: 72 } as const;
+export const ATTR = { ino: 0, size: 8, mode: 60, nlink: 64, uid: 68, gid: 72, blksize: 80 } as const;
 
 const ENTRY_BYTES = 128;
 

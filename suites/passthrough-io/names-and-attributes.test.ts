@@ -1,6 +1,6 @@
 import { pattern, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
-import { entryAnswer } from '../lib/entry-answer.ts';
+import { ATTR, ATTR_OUT, entryAnswer, u32 } from '../lib/entry-answer.ts';
 import type { OpcodeName } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
@@ -228,4 +228,79 @@ guestTest('that a name is not there counts as long as the server says, but for O
     const exclusive = { path: fuse.file(name), flags: 'O_RDWR|O_CREAT|O_EXCL' };
     t.is(await client.errno.open(exclusive), 'EEXIST', `O_EXCL looks again, after ${validS} s`);
   }
+});
+
+guestTest(
+  'a name that was removed is asked for when it is wanted again, and the link is not counted any more (C8, C9)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ entryValidS: LONG, attrValidS: LONG });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    await client.link({ from: fuse.backing('f'), to: fuse.backing('g') });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+    const links = async (): Promise<number> =>
+      (await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).nlink;
+    t.is(await links(), 2);
+    await client.unlink({ path: fuse.file('g') });
+    t.is(await links(), 1, 'without asking');
+    await client.unlink({ path: fuse.file('f') });
+    t.is(await links(), 0);
+    for (const name of ['f', 'g']) {
+      await client.writeFile({ path: fuse.backing(name), data: 'made behind FUSE' });
+      t.is(
+        (await client.stat({ path: fuse.file(name) })).size,
+        16,
+        `under the name that was removed: ${name}`,
+      );
+    }
+    await client.close({ fd });
+  },
+);
+
+guestTest(
+  'a name that the server has though the kernel thought not is looked up after EEXIST',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ attrValidS: LONG });
+    await using client = await guest.client();
+    const absent = entryAnswer({ nodeid: 0n, entryValidS: LONG });
+    for (const [what, make] of Object.entries({
+      mkdir: (path: string) => client.errno.mkdir({ path }),
+      'open with O_CREAT': (path: string) => client.errno.open({ path, flags: 'O_RDWR|O_CREAT' }),
+    })) {
+      const name = what.replaceAll(' ', '-');
+      const match = { opcode: 'LOOKUP', path: `/${name}` } as const;
+      const takeBack = await fuse.rule({ match, action: { do: 'body', body: absent } });
+      t.is(
+        await client.errno.stat({ path: fuse.file(name) }),
+        'ENOENT',
+        `${what}: the kernel knows that it is not there`,
+      );
+      await client.mkdir({ path: fuse.backing(name) });
+      const exists = await fuse.fail({ opcode: ['MKDIR', 'CREATE'] }, 'EEXIST');
+      t.is(await make(fuse.file(name)), 'EEXIST', what);
+      await exists();
+      await takeBack();
+      t.is(await client.errno.stat({ path: fuse.file(name) }), 'ok', `${what}: and then knows better`);
+    }
+  },
+);
+
+guestTest('the block size that stat tells is the server’s', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+  for (const [said, told] of [
+    [65_536, 65_536],
+    [512, 512],
+    // A server that says nothing gets that of the mount.
+    [0, 4096],
+  ] as const) {
+    await fuse.rule({
+      match: { opcode: 'GETATTR' },
+      action: { do: 'patch', at: ATTR_OUT.attr + ATTR.blksize, bytes: u32(said) },
+    });
+    t.is((await client.fstat({ fd })).blksize, told, `the server says ${said}`);
+  }
+  await client.close({ fd });
 });

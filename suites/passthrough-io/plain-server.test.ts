@@ -74,7 +74,7 @@ guestTest('without passthrough: locks that the server keeps', async (t, guest) =
   await one.setlk({ fd, type: 'F_WRLCK', start: 0, length: 10 });
   const wanted = { fd: second, type: 'F_WRLCK', start: 5, length: 1 } as const;
   t.is(await other.errno.setlk(wanted), 'EAGAIN');
-  t.like(await other.getlk(wanted), { type: 'F_WRLCK', start: 0, length: 10 });
+  t.like(await other.getlk(wanted), { type: 'F_WRLCK', start: 0, length: 10, pid: one.pid });
   const waiting = other.setlk({ ...wanted, wait: true });
   await fuse.waitFor('SETLKW', 'arrived');
   await one.setlk({ fd, type: 'F_UNLCK', start: 0, length: 0 });
@@ -172,5 +172,39 @@ guestTest('without passthrough: an answer that more was written than was sent is
   t.is(await client.errno.pwrite({ fd, data: 'abc', offset: 0 }), 'EIO');
   await takeBack();
   t.is(await client.pwrite({ fd, data: 'abc', offset: 0 }), 3, 'and the file works on');
+  await client.close({ fd });
+});
+
+/** `fuse_lk_out`: u64 start, u64 end (the last byte), u32 type, u32 pid. */
+function lockAnswer(start: bigint, end: bigint, type: number): Uint8Array {
+  const body = new Uint8Array(24);
+  const view = new DataView(body.buffer);
+  view.setBigUint64(0, start, true);
+  view.setBigUint64(8, end, true);
+  view.setUint32(16, type, true);
+  return body;
+}
+
+/** asm-generic/fcntl.h; the greatest offset is that of off_t. */
+const [F_WRLCK, F_UNLCK] = [1, 2];
+const OFFSET_MAX = 2n ** 63n - 1n;
+
+guestTest('without passthrough: an answer about a lock that there cannot be is EIO', async (t, guest) => {
+  const init = { addFlags: ['POSIX_LOCKS'] } as const;
+  await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+  await using client = await guest.client();
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_CREAT' });
+  const rows: Readonly<Record<string, readonly [Uint8Array, string]>> = {
+    'no lock': [lockAnswer(0n, 0n, F_UNLCK), 'ok'],
+    'the last byte that a file can have': [lockAnswer(OFFSET_MAX, OFFSET_MAX, F_WRLCK), 'ok'],
+    'a byte beyond it': [lockAnswer(OFFSET_MAX + 1n, OFFSET_MAX + 2n, F_WRLCK), 'EIO'],
+    'an end beyond it': [lockAnswer(0n, OFFSET_MAX + 1n, F_WRLCK), 'EIO'],
+    'an end before the beginning': [lockAnswer(10n, 9n, F_WRLCK), 'EIO'],
+    'a type that there is not': [lockAnswer(0n, 9n, 7), 'EIO'],
+  };
+  for (const [what, [body, expected]] of Object.entries(rows)) {
+    await fuse.rule({ match: { opcode: 'GETLK' }, action: { do: 'body', body } });
+    t.is(await client.errno.getlk({ fd, type: 'F_WRLCK', start: 0, length: 10 }), expected, what);
+  }
   await client.close({ fd });
 });

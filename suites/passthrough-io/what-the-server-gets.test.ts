@@ -7,7 +7,18 @@ import { guestTest } from '../lib/guest-test.ts';
 
 const UMASK = 0o027;
 /** include/uapi/linux/fuse.h */
-const FATTR = { mode: 1, uid: 2, gid: 4, size: 8, atime: 16, mtime: 32, lockOwner: 512 } as const;
+const FATTR = {
+  mode: 1,
+  uid: 2,
+  gid: 4,
+  size: 8,
+  atime: 16,
+  mtime: 32,
+  fh: 64,
+  atimeNow: 128,
+  mtimeNow: 256,
+  lockOwner: 512,
+} as const;
 const FSYNC_FDATASYNC = 1;
 
 interface Call {
@@ -95,6 +106,18 @@ const CALLS: readonly Call[] = [
   },
   {
     opcode: 'SETATTR',
+    make: (client, fuse) => client.utimens({ path: fuse.file('f'), atimeNs: null, mtimeNs: 3_000_000_004 }),
+    path: '/f',
+    args: { valid: FATTR.mtime, mtime: 3, mtimensec: 4 },
+  },
+  {
+    opcode: 'SETATTR',
+    make: (client, fuse) => client.utimens({ path: fuse.file('f'), atimeNs: 'now', mtimeNs: 'now' }),
+    path: '/f',
+    args: { valid: FATTR.atime | FATTR.mtime | FATTR.atimeNow | FATTR.mtimeNow },
+  },
+  {
+    opcode: 'SETATTR',
     make: (client, fuse) => client.chown({ path: fuse.file('d'), uid: 11, gid: 22 }),
     path: '/d',
     args: { valid: FATTR.uid | FATTR.gid, uid: 11, gid: 22 },
@@ -104,6 +127,20 @@ const CALLS: readonly Call[] = [
     make: (client, fuse) => client.truncate({ path: fuse.file('f'), length: 77 }),
     path: '/f',
     args: { valid: FATTR.size | FATTR.lockOwner, size: 77 },
+  },
+  {
+    opcode: 'SETATTR',
+    make: async (client, fuse) => {
+      const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+      try {
+        await client.ftruncate({ fd, length: 66 });
+      } finally {
+        await client.close({ fd });
+      }
+    },
+    path: '/f',
+    // Without a time: the server sets it as for any truncation.
+    args: { valid: FATTR.size | FATTR.fh | FATTR.lockOwner, size: 66 },
   },
   {
     opcode: 'SETXATTR',
@@ -256,3 +293,16 @@ guestTest(
     t.deepEqual(await fuse.dataRequests(), []);
   },
 );
+
+guestTest('statfs tells each number that the server says of space', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  // `fuse_kstatfs`: u64 blocks, bfree, bavail, files, ffree; u32 bsize, namelen, frsize.
+  const body = new Uint8Array(80);
+  const view = new DataView(body.buffer);
+  for (const [at, value] of [1000n, 600n, 500n, 40n, 30n].entries()) view.setBigUint64(8 * at, value, true);
+  for (const [at, value] of [4096, 200, 512].entries()) view.setUint32(40 + 4 * at, value, true);
+  await fuse.rule({ match: { opcode: 'STATFS' }, action: { do: 'body', body } });
+  const told = await client.statfs({ path: fuse.path });
+  t.like(told, { bsize: 4096, blocks: 1000, bfree: 600, bavail: 500, files: 40, ffree: 30, namelen: 200 });
+});

@@ -7,7 +7,7 @@ import { AT_FDCWD, mapValue, type CallTable } from './call-table.ts';
 
 const BUFFER_BYTES = 64 * 1024;
 
-/** Being told of what others do: inotify(7) and fanotify(7), where nothing to tell is EAGAIN, and poll(2). None waits. */
+/** Being told of what others do: inotify(7) and fanotify(7), where nothing to tell is EAGAIN, and poll(2). None waits, but poll when it is told to. */
 export const eventCalls = {
   inotify_init: () => syscall('inotify_init1', flagBits('O_NONBLOCK|O_CLOEXEC')),
   inotify_add_watch: ({ fd, path, mask }) => syscall('inotify_add_watch', fd, cString(path), flagBits(mask)),
@@ -26,13 +26,16 @@ export const eventCalls = {
     for (const event of result.value) await syscall('close', event.fd);
     return mapValue(result, (events) => events.map(({ names, pid }) => ({ names, pid })));
   },
-  poll: async ({ fd }) => {
-    // `struct pollfd`: s32 fd, s16 events, s16 revents; no time to wait, no signal mask.
+  poll: async ({ fd, waitMs = 0 }) => {
+    // `struct pollfd`: s32 fd, s16 events, s16 revents. `struct timespec`: s64 seconds, s64 nanoseconds.
     const polled = new Uint8Array(8);
     const view = viewOf(polled);
+    const wait = new Uint8Array(16);
+    viewOf(wait).setBigInt64(0, BigInt(Math.floor(waitMs / 1000)), true);
+    viewOf(wait).setBigInt64(8, BigInt(waitMs % 1000) * 1_000_000n, true);
     view.setInt32(0, fd, true);
     view.setInt16(4, POLL.in | POLL.out, true);
-    const result = await syscall('ppoll', polled, 1, new Uint8Array(16), null, 8);
+    const result = await syscall('ppoll', polled, 1, wait, null, 8);
     const ready = (): string =>
       Object.entries(POLL)
         .filter(([, bit]) => (view.getInt16(6, true) & bit) !== 0)

@@ -1,4 +1,4 @@
-import type { CallResult, Stat } from '../../protocol/syscalls.ts';
+import type { CallResult, NewTime, Stat } from '../../protocol/syscalls.ts';
 import { viewOf } from '../sys/bytes.ts';
 import { flagBits } from '../sys/constants.ts';
 import { cString } from '../sys/memory.ts';
@@ -22,7 +22,16 @@ export const treeCalls = {
     const bytes = new Uint8Array(120);
     return mapValue(await syscall('statfs', cString(path), bytes), () => {
       const word = (index: number): number => Number(viewOf(bytes).getBigInt64(8 * index, true));
-      return { type: word(0), bsize: word(1), blocks: word(2), bfree: word(3) };
+      return {
+        type: word(0),
+        bsize: word(1),
+        blocks: word(2),
+        bfree: word(3),
+        bavail: word(4),
+        files: word(5),
+        ffree: word(6),
+        namelen: word(8),
+      };
     });
   },
   mkdir: ({ dirfd, path, mode }) => syscall('mkdirat', dirfd ?? AT_FDCWD, cString(path), mode ?? 0o755),
@@ -50,7 +59,17 @@ export const treeCalls = {
     const result = await syscall('readlinkat', dirfd ?? AT_FDCWD, cString(path), bytes, bytes.length);
     return mapValue(result, (length) => bytes.toString('utf8', 0, length));
   },
-  readdir: ({ path }) => readDirectory(path),
+  readdir: async ({ path }) => {
+    const opened = await syscall('openat', AT_FDCWD, cString(path), flagBits('O_RDONLY|O_DIRECTORY'), 0);
+    if ('errno' in opened) return opened;
+    const result = await namesIn(opened.value);
+    await syscall('close', opened.value);
+    return result;
+  },
+  readdirFd: async ({ fd }) => {
+    const result = await syscall('lseek', fd, 0, 0);
+    return 'errno' in result ? result : namesIn(fd);
+  },
   chmod: ({ dirfd, path, mode }) => syscall('fchmodat', dirfd ?? AT_FDCWD, cString(path), mode),
   chown: ({ dirfd, path, uid, gid }) => syscall('fchownat', dirfd ?? AT_FDCWD, cString(path), uid, gid, 0),
   utimens: ({ dirfd, path, atimeNs, mtimeNs }) => {
@@ -112,30 +131,29 @@ async function mountIdmapped(source: string, target: string, pid: number): Promi
   return result;
 }
 
+const UTIME_NOW = 0x3fff_ffffn;
 const UTIME_OMIT = 0x3fff_fffen;
 
-function timePair(...times: readonly (number | null)[]): Uint8Array {
+function timePair(...times: readonly NewTime[]): Uint8Array {
   const bytes = new Uint8Array(32);
   times.forEach((time, index) => {
-    const ns = BigInt(Math.round(time ?? 0));
+    const ns = BigInt(typeof time === 'number' ? Math.round(time) : 0);
+    const part = time === null ? UTIME_OMIT : time === 'now' ? UTIME_NOW : ns % 1_000_000_000n;
     viewOf(bytes).setBigInt64(16 * index, ns / 1_000_000_000n, true);
-    viewOf(bytes).setBigInt64(16 * index + 8, time === null ? UTIME_OMIT : ns % 1_000_000_000n, true);
+    viewOf(bytes).setBigInt64(16 * index + 8, part, true);
   });
   return bytes;
 }
 
-/** Names without the dots, sorted: the order of a directory means nothing. */
-async function readDirectory(path: string): Promise<CallResult<string[]>> {
-  const opened = await syscall('openat', AT_FDCWD, cString(path), flagBits('O_RDONLY|O_DIRECTORY'), 0);
-  if ('errno' in opened) return opened;
+/** Names from the position on, without the dots, sorted: the order of a directory means nothing. */
+async function namesIn(fd: number): Promise<CallResult<string[]>> {
   const names: string[] = [];
   const buffer = Buffer.alloc(32 * 1024);
-  let result = await syscall('getdents64', opened.value, buffer, buffer.length);
+  let result = await syscall('getdents64', fd, buffer, buffer.length);
   while (!('errno' in result) && result.value > 0) {
     names.push(...parseDirents(buffer.subarray(0, result.value)));
-    result = await syscall('getdents64', opened.value, buffer, buffer.length);
+    result = await syscall('getdents64', fd, buffer, buffer.length);
   }
-  await syscall('close', opened.value);
   return mapValue(result, () => names.sort());
 }
 

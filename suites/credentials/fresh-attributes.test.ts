@@ -1,0 +1,98 @@
+import { guestTest } from '../lib/guest-test.ts';
+import type { Client } from '../lib/client.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
+import type { TestGuest } from '../lib/guest.ts';
+
+/** Permissions are decided by attributes that count, and by fresh ones where old ones would deny. */
+
+const STRANGER = 4000;
+const LONG = 100_000;
+
+/** A stranger in a mount with default_permissions whose names are known. */
+async function strangerIn(
+  guest: TestGuest,
+  attrValidS: number,
+): Promise<{ fuse: FuseMount; root: Client; stranger: Client }> {
+  const fuse = await guest.mountFuse({
+    allowOther: true,
+    defaultPermissions: true,
+    entryValidS: LONG,
+    attrValidS,
+  });
+  const root = await guest.client();
+  await root.chmod({ path: fuse.root, mode: 0o755 });
+  const stranger = await guest.client();
+  await stranger.chdir({ path: fuse.path });
+  await stranger.setCredentials({ uid: STRANGER, gid: STRANGER });
+  return { fuse, root, stranger };
+}
+
+guestTest('attributes that count no longer do not decide who opens (F4)', async (t, guest) => {
+  const { fuse, root, stranger } = await strangerIn(guest, 0);
+  await using _fuse = fuse;
+  await using _root = root;
+  await using _stranger = stranger;
+  await root.writeFile({ path: fuse.backing('f'), data: 'backing' });
+  await root.chmod({ path: fuse.backing('f'), mode: 0o644 });
+  await stranger.close({ fd: await stranger.open({ path: 'f', flags: 'O_RDONLY' }) });
+  await root.chmod({ path: fuse.backing('f'), mode: 0o600 });
+  t.is(await stranger.errno.open({ path: 'f', flags: 'O_RDONLY' }), 'EACCES', 'the right is gone');
+  await root.chmod({ path: fuse.backing('f'), mode: 0o644 });
+  t.is(await stranger.errno.open({ path: 'f', flags: 'O_RDONLY' }), 'ok', 'and is there again');
+});
+
+guestTest(
+  'before attributes that still count deny, the server is asked for fresh ones (F4)',
+  async (t, guest) => {
+    const { fuse, root, stranger } = await strangerIn(guest, LONG);
+    await using _fuse = fuse;
+    await using _root = root;
+    await using _stranger = stranger;
+    await root.writeFile({ path: fuse.backing('f'), data: 'backing' });
+    await root.chmod({ path: fuse.backing('f'), mode: 0o600 });
+    t.is(await stranger.errno.open({ path: 'f', flags: 'O_RDONLY' }), 'EACCES');
+    await root.chmod({ path: fuse.backing('f'), mode: 0o644 });
+    t.is(
+      await stranger.errno.open({ path: 'f', flags: 'O_RDONLY' }),
+      'ok',
+      'a right that was added counts at once',
+    );
+    const after = await fuse.position();
+    t.is(await stranger.errno.open({ path: 'f', flags: 'O_RDONLY' }), 'ok');
+    t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', after }), [], 'and is believed then');
+  },
+);
+
+guestTest(
+  'without default_permissions root executes nothing that has no x bit either (F4, F12)',
+  async (t, guest) => {
+    for (const attrValidS of [0, LONG]) {
+      await using fuse = await guest.mountFuse({ attrValidS, entryValidS: LONG });
+      await using root = await guest.client();
+      await guest.run(['cp', '/usr/bin/true', fuse.backing('true')]);
+      await root.chmod({ path: fuse.backing('true'), mode: 0o644 });
+      const run = async (): Promise<number | null> => {
+        // `env` tells what went wrong by its exit code: 126 when the program cannot be executed.
+        return (await guest.tryRun(['env', fuse.file('true')])).code;
+      };
+      t.is(await run(), 126, `attributes that count ${attrValidS} s: without x`);
+      await root.chmod({ path: fuse.backing('true'), mode: 0o744 });
+      t.is(await run(), 0, `attributes that count ${attrValidS} s: x was added behind FUSE`);
+    }
+  },
+);
+
+guestTest(
+  'without allow_other a stranger is told nothing of the mount, not even by stat (F3)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ allowOther: false });
+    await using root = await guest.client();
+    await root.chmod({ path: fuse.root, mode: 0o755 });
+    await using stranger = await guest.client();
+    await stranger.setCredentials({ uid: STRANGER, gid: STRANGER });
+    const before = await fuse.position();
+    t.is(await stranger.errno.stat({ path: fuse.path }), 'EACCES', 'stat of the root');
+    t.is(await stranger.errno.access({ path: fuse.path, mode: 'R_OK' }), 'EACCES', 'access');
+    t.deepEqual(await fuse.opcodes({ after: before }), [], 'and the server is not asked');
+  },
+);

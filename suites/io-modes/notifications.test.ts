@@ -1,0 +1,172 @@
+import { pattern, text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { OpenFlag } from '../lib/fuse-abi.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+
+/** What the server tells by itself (FUSE_NOTIFY_*), and what the kernel forgets, keeps or sends for it. */
+
+const PAGE = 4096;
+const LONG = 100_000;
+/** include/uapi/linux/fuse.h */
+const EXPIRE_ONLY = 1 << 0;
+/** Longer than a name may be in any version: 1024 bytes, or PATH_MAX later. */
+const TOO_LONG = 5000;
+
+async function nodeidOf(fuse: FuseMount, path: string): Promise<bigint> {
+  const { inodes } = await fuse.state();
+  return BigInt(inodes.find((inode) => inode.path === path)?.nodeid ?? 0);
+}
+
+/** A struct of 64-bit and 32-bit members, little endian, and a name with its NUL. */
+function body(wide: readonly bigint[], narrow: readonly number[], name?: string): Uint8Array {
+  const tail = name === undefined ? '' : `${name}\0`;
+  const bytes = new Uint8Array(8 * wide.length + 4 * narrow.length + tail.length);
+  const view = new DataView(bytes.buffer);
+  for (const [at, value] of wide.entries()) view.setBigUint64(8 * at, value, true);
+  for (const [at, value] of narrow.entries()) view.setUint32(8 * wide.length + 4 * at, value, true);
+  bytes.set(Buffer.from(tail), bytes.length - tail.length);
+  return bytes;
+}
+
+/** A file of `pages` pages in the cache of FUSE, of which the server has another version by now. */
+async function staleFile(
+  guest: TestGuest,
+  client: Client,
+  pages: number,
+): Promise<{ fuse: FuseMount; fd: number }> {
+  const init = { dropFlags: ['AUTO_INVAL_DATA'] } as const;
+  const fuse = await guest.mountFuse({ passthrough: 'off', attrValidS: LONG, entryValidS: LONG, init });
+  await fuse.answerOpen('OPEN', { openFlags: OpenFlag.KEEP_CACHE });
+  await client.writeFile({ path: fuse.backing('f'), data: new Uint8Array(pages * PAGE).fill(0x6f) });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+  await client.pread({ fd, count: pages * PAGE, offset: 0 });
+  await client.writeFile({
+    path: fuse.backing('f'),
+    data: new Uint8Array(pages * PAGE).fill(0x6e),
+    flags: 'O_WRONLY',
+  });
+  return { fuse, fd };
+}
+
+guestTest(
+  'INVAL_INODE forgets the pages of its range and the attributes, and no other pages',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { fuse, fd } = await staleFile(guest, client, 5);
+    await using _fuse = fuse;
+    const firstBytes = async (): Promise<string> => {
+      const all: string[] = [];
+      for (let page = 0; page < 5; page += 1)
+        all.push(text(await client.pread({ fd, count: 1, offset: page * PAGE })));
+      return all.join('');
+    };
+    t.is(await firstBytes(), 'ooooo', 'all in the cache');
+    await client.fstat({ fd });
+    const before = await fuse.position();
+    await client.fstat({ fd });
+    t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', after: before }), [], 'attributes that count');
+    t.is(await fuse.notify({ inode: '/f', offset: PAGE + 1, length: 2 * PAGE }), 'ok');
+    await client.fstat({ fd });
+    t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', after: before }), ['GETATTR'], 'asked for again');
+    t.is(await firstBytes(), 'onnno', 'the pages that the range touches');
+
+    await client.fstat({ fd });
+    const after = await fuse.position();
+    t.is(await fuse.notify({ inode: '/f', offset: -1, length: 0 }), 'ok');
+    await client.fstat({ fd });
+    t.deepEqual(
+      await fuse.opcodes({ opcode: 'GETATTR', after }),
+      ['GETATTR'],
+      'a negative offset: attributes',
+    );
+    t.is(await firstBytes(), 'onnno', 'and no pages');
+    t.is(await fuse.notify({ inode: '/f', offset: 4 * PAGE, length: 0 }), 'ok');
+    t.is(await firstBytes(), 'onnnn', 'no length: up to the end');
+    t.is(
+      await fuse.notify({ code: 'INVAL_INODE', body: body([12_345n, 0n, 0n], []) }),
+      'ENOENT',
+      'no such inode',
+    );
+    await client.close({ fd });
+  },
+);
+
+guestTest(
+  'STORE puts data into the cache and grows the file, RETRIEVE sends what is there',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { fuse, fd } = await staleFile(guest, client, 1);
+    await using _fuse = fuse;
+    const stored = pattern(PAGE + 100);
+    t.is(await fuse.notify({ store: '/f', offset: PAGE, data: stored }), 'ok');
+    t.is((await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).size, 2 * PAGE + 100, 'the size');
+    const before = await fuse.position();
+    const nodeid = await nodeidOf(fuse, '/f');
+    const retrieve = (offset: number, size: number): Promise<string> =>
+      fuse.notify({ code: 'RETRIEVE', body: body([7n, nodeid, BigInt(offset)], [size, 0]) });
+    t.is(await retrieve(PAGE + 50, 300), 'ok');
+    const reply = await fuse.waitFor({ opcode: 'NOTIFY_REPLY', after: before }, 'arrived');
+    t.like(reply.args, { offset: PAGE + 50, size: 300 }, 'from the middle');
+    const after = await fuse.position();
+    t.is(await retrieve(2 * PAGE, PAGE), 'ok');
+    const last = await fuse.waitFor({ opcode: 'NOTIFY_REPLY', after }, 'arrived');
+    t.like(last.args, { offset: 2 * PAGE, size: 100 }, 'no more than the file has');
+    t.deepEqual(await client.pread({ fd, count: PAGE, offset: PAGE }), stored.subarray(0, PAGE), 'read back');
+    t.deepEqual(await fuse.opcodes({ opcode: 'READ', after: before }), [], 'from the cache');
+    await client.close({ fd });
+  },
+);
+
+guestTest('INVAL_ENTRY forgets a name, or only how long it counts', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ attrValidS: LONG, entryValidS: LONG });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+  const lookups = async (): Promise<string[]> => {
+    const after = await fuse.position();
+    await client.stat({ path: fuse.file('f') });
+    return fuse.opcodes({ opcode: 'LOOKUP', after });
+  };
+  const entry = (name: string, flags: number): Promise<string> =>
+    fuse.notify({ code: 'INVAL_ENTRY', body: body([1n], [name.length, flags], name) });
+  /** The kernel says of a file whose name it has dropped that it is deleted. */
+  const named = (): Promise<string> => client.readlink({ path: `/proc/${client.pid}/fd/${fd}` });
+  t.deepEqual(await lookups(), [], 'known');
+  t.is(await entry('f', EXPIRE_ONLY), 'ok');
+  t.is(await named(), fuse.file('f'), 'expired: the name stays');
+  t.deepEqual(await lookups(), ['LOOKUP'], 'but is asked for');
+  t.is(await entry('f', 0), 'ok');
+  t.is(await named(), `${fuse.file('f')} (deleted)`, 'forgotten');
+  t.deepEqual(await lookups(), ['LOOKUP'], 'and asked for');
+  t.is(await entry('never-seen', 0), 'ENOENT', 'a name that is not known');
+  t.is(await entry('x'.repeat(TOO_LONG), 0), 'ENAMETOOLONG');
+  t.is(
+    await fuse.notify({ code: 'INVAL_ENTRY', body: body([1n], [1, 0], 'two') }),
+    'EINVAL',
+    'a wrong length',
+  );
+  t.is(text(await client.pread({ fd, count: 8, offset: 0 })), 'contents', 'what is open stays open');
+  await client.close({ fd });
+});
+
+guestTest('DELETE takes a name away, but only from the inode that it says', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ attrValidS: LONG, entryValidS: LONG });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+  const child = await nodeidOf(fuse, '/f');
+  const remove = (nodeid: bigint): Promise<string> =>
+    fuse.notify({ code: 'DELETE', body: body([1n, nodeid], [1, 0], 'f') });
+  t.is(await remove(child + 1n), 'ENOENT', 'another inode');
+  t.is((await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).nlink, 1, 'it still has its name');
+  await client.stat({ path: fuse.file('f') });
+  t.is(await remove(child), 'ok');
+  t.is((await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).nlink, 0, 'no name');
+  const after = await fuse.position();
+  t.is((await client.stat({ path: fuse.file('f') })).size, 8, 'the server has the name, and is asked');
+  t.deepEqual(await fuse.opcodes({ opcode: 'LOOKUP', after }), ['LOOKUP']);
+  t.is(text(await client.pread({ fd, count: 8, offset: 0 })), 'contents', 'what is open stays open');
+  await client.close({ fd });
+});

@@ -1,0 +1,77 @@
+import type { RequestRecord } from '../lib/fuse-abi.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+
+/** What poll(2) says of a file is the server's word, also where its data go past the server. */
+
+/** include/uapi/linux/fuse.h */
+const POLL_SCHEDULE_NOTIFY = 1 << 0;
+const POLLIN = 1;
+/** Longer than any test. Milliseconds. */
+const LONG_MS = 60_000;
+
+/** What the server says there is, from now on. */
+function answerPoll(fuse: FuseMount, events: number): Promise<() => Promise<void>> {
+  const body = new Uint8Array(8);
+  body[0] = events;
+  return fuse.rule({ match: { opcode: 'POLL' }, action: { do: 'body', body } });
+}
+
+/** `fuse_notify_poll_wakeup_out`: the handle of the kernel as its request gave it. */
+function wakeUp(fuse: FuseMount, request: RequestRecord): Promise<string> {
+  const body = new Uint8Array(8);
+  new DataView(body.buffer).setBigUint64(0, BigInt(String(request.args['kh'])), true);
+  return fuse.notify({ code: 'POLL', body });
+}
+
+for (const passthrough of ['off', 'auto'] as const) {
+  guestTest(
+    `poll asks the server, whose notification wakes who waits, passthrough ${passthrough}`,
+    async (t, guest) => {
+      await using fuse = await guest.mountFuse({ passthrough });
+      await using client = await guest.client();
+      await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+      const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+      await answerPoll(fuse, POLLIN);
+      t.is(await client.poll({ fd }), 'in', 'what the server says');
+
+      await answerPoll(fuse, 0);
+      const after = await fuse.position();
+      const waiting = client.poll({ fd, waitMs: LONG_MS });
+      const request = await fuse.waitFor({ opcode: 'POLL', after });
+      t.is(request.args['flags'], POLL_SCHEDULE_NOTIFY, 'somebody waits, and wants to be told');
+      await answerPoll(fuse, POLLIN);
+      t.is(await wakeUp(fuse, request), 'ok');
+      t.is(await waiting, 'in', 'woken by the notification, it asked again');
+      await client.close({ fd });
+      t.deepEqual(await fuse.dataRequests(), []);
+    },
+  );
+}
+
+guestTest('who waits in poll is told when the connection ends', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+  await answerPoll(fuse, 0);
+  const waiting = client.poll({ fd, waitMs: LONG_MS });
+  await fuse.waitFor('POLL');
+  await fuse.abort();
+  t.is(await waiting, 'err');
+  // Where close has a FLUSH to send, nobody is there to answer it.
+  await client.errno.close({ fd });
+});
+
+guestTest(
+  'a server that does not know POLL is asked once: there is always something then',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    for (const time of ['first', 'second']) t.is(await client.poll({ fd }), 'in|out', `the ${time} time`);
+    t.is((await fuse.requests('POLL')).length, 1);
+    await client.close({ fd });
+  },
+);
