@@ -155,3 +155,32 @@ guestTest('a filesystem shut down below is EIO for open files and for new ones (
   await client.errno.close({ fd });
   t.is(await fuse.waitFor('RELEASE').then(({ opcode }) => opcode), 'RELEASE');
 });
+
+guestTest(
+  'after a power failure what syncfs of an overlay brought to its upper layer is there (A32, E19)',
+  async (t, guest) => {
+    await using disk = await guest.spareDisk('xfs', { mapped: true });
+    await using client = await guest.client();
+    const root = await disk.directory();
+    const lower = await guest.directory('ext4', 'lower');
+    for (const name of ['upper', 'work']) await client.mkdir({ path: `${root}/${name}` });
+    await client.writeFile({ path: `${lower}/f`, data: 'from below' });
+    const [synced, lost] = [pattern(PAGE, 2), pattern(PAGE, 3)];
+    {
+      await using overlay = await guest.mountOverlay(
+        { lower, upper: `${root}/upper`, work: `${root}/work` },
+        client,
+      );
+      await client.writeFile({ path: overlay.file('f'), data: synced, flags: 'O_WRONLY|O_TRUNC' });
+      const directory = await client.open({ path: overlay.path, flags: 'O_RDONLY|O_DIRECTORY' });
+      await client.syncfs({ fd: directory });
+      await client.close({ fd: directory });
+      await disk.behave('drops-writes');
+      await client.writeFile({ path: overlay.file('f'), data: lost, flags: 'O_WRONLY' });
+    }
+    t.is(await disk.unmount(), 'ok');
+    await disk.behave('works');
+    await disk.mount();
+    t.deepEqual(await client.readFile({ path: `${root}/upper/f` }), synced);
+  },
+);

@@ -167,3 +167,128 @@ guestTest(
     t.deepEqual(await fuse.dataRequests(), []);
   },
 );
+
+guestTest('an empty lower file becomes one of ecryptfs when it is opened (E6)', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await client.writeFile({ path: `${lower}/f`, data: '' });
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  await using fuse = await guest.mountFuse({ root: ecryptfs.path, init: { maxStackDepth: 2 } });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+  await client.pwrite({ fd, data: 'contents', offset: 0 });
+  await client.fsync({ fd });
+  await client.close({ fd });
+  t.is(firstDifference(await client.readFile({ path: fuse.file('f') }), bytes('contents')), undefined);
+  t.is(sizeInHeader(await client.readFile({ path: `${lower}/f` })), 8, 'with a header of its own');
+  t.deepEqual(await fuse.dataRequests(), []);
+});
+
+guestTest('a file removed on ecryptfs gives its space back below at once (C8)', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  await using fuse = await guest.mountFuse({ root: ecryptfs.path, init: { maxStackDepth: 2 } });
+  await client.writeFile({ path: fuse.file('f'), data: pattern(1 << 20) });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+  await client.fsync({ fd });
+  await client.close({ fd });
+  await fuse.waitFor('RELEASE');
+  const free = async (): Promise<number> => {
+    const { bfree, bsize } = await client.statfs({ path: lower });
+    return bfree * bsize;
+  };
+  const before = await free();
+  await client.unlink({ path: fuse.file('f') });
+  await fuse.waitFor({ opcode: ['FORGET', 'BATCH_FORGET'] }, 'arrived');
+  t.true((await free()) - before >= 1 << 20, 'nothing holds the lower file any more');
+});
+
+guestTest(
+  'ecryptfs knows no flags of rename, and grows no file beyond RLIMIT_FSIZE (A38)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    for (const name of ['a', 'b']) await client.writeFile({ path: ecryptfs.file(name), data: name });
+    const names = { from: ecryptfs.file('a'), to: ecryptfs.file('b') };
+    for (const flags of ['RENAME_EXCHANGE', 'RENAME_WHITEOUT']) {
+      t.is(await client.errno.rename({ ...names, flags }), 'EINVAL', flags);
+    }
+    t.is(await client.errno.rename(names), 'ok');
+
+    await using limited = await guest.client();
+    const fd = await limited.open({ path: ecryptfs.file('b'), flags: 'O_RDWR' });
+    await limited.signal({ signal: 'SIGXFSZ', disposition: 'ignore' });
+    await limited.setrlimit({ resource: 'RLIMIT_FSIZE', soft: HEADER_BYTES + 4 * PAGE });
+    t.is(await limited.errno.ftruncate({ fd, length: 4 * PAGE }), 'ok', 'with its header it is just as long');
+    t.is(await limited.errno.ftruncate({ fd, length: 4 * PAGE + 1 }), 'EFBIG', 'a page more');
+    t.is((await limited.fstat({ fd })).size, 4 * PAGE);
+    await limited.close({ fd });
+  },
+);
+
+guestTest(
+  'what lies behind the end in the last page on ecryptfs is zeros, whatever memory had (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    const path = ecryptfs.file('f');
+    await client.writeFile({ path, data: pattern(2 * PAGE) });
+    const fd = await client.open({ path, flags: 'O_RDWR' });
+    // The end is in a page of which memory had more before.
+    await client.ftruncate({ fd, length: PAGE });
+    await client.pwrite({ fd, data: 'new', offset: PAGE + 50 });
+    const map = await client.mmap({
+      fd,
+      length: 2 * PAGE,
+      prot: 'PROT_READ|PROT_WRITE',
+      flags: 'MAP_SHARED',
+    });
+    const last = await client.mread({ map, offset: PAGE, length: PAGE });
+    let expected = patched(new Uint8Array(PAGE), 50, bytes('new'));
+    t.is(firstDifference(last, expected), undefined, 'zeros before and behind what was written');
+    await client.mwrite({ map, offset: PAGE + 100, data: bytes('stored behind the end') });
+    // A write to the page clears what is behind it, also what others have stored there.
+    await client.pwrite({ fd, data: 'NEW', offset: PAGE + 50 });
+    const cleared = await client.mread({ map, offset: PAGE + 100, length: 21 });
+    t.deepEqual(cleared, new Uint8Array(21), 'behind the end, after a write');
+    await client.munmap({ map });
+    await client.ftruncate({ fd, length: 2 * PAGE });
+    const seen = await client.pread({ fd, count: PAGE, offset: PAGE });
+    expected = patched(expected, 50, bytes('NEW'));
+    t.is(firstDifference(seen, expected), undefined, 'after growing');
+    await client.close({ fd });
+  },
+);
+
+guestTest(
+  'what is stored in a mapping of ecryptfs is on the disk, encrypted, and there again (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const data = pattern(2 * PAGE);
+    {
+      await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+      await client.writeFile({ path: ecryptfs.file('f'), data });
+      const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDWR' });
+      const map = await client.mmap({
+        fd,
+        length: 2 * PAGE,
+        prot: 'PROT_READ|PROT_WRITE',
+        flags: 'MAP_SHARED',
+      });
+      const stored = bytes('this was stored in a mapping');
+      await client.mwrite({ map, offset: PAGE - 10, data: stored });
+      data.set(stored, PAGE - 10);
+      await client.msync({ map, flags: 'MS_SYNC' });
+      const disk = await client.readFile({ path: `${lower}/f` });
+      t.false(Buffer.from(disk).includes('stored in a mapping'), 'not in the clear');
+      await client.munmap({ map });
+      await client.close({ fd });
+      t.is(await ecryptfs.unmount(), 'ok');
+    }
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    t.is(firstDifference(await client.readFile({ path: ecryptfs.file('f') }), data), undefined);
+  },
+);

@@ -149,3 +149,31 @@ guestTest('a file without the marker of ecryptfs is not taken for an encrypted o
   const kept = await client.readFile({ path: `${lower}/plain` });
   t.is(firstDifference(kept, pattern(4 * PAGE)), undefined, 'what is refused stays as it is');
 });
+
+guestTest(
+  'a lower file that cannot be read or written is the error of the call, and only of that call',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await onFuse(guest, client);
+    const { ecryptfs, fuse } = stack;
+    await client.writeFile({ path: ecryptfs.file('f'), data: pattern(2 * PAGE) });
+    t.is(await ecryptfs.unmount(), 'ok');
+    await using again = await guest.mountEcryptfs({ lower: fuse.path }, client);
+    const fd = await client.open({ path: again.file('f'), flags: 'O_RDWR' });
+    await guest.run(['sh', '-c', 'echo 1 >/proc/sys/vm/drop_caches']);
+    const unreadable = await fuse.fail('READ', 'EIO');
+    t.is(await client.errno.pread({ fd, count: PAGE, offset: PAGE }), 'EIO', 'a read');
+    await unreadable();
+    const seen = await client.pread({ fd, count: PAGE, offset: PAGE });
+    t.is(firstDifference(seen, pattern(2 * PAGE).subarray(PAGE)), undefined, 'read when it can be');
+    const full = await fuse.fail('WRITE', 'ENOSPC');
+    t.is(await client.errno.pwrite({ fd, data: pattern(PAGE, 3), offset: PAGE }), 'ENOSPC', 'a write');
+    await full();
+    t.is(await client.pwrite({ fd, data: pattern(PAGE, 4), offset: PAGE }), PAGE);
+    await client.close({ fd });
+    t.is(
+      firstDifference((await client.readFile({ path: again.file('f') })).subarray(PAGE), pattern(PAGE, 4)),
+      undefined,
+    );
+  },
+);

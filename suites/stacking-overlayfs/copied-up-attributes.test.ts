@@ -181,3 +181,101 @@ guestTest(
     }
   },
 );
+
+/** `ACL_EA_VERSION`, then tag, permissions and id of each entry: the owner, user 1500, group, mask, others. */
+const ACL = Buffer.from(
+  '02000000' +
+    '01000600ffffffff' +
+    '02000700dc050000' +
+    '04000400ffffffff' +
+    '10000700ffffffff' +
+    '20000000ffffffff',
+  'hex',
+);
+
+guestTest(
+  'data behind a hole, access control lists and inode flags are copied up as well (E4)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    const layers = await upperOn(guest);
+    const path = `${lower}/f`;
+    await client.writeFile({ path, data: 'begin' });
+    const fd = await client.open({ path, flags: 'O_RDWR' });
+    await client.pwrite({ fd, data: 'behind', offset: 300 * PAGE });
+    await client.pwrite({ fd, data: 'end', offset: 900 * PAGE });
+    await client.close({ fd });
+    await client.setxattr({ path, name: 'system.posix_acl_access', data: new Uint8Array(ACL) });
+    // A: no access times.
+    await guest.run(['chattr', '+A', path]);
+    const { mode } = await client.stat({ path });
+    await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
+    await using fuse = await guest.mountFuse({ root: overlay.path, init: { maxStackDepth: 2 } });
+    await client.close({ fd: await client.open({ path: fuse.file('f'), flags: 'O_RDWR' }) });
+
+    const upper = `${layers.upper}/f`;
+    const seen = await client.open({ path: upper, flags: 'O_RDONLY' });
+    const at = async (offset: number): Promise<string> =>
+      text(await client.pread({ fd: seen, count: 6, offset }));
+    t.is(await at(0), 'begin\0');
+    t.is(await at(300 * PAGE), 'behind', 'behind a hole');
+    t.is(await at(900 * PAGE), 'end', 'behind another');
+    await client.close({ fd: seen });
+    t.is((await client.stat({ path: upper })).mode, mode);
+    const acl = await client.getxattr({ path: upper, name: 'system.posix_acl_access' });
+    t.deepEqual(Buffer.from(acl), ACL, 'the access control list');
+    t.regex((await guest.run(['lsattr', upper])).stdout, /^[^ ]*A/, 'the flags of the inode');
+    await using stranger = await guest.client();
+    await stranger.setCredentials({ uid: 1500, gid: 1500 });
+    t.is(await stranger.errno.open({ path: overlay.file('f'), flags: 'O_RDWR' }), 'ok', 'who the list names');
+  },
+);
+
+guestTest(
+  'data that is copied up after the metadata is all there, and no mark is left (E4)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    const { upper, work } = await upperOn(guest);
+    await client.writeFile({ path: `${lower}/f`, data: 'from the lower layer' });
+    await using overlay = await guest.mountOverlay({ lower, upper, work, options: 'metacopy=on' }, client);
+    await using fuse = await guest.mountFuse({ root: overlay.path, init: { maxStackDepth: 2 } });
+    const mark = { path: `${upper}/f`, name: 'trusted.overlay.metacopy' };
+    await client.chmod({ path: fuse.file('f'), mode: 0o600 });
+    t.is(await client.errno.getxattr(mark), 'ok', 'metadata alone is marked');
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    await client.pwrite({ fd, data: 'FROM', offset: 0 });
+    await client.close({ fd });
+    t.is(await client.errno.getxattr(mark), 'ENODATA');
+    t.is(text(await client.readFile({ path: `${upper}/f` })), 'FROM the lower layer', 'the upper file');
+    t.is(text(await client.readFile({ path: fuse.file('f') })), 'FROM the lower layer', 'through FUSE');
+  },
+);
+
+guestTest(
+  'a file that may only grow stays so when it is copied up, mounted again too (E4)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    const layers = await upperOn(guest);
+    await client.writeFile({ path: `${lower}/f`, data: 'from below' });
+    await guest.run(['chattr', '+a', `${lower}/f`]);
+    const check = async (path: string, when: string): Promise<void> => {
+      t.is(await client.errno.open({ path, flags: 'O_RDWR' }), 'EPERM', `${when}: it cannot be overwritten`);
+      t.is(await client.errno.unlink({ path }), 'EPERM', `${when}: nor removed`);
+      t.regex((await guest.run(['lsattr', path])).stdout, /^[^ ]*a/, `${when}: the flag is told`);
+    };
+    {
+      await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
+      await check(overlay.file('f'), 'below');
+      const fd = await client.open({ path: overlay.file('f'), flags: 'O_WRONLY|O_APPEND' });
+      await client.write({ fd, data: ', and more' });
+      await client.close({ fd });
+      t.is(text(await client.readFile({ path: `${layers.upper}/f` })), 'from below, and more', 'copied up');
+      await check(overlay.file('f'), 'copied up');
+    }
+    await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
+    await check(overlay.file('f'), 'mounted again');
+    await guest.run(['chattr', '-a', `${lower}/f`]);
+  },
+);

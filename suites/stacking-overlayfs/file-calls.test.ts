@@ -211,3 +211,37 @@ guestTest(
     }
   },
 );
+
+guestTest(
+  'copying to a file of an overlay makes it as long and takes the setuid bit away',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await overlayWith(guest, client, 'abc');
+    await client.chown({ path: stack.upper, uid: 1500, gid: 1500 });
+    await using owner = await guest.client();
+    await owner.setCredentials({ uid: 1500, gid: 1500 });
+    const fd = await owner.open({ path: stack.overlay.file('f'), flags: 'O_RDWR' });
+    // The overlay has seen the file without the bit: it has to look again.
+    await client.chmod({ path: stack.upper, mode: 0o4755 });
+    t.is(await owner.copy_file_range({ fdIn: fd, offIn: 0, fdOut: fd, offOut: 10, length: 3 }), 3);
+    t.is(await bytesLeft(owner, fd), 13, 'the size that the overlay knows');
+    t.is(((await client.stat({ path: stack.upper })).mode & 0o7777).toString(8), '755');
+    await owner.close({ fd });
+  },
+);
+
+guestTest('advice about a file of an overlay reaches the upper file (A33)', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await overlayWith(guest, client, 'x'.repeat(16 * PAGE));
+  const fd = await client.open({ path: stack.overlay.file('f'), flags: 'O_RDONLY' });
+  const upper = await client.open({ path: stack.upper, flags: 'O_RDONLY' });
+  const map = await client.mmap({ fd: upper, length: 16 * PAGE, prot: 'PROT_READ', flags: 'MAP_SHARED' });
+  const cached = async (): Promise<number> =>
+    (await client.mincore({ map })).filter((page) => (page & 1) === 1).length;
+  await client.fsync({ fd: upper });
+  t.is(await cached(), 16, 'in the page cache of the upper filesystem');
+  await client.posix_fadvise({ fd, offset: 0, length: 0, advice: 'POSIX_FADV_DONTNEED' });
+  t.is(await cached(), 0);
+  await client.munmap({ map });
+  for (const each of [fd, upper]) await client.close({ fd: each });
+});

@@ -1,0 +1,144 @@
+import { bytes, text } from '../lib/bytes.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+
+/** What mounts of ecryptfs refuse, and what they make of files and attributes below. */
+
+async function optionsFor(guest: TestGuest, more = ''): Promise<string> {
+  return `ecryptfs_sig=${await guest.ecryptfsKey()},ecryptfs_cipher=aes,ecryptfs_key_bytes=16${more}`;
+}
+
+guestTest(
+  'ecryptfs is not mounted over an idmapped mount, nor over what another user owns',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const target = await guest.directory('area', 'idmapped');
+    await using inside = await guest.client({ launcher: ['unshare', '--user'] });
+    await inside.getpid({});
+    for (const map of ['uid_map', 'gid_map']) {
+      const path = `/proc/${inside.pid}/${map}`;
+      await client.writeFile({ path, data: '0 1000 10\n', flags: 'O_WRONLY' });
+    }
+    await client.mountIdmapped({ source: lower, target, namespaceOf: inside.pid });
+    const mount = async (source: string, more = ''): Promise<string> =>
+      guest.mountErrno({ source, type: 'ecryptfs', options: await optionsFor(guest, more) }, client);
+    t.is(await mount(target), 'EINVAL', 'an idmapped mount');
+    await client.umount2({ target });
+    t.is(await mount(lower), 'ok', 'the directory itself');
+    t.is(await mount(lower, ',ecryptfs_check_dev_ruid'), 'ok', 'and it is who mounts who owns it');
+    await client.chown({ path: lower, uid: 1500, gid: 1500 });
+    t.is(await mount(lower, ',ecryptfs_check_dev_ruid'), 'EPERM', 'another owner');
+    t.is(await mount(lower), 'ok', 'where nobody asks');
+  },
+);
+
+guestTest('an encrypted view shows the lower file as it is, and is read-only', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  {
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    await client.writeFile({ path: ecryptfs.file('f'), data: 'contents' });
+    t.is(await ecryptfs.unmount(), 'ok');
+  }
+  const options = await optionsFor(guest, ',ecryptfs_encrypted_view');
+  await using view = await guest.mount({ source: lower, type: 'ecryptfs', options }, client);
+  const stored = await client.readFile({ path: `${lower}/f` });
+  const seen = await client.readFile({ path: view.file('f') });
+  t.deepEqual(seen.subarray(0, 4096), stored.subarray(0, 4096), 'header and all');
+  t.is(await client.errno.open({ path: view.file('f'), flags: 'O_RDWR' }), 'EROFS');
+  t.is(await client.errno.mkdir({ path: view.file('d') }), 'EROFS');
+});
+
+guestTest(
+  'what changes below ecryptfs is told by the next stat, and attributes removed are removed below',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    const path = ecryptfs.file('f');
+    await client.writeFile({ path, data: 'contents' });
+    const fd = await client.open({ path, flags: 'O_RDONLY' });
+    await client.chmod({ path: `${lower}/f`, mode: 0o604 });
+    await client.chown({ path: `${lower}/f`, uid: 1500, gid: 1600 });
+    await client.link({ from: `${lower}/f`, to: `${lower}/g` });
+    const { mode, uid, gid, nlink, size } = await client.fstat({ fd });
+    t.deepEqual(
+      { mode, uid, gid, nlink, size },
+      { mode: 0o100_604, uid: 1500, gid: 1600, nlink: 2, size: 8 },
+    );
+    await client.close({ fd });
+
+    await client.setxattr({ path, name: 'user.word', data: 'value' });
+    t.is(text(await client.getxattr({ path: `${lower}/f`, name: 'user.word' })), 'value');
+    await client.removexattr({ path, name: 'user.word' });
+    t.is(await client.errno.getxattr({ path: `${lower}/f`, name: 'user.word' }), 'ENODATA');
+    t.is(await client.errno.removexattr({ path, name: 'user.word' }), 'ENODATA', 'removed twice');
+
+    for (const name of ['a', 'b']) await client.mkdir({ path: ecryptfs.file(name) });
+    t.is((await client.stat({ path: ecryptfs.path })).nlink, 4, 'links of a directory with two in it');
+    await client.rmdir({ path: ecryptfs.file('a') });
+    t.is((await client.stat({ path: ecryptfs.path })).nlink, 3);
+    await client.unlink({ path });
+    await client.writeFile({ path, data: 'made anew' });
+    t.is(text(await client.readFile({ path })), 'made anew', 'a name that was removed');
+  },
+);
+
+guestTest(
+  'a mount below does not show on ecryptfs, and a file that finds no room leaves no name',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await client.mkdir({ path: `${lower}/m` });
+    await client.mount({ source: 'none', target: `${lower}/m`, type: 'tmpfs' });
+    {
+      await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+      t.deepEqual(await client.readdir({ path: ecryptfs.file('m') }), [], 'the directory under the mount');
+      t.is(await client.errno.creat({ path: ecryptfs.file('m/f') }), 'ok');
+    }
+    t.deepEqual(await client.readdir({ path: `${lower}/m` }), [], 'nothing went to what is mounted there');
+    await client.umount2({ target: `${lower}/m` });
+    t.deepEqual(await client.readdir({ path: `${lower}/m` }), ['f']);
+
+    // Room for a name, and none for the header that every file begins with.
+    const small = await guest.directory('area', 'small');
+    await client.mount({ source: 'none', target: small, type: 'tmpfs', options: 'size=16k' });
+    {
+      await using ecryptfs = await guest.mountEcryptfs({ lower: small }, client);
+      await client.writeFile({ path: `${small}/full`, data: new Uint8Array(16 * 1024) });
+      t.is(await client.errno.writeFile({ path: ecryptfs.file('f'), data: bytes('x') }), 'ENOSPC');
+      t.deepEqual(await client.readdir({ path: small }), ['full']);
+    }
+    await client.umount2({ target: small });
+  },
+);
+
+guestTest(
+  'with ecryptfs_passthrough a file without a header is read and written as it is',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('area', 'small');
+    await client.mount({ source: 'none', target: lower, type: 'tmpfs', options: 'size=16k' });
+    await client.writeFile({ path: `${lower}/plain`, data: 'in the clear' });
+    {
+      const options = await optionsFor(guest, ',ecryptfs_passthrough');
+      await using ecryptfs = await guest.mount({ source: lower, type: 'ecryptfs', options }, client);
+      const fd = await client.open({ path: ecryptfs.file('plain'), flags: 'O_RDWR' });
+      t.is(text(await client.pread({ fd, count: 100, offset: 0 })), 'in the clear');
+      await client.pwrite({ fd, data: ' and longer', offset: 12 });
+      t.is(text(await client.readFile({ path: `${lower}/plain` })), 'in the clear and longer', 'below');
+      t.is((await client.fstat({ fd })).size, 23);
+      await client.writeFile({ path: `${lower}/full`, data: new Uint8Array(3 * 4096) });
+      t.is(
+        await client.errno.pwrite({ fd, data: bytes('x'), offset: 4096 }),
+        'ENOSPC',
+        'what is wrong below is told',
+      );
+      await client.ftruncate({ fd, length: 2 });
+      t.is(text(await client.readFile({ path: `${lower}/plain` })), 'in');
+      await client.close({ fd });
+    }
+    await client.umount2({ target: lower });
+  },
+);
