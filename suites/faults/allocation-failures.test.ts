@@ -144,7 +144,9 @@ for (const [name, flags] of [
         const before = await whoAmI();
         const fd = await client.open({ path: fuse.file('f'), flags });
         const data = bytes('y'.repeat(PAGE));
-        // io_submit(2) says EAGAIN where it has no memory for the request itself.
+        // io_submit(2) says EAGAIN where it has no memory for the request itself, and EINVAL where it has none to
+        // look at the caller's mapping of the ring: it takes the context for one that there is not.
+        const refusals = ['ENOMEM', 'EAGAIN', 'EINVAL'];
         for (const operation of [
           { op: 'pread', fd, count: PAGE, offset: 0 },
           { op: 'pwrite', fd, data, offset: 0 },
@@ -152,7 +154,9 @@ for (const [name, flags] of [
           const tries = await failing.each('aio', { operations: [operation] }, async ({ nth }) => {
             t.is(await whoAmI(), before, `who the client is after failure ${nth} of ${operation.op}`);
           });
-          assertTries(t, `aio ${operation.op}`, tries.map(completionOf), ['ENOMEM', 'EAGAIN']);
+          assertTries(t, `submitting ${operation.op}`, tries, refusals);
+          const submitted = tries.filter(({ errno }) => errno === 'ok').map(completionOf);
+          assertTries(t, `aio ${operation.op}`, submitted, ['ENOMEM', 'EAGAIN']);
         }
         await client.close({ fd });
         t.deepEqual(await fuse.dataRequests(), []);
@@ -161,7 +165,7 @@ for (const [name, flags] of [
   );
 }
 
-/** What the one operation completed with counts, where it was submitted at all. */
+/** What the one operation completed with counts. */
 function completionOf(made: Try): Try {
   const [completed] = (made.value ?? []) as readonly { readonly result: number | string }[];
   return typeof completed?.result === 'string' ? { ...made, errno: completed.result } : made;

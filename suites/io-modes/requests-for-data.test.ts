@@ -274,6 +274,7 @@ guestTest(
 );
 
 guestTest('a direct write takes what it overwrites out of the cache of other opens', async (t, guest) => {
+  guest.needs(guest.expected.hasIoModes, 'direct writes that look at what others have in the cache');
   await using file = await plainFile(guest, OpenFlag.KEEP_CACHE);
   const { fuse, client, fd } = file;
   await client.pread({ fd, count: 8 * PAGE, offset: 0 });

@@ -2,6 +2,7 @@ import { bytes, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import { upperOn } from '../lib/stack.ts';
 
 /** What is made, moved and removed through FUSE on an overlay, and what the layers hold then. */
@@ -293,7 +294,7 @@ guestTest(
     t.is(await refused(`${upper}/inner`, upper), 'EINVAL', 'the upper directory in the work one');
 
     // The upper layer is a FUSE filesystem whose server says what it is asked.
-    await using fuse = await guest.mountFuse({ init: { maxStackDepth: 1 } });
+    await using fuse = await guest.mountFuse({ passthrough: 'off', init: WITHOUT_PASSTHROUGH });
     for (const name of ['u', 'w']) await client.mkdir({ path: fuse.backing(name) });
     await using over = await guest.mountOverlay(
       { lower, upper: fuse.file('u'), work: fuse.file('w') },
