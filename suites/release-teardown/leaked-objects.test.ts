@@ -42,18 +42,23 @@ async function count(guest: TestGuest, caches: readonly string[] = CACHES): Prom
   return counts;
 }
 
-function grown(before: Counts, after: Counts): string[] {
+function grown(before: Counts, after: Counts, margin = MARGIN): string[] {
   return Object.entries(before).flatMap(([name, then]) => {
     const more = (after[name] ?? 0) - then;
-    return more > MARGIN ? [`${name}: ${more} more`] : [];
+    return more > margin ? [`${name}: ${more} more`] : [];
   });
 }
 
 /** Much is freed late, by RCU: asked again so often. Each question takes a while. */
 const TRIES = 20;
 
-async function staysGrown(guest: TestGuest, before: Counts, caches = CACHES): Promise<string[]> {
-  const more = async () => grown(before, await count(guest, caches));
+async function staysGrown(
+  guest: TestGuest,
+  before: Counts,
+  caches = CACHES,
+  margin = MARGIN,
+): Promise<string[]> {
+  const more = async () => grown(before, await count(guest, caches), margin);
   let found = await more();
   for (let tried = 1; tried < TRIES && found.length > 0; tried++) found = await more();
   return found;
@@ -135,8 +140,9 @@ guestTest(`${ROUNDS} registrations leave no objects in the kernel (C12)`, async 
   t.deepEqual(await staysGrown(guest, before), []);
 });
 
-/** A node of the table has room for 64 ids. */
 const IDS = 16_000;
+/** Fewer than the nodes of the table, of which each has room for 64 ids. Other work of the machine comes and goes. */
+const MARGIN_NODES = (IDS / 64) * 0.8;
 const IDS_A_CALL = 1000;
 
 guestTest(`${IDS} registrations leave no objects when their connection ends`, async (t, guest) => {
@@ -161,5 +167,5 @@ guestTest(`${IDS} registrations leave no objects when their connection ends`, as
   for (const fd of [file, device]) await client.close({ fd });
   t.is(await fuse.unmount(), 'ok');
   await fuse.server.closeDevice(0);
-  t.deepEqual(await staysGrown(guest, before, caches), []);
+  t.deepEqual(await staysGrown(guest, before, caches, MARGIN_NODES), []);
 });
