@@ -375,3 +375,31 @@ guestTest('with index=on links are counted over the layers (E17)', async (t, gue
   t.is(text(await client.pread({ fd, count: 9, offset: 0 })), 'still', 'open, it lives on');
   await client.close({ fd });
 });
+
+guestTest('a name that three layers have is listed once, and the uppermost counts', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = [await guest.directory('ext4', 'middle'), await guest.directory('ext4', 'lowest')];
+  const layers = await upperOn(guest);
+  const [middle = '', lowest = ''] = lower;
+  const all = [layers.upper, middle, lowest];
+  for (const [at, path] of all.entries()) {
+    await client.mkdir({ path: `${path}/d` });
+    await client.writeFile({ path: `${path}/d/of-all`, data: String(at) });
+    if (at > 0) await client.writeFile({ path: `${path}/d/of-two`, data: String(at) });
+    await client.writeFile({ path: `${path}/d/only-${at}`, data: String(at) });
+  }
+  await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
+  await using fuse = await guest.mountFuse({ root: overlay.path, init: { maxStackDepth: 2 } });
+  for (const top of [overlay, fuse]) {
+    const names = ['of-all', 'of-two', 'only-0', 'only-1', 'only-2'];
+    t.deepEqual(await client.readdir({ path: top.file('d') }), names);
+    t.is(text(await client.readFile({ path: top.file('d/of-all') })), '0');
+    t.is(text(await client.readFile({ path: top.file('d/of-two') })), '1');
+  }
+  await client.unlink({ path: fuse.file('d/of-all') });
+  t.deepEqual(
+    await client.readdir({ path: overlay.file('d') }),
+    ['of-two', 'only-0', 'only-1', 'only-2'],
+    'one whiteout hides all',
+  );
+});
