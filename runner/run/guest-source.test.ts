@@ -55,6 +55,15 @@ test('machines: a kernel that does not boot is a result and no reason to boot it
   t.deepEqual(bench.notes(), []);
 });
 
+test('machines: one that is on its way at the end of a run says nothing of the others', async (t) => {
+  const failure = new Failure('E_MACHINE_STOPPED', 'infra', 'no longer needed');
+  const bench = setUp({ restore: () => Promise.reject(failure) });
+  t.is(await t.throwsAsync(bench.start('machine-1')), failure);
+  t.deepEqual(bench.calls, ['save', 'restore machine-1']);
+  t.deepEqual(bench.notes(), []);
+  t.true(bench.source.restores);
+});
+
 interface SetUp {
   readonly cold?: boolean;
   readonly save?: MachineStates['save'];

@@ -78,7 +78,9 @@ export class GuestSource {
   /** A kernel that does not boot is a result; all else is only a slower way. */
   async #giveUp(error: unknown, { emit }: PartContext, tidy?: () => Promise<void>): Promise<undefined> {
     if (!(error instanceof Failure)) throw error;
-    if (error.blame === 'interrupted' || (error.blame === 'kernel' && error.code !== 'E_NO_PORT')) {
+    // A machine that was on its way when the run came to its end says nothing of the others.
+    const stopped = error.blame === 'interrupted' || error.code === 'E_MACHINE_STOPPED';
+    if (stopped || (error.blame === 'kernel' && error.code !== 'E_NO_PORT')) {
       this.#saved = undefined;
       throw error;
     }

@@ -122,9 +122,10 @@ async function makeState(
     const { launched } = machine;
     const answerMs = 10_000 * slowdown;
     await using guest = await attachAgent(machine, launched.port, { signal, answerMs, restored: false });
-    await warmUp({ ...guest, slowdown: guest.slowdown * needs.slowdown }, abi, signal);
+    const slow = { ...guest, slowdown: guest.slowdown * needs.slowdown };
+    await warmUp(slow, abi, signal);
     if (needs.leakScan) await forgetLeaks(guest, signal);
-    await zeroFreeMemory(guest, signal);
+    await zeroFreeMemory(slow, signal);
     const command = await saveMachine(launched, join(draft, STATE));
     await writeFile(join(draft, COMMAND), `${JSON.stringify(command, undefined, 2)}\n`);
     emit({ type: 'machine-stopped', machine: machine.id });
