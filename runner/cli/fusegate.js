@@ -17,7 +17,8 @@ const pinned = join(here, '..', '..', 'node_modules', '.bin', 'node');
 /** As `cacheDir('compiled')` has it, which cannot be loaded yet. */
 function compiled() {
   const { FUSEGATE_CACHE, XDG_CACHE_HOME } = process.env;
-  return join(FUSEGATE_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'fusegate'), 'compiled');
+  // Empty is unset, as for the shell.
+  return join(FUSEGATE_CACHE || join(XDG_CACHE_HOME || join(homedir(), '.cache'), 'fusegate'), 'compiled');
 }
 
 function isNewEnough(version) {
