@@ -23,6 +23,7 @@ const rows: readonly Row[] = [
   { mutant: mutant(3, { equivalent: 'nobody sees it' }), result: result('survived') },
   { mutant: mutant(4, { equivalent: 'not so' }), result: result('noticed') },
   { mutant: mutant(5), result: undefined },
+  { mutant: mutant(6, { noticedBy: ['io/write: writes'] }), result: undefined },
 ];
 
 test('mutants page: what cannot be noticed and what was not tried do not count', (t) => {
@@ -31,10 +32,14 @@ test('mutants page: what cannot be noticed and what was not tried do not count',
 
 test('mutants page: every mistake is a row, and text of the guest does no harm in it', (t) => {
   const page = renderMutants(rows, '6.12.1');
-  t.regex(page, /\*\*2 of 3\*\* mistakes are noticed \(67 %\); 1 more cannot be/);
+  t.regex(
+    page,
+    /\*\*2 of 3\*\* mistakes are noticed \(67 %\); 1 more cannot be\. 1 that were not tried this time/,
+  );
   t.regex(page, /^\| 1 \| what 1 is \| io\/read: reads \| a \\\| b {1,2}x +\|$/m);
   t.regex(page, /^\| 2 .*\*\*nobody\*\*/m);
   t.regex(page, /^\| 3 .*cannot be noticed \| nobody sees it/m);
   t.regex(page, /^\| 4 .*the machine/m);
-  t.regex(page, /^\| 5 .*not tried/m);
+  t.regex(page, /^\| 5 .*\| not tried +\|/m);
+  t.regex(page, /^\| 6 .*\| io\/write: writes \| not tried this time \|/m);
 });

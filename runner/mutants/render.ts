@@ -30,17 +30,22 @@ export const TABLE_MARK = '<!-- made by `npx fusegate mutants --record` -->';
 /** A table by file. Pure. */
 export function renderMutants(rows: readonly Row[], kernel: string): string {
   const { noticed, of, equivalent } = scoreOf(rows);
+  const earlier = rows.filter(({ mutant, result }) => result === undefined && mutant.noticedBy.length > 0);
   const files = [...new Set(rows.map(({ mutant }) => mutant.file))];
   const lines = [
     TABLE_MARK,
     '',
-    `Linux ${kernel}: **${noticed} of ${of}** mistakes are noticed (${percent(noticed, of)}); ${equivalent} more cannot be.`,
+    `Linux ${kernel}: **${noticed} of ${of}** mistakes are noticed (${percent(noticed, of)}); ${equivalent} more cannot be.${earlier.length === 0 ? '' : ` ${earlier.length} that were not tried this time had been noticed before.`}`,
     '',
   ];
   for (const file of files) {
     const of = rows.filter(({ mutant }) => mutant.file === file);
     const { noticed: here, of: all } = scoreOf(of);
-    lines.push(`### ${file}: ${here} of ${all}`, '', '| no. | what is wrong | noticed by | its message |');
+    lines.push(
+      `### ${file}${all === 0 ? '' : `: ${here} of ${all}`}`,
+      '',
+      '| no. | what is wrong | noticed by | its message |',
+    );
     lines.push('| --- | --- | --- | --- |', ...of.map(renderRow), '');
   }
   return lines.join('\n');
@@ -51,10 +56,13 @@ function renderRow({ mutant, result }: Row): string {
   return `| ${cells.map(cell).join(' | ')} |`;
 }
 
-function byWhom({ equivalent }: Mutant, result: MutantResult | undefined): readonly [string, string] {
+function byWhom(
+  { equivalent, noticedBy: [before] }: Mutant,
+  result: MutantResult | undefined,
+): readonly [string, string] {
   switch (result?.outcome) {
     case undefined:
-      return ['not tried', ''];
+      return before === undefined ? ['not tried', ''] : [before, 'not tried this time'];
     case 'noticed':
       return [result.by ?? 'the machine', withoutPlace(result.message ?? '')];
     case 'survived':

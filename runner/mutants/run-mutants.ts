@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { cleanLine } from '#runner/lib/clean-text.ts';
 import { formatDuration } from '#runner/report/format.ts';
 import { prepareAll } from '#runner/run/prepare.ts';
-import type { Catalogue, Mutant } from './mutants.ts';
+import { loadMutants, type Catalogue, type Mutant } from './mutants.ts';
 import { noteReach } from './note-reach.ts';
 import type { MutantContext, TestEnd } from './one-pass.ts';
 import { hashSuites, loadRecord, saveRecord, type MutantRecord, type MutantResult } from './record.ts';
@@ -18,7 +18,10 @@ export interface MutantsOptions extends Omit<MutantContext, 'prepared'> {
 }
 
 export interface MutantsEnd {
+  /** The mistakes that were chosen. */
   readonly rows: readonly Row[];
+  /** All that is known, from earlier calls too. */
+  readonly results: MutantRecord['results'];
   /** Tests that fail without any mistake: then nothing else was tried. */
   readonly failed: readonly TestEnd[];
   readonly release: string;
@@ -44,7 +47,7 @@ export async function runMutants(options: MutantsOptions): Promise<MutantsEnd> {
   const known = await withReach(context, record, tell);
   record = known.record;
   await saveRecord(path, record);
-  if (known.failed.length > 0) return { rows: [], failed: known.failed, release };
+  if (known.failed.length > 0) return { rows: [], results: record.results, failed: known.failed, release };
 
   for (const mutant of mutants) {
     const earlier = record.results[mutant.number];
@@ -55,7 +58,7 @@ export async function runMutants(options: MutantsOptions): Promise<MutantsEnd> {
     tell(inWords(mutant, result));
   }
   const rows = mutants.map((mutant) => ({ mutant, result: record.results[mutant.number] }));
-  return { rows, failed: [], release };
+  return { rows, results: record.results, failed: [], release };
 }
 
 /** What the selected test files come across, where it is not known yet. */
@@ -84,13 +87,17 @@ function inWords({ number, what }: Mutant, { outcome, by, message, durationMs }:
   return `${number} ${outcome} (${formatDuration(durationMs)}): ${what} ${who}`.trimEnd();
 }
 
-/** Puts the table into the catalogue's page, and who noticed into its mutants.json. */
+/**
+ * Puts the table into the catalogue's page, and who noticed into its mutants.json. Both have all mistakes of
+ * the catalogue, however few were chosen this time.
+ */
 export async function recordMutants(
   projectDir: string,
   catalogue: Catalogue,
-  { rows, release }: MutantsEnd,
+  { results, release }: Pick<MutantsEnd, 'results' | 'release'>,
 ): Promise<void> {
   const page = join(projectDir, catalogue.page);
+  const rows = (await loadMutants(catalogue)).map((mutant) => ({ mutant, result: results[mutant.number] }));
   const [before = ''] = (await readFile(page, 'utf8')).split(TABLE_MARK);
   await writeFile(page, `${before}${renderMutants(rows, release)}`);
   const mutants = rows.map(({ mutant, result }) => {
