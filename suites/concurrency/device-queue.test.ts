@@ -219,3 +219,22 @@ guestTest('a name that is forgotten gives back as many lookups as there were', a
   t.like(forget, { opcode: 'FORGET', args: { nlookup: 5 } });
   t.is(await lookups(), undefined, 'the server has nothing left of it');
 });
+
+guestTest('each name that an inode is found by counts as a lookup of it', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ entryValidS: 1000, attrValidS: 1000 });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  const names = ['f', 'second', 'third'];
+  for (const to of names.slice(1)) await client.link({ from: fuse.backing('f'), to: fuse.backing(to) });
+  const found = [];
+  for (const name of names) found.push((await client.stat({ path: fuse.file(name) })).ino);
+  t.is(new Set(found).size, 1, 'one inode');
+  t.is((await fuse.requests('LOOKUP')).length, names.length);
+  for (const name of names) t.is(await fuse.notify({ parent: '/', name }), 'ok');
+  const forget = await fuse.waitFor({ opcode: ['FORGET', 'BATCH_FORGET'] }, 'arrived');
+  t.like(forget, { opcode: 'FORGET', args: { nlookup: names.length } });
+  t.deepEqual(
+    (await fuse.state()).inodes.map(({ path }) => path).filter((path) => path !== '/'),
+    [],
+  );
+});

@@ -104,6 +104,8 @@ guestTest('asynchronous reads and writes complete with what the server has answe
   const after = await fuse.position();
   t.is(await aio('pread', 8 * PAGE), 0, 'a read at the end');
   t.is(await aio('pread', 20 * PAGE), 0, 'a read beyond it');
+  // So far that no rounding to what a request may have makes the rest of the file none.
+  t.is(await aio('pread', 8 * PAGE + 16 * 2 ** 20), 0, 'a read far beyond it');
   t.deepEqual(await fuse.opcodes({ opcode: 'READ', after }), [], 'the server is not asked');
 });
 

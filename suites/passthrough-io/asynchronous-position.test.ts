@@ -62,6 +62,32 @@ guestTest('io_uring reads at the file position, and the position moves (A26)', a
   t.deepEqual(await fuse.dataRequests(), []);
 });
 
+for (const backing of ['ext4', 'xfs', 'tmpfs'] as const) {
+  guestTest(
+    `a direct write with io_uring over blocks that are there says how much it wrote, on ${backing} (A26)`,
+    async (t, guest) => {
+      guest.needsBuilt(await guest.hasFilesystem(backing), backing);
+      await using fuse = await guest.mountFuse({ root: backing });
+      await using client = await guest.client();
+      for (const path of [fuse.backing('native'), fuse.file('f')]) {
+        await client.writeFile({ path, data: bytes('-'.repeat(4 * PAGE)) });
+        const fd = await client.open({ path, flags: 'O_RDWR|O_DIRECT' });
+        await client.fsync({ fd });
+        const write = (at: number, data: string) =>
+          ({ op: 'pwrite', fd, offset: at * PAGE, data: bytes(data.repeat(PAGE)) }) as const;
+        const done = await client.uringChain({ operations: [write(0, '1'), write(2, '2')] });
+        const results = done.map(({ result }) => result);
+        t.deepEqual(results, [PAGE, PAGE], path);
+        // A write that did not come to its end would hold this up.
+        t.is(await client.errno.ftruncate({ fd, length: 3 * PAGE }), 'ok', path);
+        await client.close({ fd });
+        t.deepEqual(pagesOf(text(await client.readFile({ path }))), ['1', '-', '2'], path);
+      }
+      t.deepEqual(await fuse.dataRequests(), []);
+    },
+  );
+}
+
 for (const [what, openFlags] of [
   ['a cached file', 0],
   ['a file in direct mode', OpenFlag.DIRECT_IO],

@@ -128,6 +128,38 @@ for (const passthrough of ['off', 'auto'] as const) {
   );
 }
 
+for (const passthrough of ['off', 'auto'] as const) {
+  guestTest(
+    `a server without CREATE is asked for MKNOD and OPEN, with passthrough ${passthrough}`,
+    async (t, guest) => {
+      await using fuse = await guest.mountFuse({ passthrough });
+      await using client = await guest.client();
+      await fuse.fail('CREATE', 'ENOSYS');
+      for (const name of ['first', 'second']) {
+        const path = fuse.file(name);
+        const fd = await client.open({ path, flags: 'O_RDWR|O_CREAT|O_EXCL', mode: 0o600 });
+        await client.write({ fd, data: name });
+        await client.close({ fd });
+        t.is(text(await client.readFile({ path: fuse.backing(name) })), name);
+        t.is((await client.stat({ path })).mode & 0o777, 0o600, name);
+        t.is(await client.errno.open({ path, flags: 'O_RDWR|O_CREAT|O_EXCL' }), 'EEXIST', name);
+      }
+      const sent = await fuse.opcodes({ opcode: ['CREATE', 'MKNOD', 'OPEN'] });
+      t.deepEqual(sent, ['CREATE', 'MKNOD', 'OPEN', 'MKNOD', 'OPEN'], 'CREATE is not asked again');
+    },
+  );
+}
+
+guestTest('a server without TMPFILE is asked once, and O_TMPFILE is EOPNOTSUPP', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await fuse.fail('TMPFILE', 'ENOSYS');
+  for (const time of ['first', 'second']) {
+    t.is(await client.errno.open({ path: fuse.path, flags: 'O_TMPFILE|O_RDWR' }), 'EOPNOTSUPP', time);
+  }
+  t.deepEqual(await fuse.opcodes({ opcode: ['TMPFILE', 'CREATE', 'MKNOD'] }), ['TMPFILE']);
+});
+
 guestTest('without passthrough: files that have no position', async (t, guest) => {
   await using fuse = await guest.mountFuse({ passthrough: 'off' });
   await using client = await guest.client();
