@@ -179,6 +179,10 @@ export interface Syscalls {
   link: { args: { from: string; to: string; flags?: Flags }; value: number };
   /** `linkat` of an open file through /proc, as for O_TMPFILE. */
   linkFd: { args: Fd & { to: string }; value: number };
+  /** `room`: bytes for the handle, default MAX_HANDLE_SZ (name_to_handle_at(2)). */
+  nameToHandle: { args: At & { flags?: Flags; room?: number }; value: FileHandle };
+  /** `mountFd`: any open file of the filesystem. */
+  openByHandle: { args: { mountFd: number; flags: Flags } & FileHandle; value: number };
   symlink: { args: { target: string; path: string }; value: number };
   readlink: { args: At; value: string };
   /** Names without the dots, sorted. */
@@ -267,3 +271,9 @@ export interface Syscalls {
 }
 
 export type SyscallName = keyof Syscalls;
+
+/** `struct file_handle` (open_by_handle_at(2)). */
+export interface FileHandle {
+  readonly type: number;
+  readonly handle: Uint8Array;
+}

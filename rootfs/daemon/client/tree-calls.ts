@@ -8,6 +8,9 @@ import { AT_FDCWD, mapValue, type CallTable } from './call-table.ts';
 
 const NOFOLLOW = flagBits('AT_SYMLINK_NOFOLLOW');
 const XATTR_MAX_BYTES = 65_536;
+/** linux/fs.h: `struct file_handle` before its handle, and MAX_HANDLE_SZ. */
+const HANDLE_HEADER_BYTES = 8;
+const MAX_HANDLE_BYTES = 128;
 
 /** Calls that name files: the tree, attributes, extended attributes, mounts. */
 export const treeCalls = {
@@ -52,6 +55,25 @@ export const treeCalls = {
   linkFd: ({ fd, to }) => {
     const source = cString(`/proc/self/fd/${fd}`);
     return syscall('linkat', AT_FDCWD, source, AT_FDCWD, cString(to), flagBits('AT_SYMLINK_FOLLOW'));
+  },
+  nameToHandle: async ({ dirfd, path, flags, room = MAX_HANDLE_BYTES }) => {
+    const bytes = new Uint8Array(HANDLE_HEADER_BYTES + room);
+    const view = viewOf(bytes);
+    view.setUint32(0, room, true);
+    const mountId = new Uint8Array(4);
+    const at = dirfd ?? AT_FDCWD;
+    const result = await syscall('name_to_handle_at', at, cString(path), bytes, mountId, flagBits(flags));
+    return mapValue(result, () => ({
+      type: view.getInt32(4, true),
+      handle: bytes.slice(HANDLE_HEADER_BYTES, HANDLE_HEADER_BYTES + view.getUint32(0, true)),
+    }));
+  },
+  openByHandle: ({ mountFd, type, handle, flags }) => {
+    const bytes = new Uint8Array(HANDLE_HEADER_BYTES + handle.length);
+    viewOf(bytes).setUint32(0, handle.length, true);
+    viewOf(bytes).setInt32(4, type, true);
+    bytes.set(handle, HANDLE_HEADER_BYTES);
+    return syscall('open_by_handle_at', mountFd, bytes, flagBits(flags));
   },
   symlink: ({ target, path }) => syscall('symlinkat', cString(target), AT_FDCWD, cString(path)),
   readlink: async ({ dirfd, path }) => {

@@ -14,6 +14,7 @@ import {
   unlinkSync,
   type BigIntStats,
 } from 'node:fs';
+import { dirname } from 'node:path';
 import type { OpenPatch } from '../../protocol/requests.ts';
 import type { ServeOptions } from '../../protocol/server-calls.ts';
 import { numberField, type Request } from '../fuse/request.ts';
@@ -63,6 +64,9 @@ export class FileSystem {
   childName(request: Request, nodeid = request.nodeid, name = request.name): string {
     const parent = this.inodes.nameOf(nodeid);
     if (parent === undefined) throw new SystemError('path', 'ESTALE');
+    // Asked of what the kernel has a handle of, and no name (EXPORT_SUPPORT).
+    if (name === '.') return parent;
+    if (name === '..') return dirname(parent);
     return parent === '/' ? `/${name}` : `${parent}/${name}`;
   }
 

@@ -14,6 +14,8 @@ const NAMES: Readonly<Record<string, number>> = {
   AT_FDCWD: -100,
   AT_SYMLINK_NOFOLLOW: 0x100,
   AT_REMOVEDIR: 0x200,
+  /** The same bit, for name_to_handle_at. */
+  AT_HANDLE_FID: 0x200,
   AT_SYMLINK_FOLLOW: 0x400,
   AT_NO_AUTOMOUNT: 0x800,
   AT_EMPTY_PATH: 0x1000,

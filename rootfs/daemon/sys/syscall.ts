@@ -51,6 +51,8 @@ const NUMBERS = {
   unlinkat: [263, 35],
   renameat2: [316, 276],
   linkat: [265, 37],
+  name_to_handle_at: [303, 264],
+  open_by_handle_at: [304, 265],
   symlinkat: [266, 36],
   readlinkat: [267, 78],
   fchmodat: [268, 53],
