@@ -106,7 +106,11 @@ export interface Syscalls {
   access: { args: At & { mode: Flags }; value: number };
   statfs: {
     args: { path: string };
-    value: Record<'type' | 'bsize' | 'blocks' | 'bfree' | 'bavail' | 'files' | 'ffree' | 'namelen', number>;
+    /** `fsid` in hexadecimal, as statfs(2) gives its two words. */
+    value: Record<
+      'type' | 'bsize' | 'blocks' | 'bfree' | 'bavail' | 'files' | 'ffree' | 'namelen',
+      number
+    > & { readonly fsid: string };
   };
   dup: { args: Fd; value: number };
   dup2: { args: Fd & { newFd: number }; value: number };

@@ -64,6 +64,8 @@ export interface Expectations {
   readonly resend: string;
   /** Mounting FUSE idmapped when its server allows it, which is in Linux since 6.12. */
   readonly idmappedFuse: string;
+  /** overlayfs with `lowerdir=a::b`, in Linux since 6.5, and with `uuid=on`, since 6.6. */
+  readonly overlaysWithDataLayers: boolean;
 }
 
 const BACKING_ID: Expectations = {
@@ -105,6 +107,7 @@ const BACKING_ID: Expectations = {
   hasIoModes: true,
   resend: 'ok',
   idmappedFuse: 'ok',
+  overlaysWithDataLayers: true,
 };
 
 /** The 2021 series: V12's answers. */
@@ -147,6 +150,7 @@ const SINGLE_USE: Expectations = {
   hasIoModes: false,
   resend: 'EINVAL',
   idmappedFuse: 'EINVAL',
+  overlaysWithDataLayers: false,
 };
 
 /** What the profile says of the kernel. */

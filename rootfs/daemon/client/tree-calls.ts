@@ -33,6 +33,7 @@ export const treeCalls = {
         bavail: word(4),
         files: word(5),
         ffree: word(6),
+        fsid: viewOf(bytes).getBigUint64(56, true).toString(16),
         namelen: word(8),
       };
     });
