@@ -53,12 +53,14 @@ guestTest('a file is opened by its handle in passthrough mode, in memory or not 
   await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
   await client.writeFile({ path: fuse.backing('g'), data: 'of another' });
   await fuse.fail({ opcode: ['FORGET', 'BATCH_FORGET'] }, 'ENOENT');
+  const generation = { do: 'patch', at: ENTRY.generation, bytes: u64(7n) } as const;
+  await fuse.rule({ match: { opcode: 'LOOKUP' }, action: generation });
   const mountFd = await client.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
   const f = await client.nameToHandle({ path: fuse.file('f') });
   const g = await client.nameToHandle({ path: fuse.file('g') });
   const nodeid = await nodeidOf(fuse, '/f');
-  t.deepEqual(f, handleOf(nodeid));
-  t.deepEqual(g, handleOf(await nodeidOf(fuse, '/g')));
+  t.deepEqual(f, handleOf(nodeid, 7));
+  t.deepEqual(g, handleOf(await nodeidOf(fuse, '/g'), 7));
 
   let after = await fuse.position();
   t.is(await readBy(client, mountFd, f), 'contents', 'while the inode is in memory');
