@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 import type { Emit } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import type { BootedMachine } from '#runner/machine/machine.ts';
+import { daemonCommand } from './daemon-command.ts';
 import type { CallOptions, DeployedGuest } from './guest.ts';
 import { explainLoss } from './explain-loss.ts';
 import { greetAgent } from './hello.ts';
@@ -65,9 +66,8 @@ export async function deployDaemon(
       }),
     ),
   );
-  const rpc = await orLost(
-    Promise.race([startAgent(ssh, bundle.path, context.command ?? defaultCommand), interrupted.promise]),
-  );
+  const command = context.command ?? ((path) => daemonCommand(machine.accelerator, path, 'agent'));
+  const rpc = await orLost(Promise.race([startAgent(ssh, bundle.path, command), interrupted.promise]));
   stack.defer(() => rpc.close(new Failure('E_AGENT_GONE', 'infra', 'the guest has been given back')));
   const options = { signal: context.signal, timeoutMs: limits.helloMs };
   const slowdown = await orLost(greetAgent(rpc, options));
@@ -83,10 +83,6 @@ export async function deployDaemon(
     ssh: async (command, callOptions) => orLost(runCommand(ssh, command, callOptions ?? {})),
     [Symbol.asyncDispose]: async () => held.disposeAsync(),
   };
-}
-
-function defaultCommand(path: string): string {
-  return `node ${shellQuote(path)} agent`;
 }
 
 /**

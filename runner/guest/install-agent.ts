@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 import { Failure } from '#runner/lib/failure.ts';
 import type { BootedMachine } from '#runner/machine/machine.ts';
 import { AGENT_PORT } from '#runner/machine/virtme-command.ts';
+import { daemonCommand } from './daemon-command.ts';
 import { REMOTE_DAEMON } from './deploy.ts';
 import { explainLoss } from './explain-loss.ts';
 import { shellQuote, SshConnection } from './ssh.ts';
@@ -33,12 +34,13 @@ export async function installAgent(
     }),
   );
   const daemon = shellQuote(REMOTE_DAEMON);
+  const command = daemonCommand(machine.accelerator, REMOTE_DAEMON, 'agent', '"$port"');
   // Waiting in read(2) takes a thread of the pool for good.
   const script = [
     `mkdir -p ${shellQuote(dirname(REMOTE_DAEMON))} && cat >${daemon} || exit 1`,
     `name=$(grep -lx ${AGENT_PORT} /sys/class/virtio-ports/*/name) || exit 2`,
     'port=${name%/name}; port=/dev/${port##*/}',
-    `UV_THREADPOOL_SIZE=8 setsid node ${daemon} agent "$port" </dev/null >/run/fusegate/agent.log 2>&1 &`,
+    `UV_THREADPOOL_SIZE=8 setsid ${command} </dev/null >/run/fusegate/agent.log 2>&1 &`,
   ].join('\n');
   const { code, stderr } = await orLost(ssh.run(script, { input: await readFile(bundle.path), signal }));
   if (code === 2) {

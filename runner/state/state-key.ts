@@ -17,7 +17,7 @@ export interface StateInputs {
 }
 
 /** Changes when the way in which machines are saved does. */
-const FORMAT = 6;
+const FORMAT = 7;
 
 /** Pure. Lower-case hex. */
 export function stateKey(inputs: StateInputs): string {

@@ -25,7 +25,8 @@ export class Child {
   constructor(role: Role, { launcher, env }: ChildOptions) {
     this.role = role;
     this.#spoilt = launcher !== undefined || env !== undefined;
-    const daemon = [process.execPath, process.argv[1] ?? '', role];
+    // With the options that this process was started with, which depend on the machine.
+    const daemon = [process.execPath, ...process.execArgv, process.argv[1] ?? '', role];
     const [program = process.execPath, ...args] = [...(launcher ?? []), ...daemon];
     this.#process = spawn(program, args, {
       stdio: ['pipe', 'pipe', 'pipe'],
