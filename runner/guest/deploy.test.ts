@@ -25,7 +25,7 @@ test.after.always(async () => {
   await rm(root, { recursive: true, force: true });
 });
 
-const HELLO = { protocol: 1, kernelRelease: '6.12.117', node: 'v24.21.0', calibrationMs: 1, devFuse: true };
+const HELLO = { protocol: 1, kernelRelease: '6.12.117', node: 'v24.21.0', calibrationMs: 1.5, devFuse: true };
 
 /** What the played agent answers; `undefined` for not at all. */
 type Agent = (request: RpcRequest, channel: ServerChannel) => unknown;

@@ -4,10 +4,10 @@ import type { CallOptions } from './guest.ts';
 import type { RpcClient } from './rpc-client.ts';
 
 /**
- * The agent's calibration loop where nothing needs more time than planned: a guest with KVM takes 0.2, one without on
- * an idle machine 1.1. Milliseconds.
+ * The agent's calibration loop where nothing needs more time than planned: a processor itself takes 0.2, QEMU on
+ * an idle machine 1.6. Milliseconds.
  */
-const REFERENCE_MS = 0.5;
+const REFERENCE_MS = 0.75;
 
 const Hello = z.looseObject({
   protocol: z.literal(1),

@@ -1,7 +1,6 @@
 import { pattern, text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { needsMappings } from '../lib/registration.ts';
-import { overlayRequest } from '../lib/stacked-mount.ts';
 
 const PAGE = 4096;
 
@@ -195,23 +194,19 @@ guestTest(
     const lower = await guest.directory('ext4', 'lower');
     for (const name of ['upper', 'work']) await client.mkdir({ path: `${root}/${name}` });
     const layers = { lower, upper: `${root}/upper`, work: `${root}/work`, options: 'volatile' };
-    {
-      await using overlay = await guest.mountOverlay(layers, client);
-      const fd = await client.open({ path: overlay.file('f'), flags: 'O_RDWR|O_CREAT' });
-      const native = await client.open({ path: `${root}/upper/f`, flags: 'O_RDWR' });
-      await client.fsync({ fd: native });
-      await disk.behave('fails-writes');
-      await client.pwrite({ fd, data: pattern(PAGE), offset: 0 });
-      t.is(await client.errno.fsync({ fd }), 'ok', 'fsync');
-      t.is(await client.errno.fdatasync({ fd }), 'ok', 'fdatasync');
-      t.is(await client.errno.syncfs({ fd }), 'ok', 'syncfs');
-      t.is(await client.errno.fsync({ fd: native }), 'EIO', 'the page was not on its way yet');
-      t.is(await client.errno.fsync({ fd }), 'EIO', 'fsync, after the upper filesystem has lost a page');
-      t.is(await client.errno.syncfs({ fd }), 'EIO', 'syncfs, too');
-      await disk.behave('works');
-      for (const each of [fd, native]) await client.errno.close({ fd: each });
-    }
-    const again = await guest.mountErrno(overlayRequest(layers), client);
-    t.is(again, 'EINVAL', 'what was not synced is not mounted again');
+    await using overlay = await guest.mountOverlay(layers, client);
+    const fd = await client.open({ path: overlay.file('f'), flags: 'O_RDWR|O_CREAT' });
+    const native = await client.open({ path: `${root}/upper/f`, flags: 'O_RDWR' });
+    await client.fsync({ fd: native });
+    await disk.behave('fails-writes');
+    await client.pwrite({ fd, data: pattern(PAGE), offset: 0 });
+    t.is(await client.errno.fsync({ fd }), 'ok', 'fsync');
+    t.is(await client.errno.fdatasync({ fd }), 'ok', 'fdatasync');
+    t.is(await client.errno.syncfs({ fd }), 'ok', 'syncfs');
+    t.is(await client.errno.fsync({ fd: native }), 'EIO', 'the page was not on its way yet');
+    t.is(await client.errno.fsync({ fd }), 'EIO', 'fsync, after the upper filesystem has lost a page');
+    t.is(await client.errno.syncfs({ fd }), 'EIO', 'syncfs, too');
+    await disk.behave('works');
+    for (const each of [fd, native]) await client.errno.close({ fd: each });
   },
 );

@@ -77,6 +77,29 @@ guestTest('an overlay without an upper layer has no use for what is about one', 
   t.is(await client.errno.mkdir({ path: writable.file('d') }), 'ok');
 });
 
+guestTest(
+  'an overlay that was volatile is not mounted again before somebody has looked',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    const layers = await upperOn(guest);
+    {
+      await using overlay = await guest.mountOverlay({ lower, ...layers, options: 'volatile' }, client);
+      await client.writeFile({ path: overlay.file('f'), data: 'perhaps lost' });
+    }
+    for (const options of ['volatile', 'index=off']) {
+      const errno = await guest.mountErrno(overlayRequest({ lower, ...layers, options }), client);
+      t.is(errno, 'EINVAL', options);
+    }
+    // The mark is a directory with a file in it.
+    for (const name of ['volatile/dirty', 'volatile', '']) {
+      const path = `${layers.work}/work/incompat/${name}`;
+      if ((await client.errno.unlink({ path })) !== 'ok') await client.rmdir({ path });
+    }
+    t.is(await guest.mountErrno(overlayRequest({ lower, ...layers }), client), 'ok', 'the mark is gone');
+  },
+);
+
 /** Device and number of each, which have more bits than a double holds. */
 async function numbersOf(
   guest: TestGuest,
@@ -103,8 +126,8 @@ guestTest('with xino=on files of both layers have one device, and numbers of the
     t.deepEqual(await numbersOf(guest, [overlay.path, ...paths]), before, `${options}: copied up`);
     return before;
   };
-  const [native] = await numbersOf(guest, [`${lower}/low`]);
   const files = await look('xino=on');
+  const [native] = await numbersOf(guest, [`${lower}/low`]);
   t.is(new Set(files.map(({ dev }) => dev)).size, 1, 'one device');
   t.is(new Set(files.map(({ ino }) => ino)).size, files.length, 'each a number of its own');
   t.not(files[1]?.ino, native?.ino, 'and the layer is in the number');
