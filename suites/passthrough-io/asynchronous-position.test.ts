@@ -66,8 +66,8 @@ for (const backing of ['ext4', 'xfs', 'tmpfs'] as const) {
   guestTest(
     `a direct write with io_uring over blocks that are there says how much it wrote, on ${backing} (A26)`,
     async (t, guest) => {
-      guest.needsBuilt(await guest.hasFilesystem(backing), backing);
-      await using fuse = await guest.mountFuse({ root: backing });
+      await using disk = backing === 'xfs' ? await guest.spareDisk(backing) : undefined;
+      await using fuse = await guest.mountFuse({ root: (await disk?.directory()) ?? backing });
       await using client = await guest.client();
       for (const path of [fuse.backing('native'), fuse.file('f')]) {
         await client.writeFile({ path, data: bytes('-'.repeat(4 * PAGE)) });
