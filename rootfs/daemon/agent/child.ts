@@ -1,7 +1,8 @@
-import { spawn, type ChildProcessByStdio } from 'node:child_process';
-import type { Readable, Writable } from 'node:stream';
+import { spawn } from 'node:child_process';
+import { closeSync } from 'node:fs';
 import type { ChildOptions, CommonCalls, ExitRecord } from '../../protocol/calls.ts';
 import { RpcPeer, RpcRefusal } from '../../protocol/peer.ts';
+import { makePipe, PipeReader, PipeWriter } from '../sys/pipe.ts';
 import { describeProcess } from './forensics.ts';
 
 export type Role = 'server' | 'client';
@@ -18,7 +19,6 @@ export class Child {
   #used = false;
   /** Something has been done to it that only its end undoes. */
   #spoilt: boolean;
-  readonly #process: ChildProcessByStdio<Writable, Readable, Readable>;
   readonly #peer: RpcPeer;
   #complaint = '';
 
@@ -28,23 +28,36 @@ export class Child {
     // With the options that this process was started with, which depend on the machine.
     const daemon = [process.execPath, ...process.execArgv, process.argv[1] ?? '', role];
     const [program = process.execPath, ...args] = [...(launcher ?? []), ...daemon];
-    this.#process = spawn(program, args, {
-      stdio: ['pipe', 'pipe', 'pipe'],
+    const [requests, answers] = [makePipe(), makePipe()];
+    const child = spawn(program, args, {
+      stdio: [requests.readEnd, answers.writeEnd, 'pipe'],
       // A group of its own: what a launcher forks dies with it.
       detached: true,
       env: { ...process.env, UV_THREADPOOL_SIZE: '16', UV_USE_IO_URING: '0', ...env },
     });
-    this.pid = this.#process.pid ?? -1;
-    this.#peer = new RpcPeer((frame) => this.#process.stdin.write(frame));
-    this.#process.stdout.on('data', (chunk: Buffer) => this.#peer.receive(chunk));
-    // Writing to a child that has just died is reported by its exit, not here.
-    this.#process.stdin.on('error', () => undefined);
-    this.#process.stderr.on('data', (chunk: Buffer) => {
+    this.pid = child.pid ?? -1;
+    for (const end of [requests.readEnd, answers.writeEnd]) closeSync(end);
+    const output = new PipeWriter(requests.writeEnd);
+    this.#peer = new RpcPeer((frame) => output.write(frame));
+    const input = new PipeReader(
+      answers.readEnd,
+      (chunk) => this.#peer.receive(chunk),
+      () => undefined,
+    );
+    child.stderr?.on('data', (chunk: Buffer) => {
       this.#complaint = (this.#complaint + chunk.toString('utf8')).slice(-COMPLAINT_BYTES);
     });
     this.exited = new Promise((resolve) => {
-      this.#process.on('error', (error) => this.#gone({ code: null, signal: null }, error.message, resolve));
-      this.#process.on('close', (code, signal) => this.#gone({ code, signal }, '', resolve));
+      const gone = (record: ExitRecord, why: string): void => {
+        if (!this.#alive) return;
+        // Its last words may still be in the pipe.
+        input.finish();
+        closeSync(answers.readEnd);
+        output.close();
+        this.#gone(record, why, resolve);
+      };
+      child.on('error', (error) => gone({ code: null, signal: null }, error.message));
+      child.on('close', (code, signal) => gone({ code, signal }, ''));
     });
   }
 

@@ -2,6 +2,10 @@ import { openSync, read, writeSync } from 'node:fs';
 import { encodeFrame, FrameDecoder } from '../../protocol/frame.ts';
 import { RpcRefusal } from '../../protocol/peer.ts';
 import type { RpcError, RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
+import { PipeReader, PipeWriter } from '../sys/pipe.ts';
+
+const STDIN = 0;
+const STDOUT = 1;
 
 /** Answers requests; throws RpcRefusal to refuse one. */
 export type RpcHandler = (params: never) => unknown;
@@ -13,11 +17,12 @@ export type RpcHandlers = Readonly<Record<string, RpcHandler>>;
  */
 export function serveStdio(handlers: RpcHandlers, onEnd: () => void): void {
   const decoder = new FrameDecoder();
-  process.stdin.on('data', (chunk: Buffer) => {
-    for (const message of decoder.push(chunk)) void answer(handlers, message as RpcRequest).then(send);
-  });
-  process.stdin.on('end', onEnd);
-  process.stdin.on('error', onEnd);
+  const output = new PipeWriter(STDOUT);
+  const reply = (response: RpcResponse): void => output.write(encodeFrame(response));
+  const receive = (chunk: Uint8Array): void => {
+    for (const message of decoder.push(chunk)) void answer(handlers, message as RpcRequest).then(reply);
+  };
+  new PipeReader(STDIN, receive, onEnd);
 }
 
 const PORT_BUFFER_BYTES = 64 * 1024;
@@ -50,11 +55,6 @@ export function servePort(path: string, handlers: RpcHandlers, onEnd: () => void
 /** The port takes at most 32 KiB at a time. */
 function writeWhole(fd: number, bytes: Uint8Array): void {
   for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
-}
-
-/** Node queues what a full pipe does not take. */
-function send(response: RpcResponse): void {
-  process.stdout.write(encodeFrame(response));
 }
 
 async function answer(handlers: RpcHandlers, request: RpcRequest): Promise<RpcResponse> {

@@ -10,7 +10,9 @@ interface Native {
   load(library: string): { func(name: string, result: string, parameters: string[]): NativeFunction };
   errno(): number;
   address(memory: Uint8Array): bigint;
-  readonly node: { poll(fd: number, options: { readable: boolean }, callback: () => void): PollHandle };
+  readonly node: {
+    poll(fd: number, options: { readable?: true; writable?: true }, callback: () => void): PollHandle;
+  };
 }
 
 type NativeFunction = ((...args: unknown[]) => number | bigint) & {
@@ -119,4 +121,9 @@ export function addressOf(bytes: Uint8Array): bigint {
 /** Calls back whenever the descriptor has something to read or has failed; makes it non-blocking. */
 export function pollReadable(fd: number, callback: () => void): PollHandle {
   return ffi().native.node.poll(fd, { readable: true }, callback);
+}
+
+/** The same for a descriptor that can be written again. */
+export function pollWritable(fd: number, callback: () => void): PollHandle {
+  return ffi().native.node.poll(fd, { writable: true }, callback);
 }

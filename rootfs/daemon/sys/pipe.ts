@@ -1,0 +1,115 @@
+import { closeSync, readSync, writeSync } from 'node:fs';
+import { flagBits } from './constants.ts';
+import { pollReadable, pollWritable, type PollHandle } from './ffi.ts';
+import { syscallSync, valueOf } from './syscall.ts';
+
+/**
+ * Bytes through pipes, by plain read(2) and write(2) when there is something to do. Node's streams do the same with
+ * many times the JavaScript, which an emulated machine feels: every call of a test passes four of them.
+ */
+
+const BUFFER_BYTES = 64 * 1024;
+
+/** Both ends are closed in programs that this process starts, unless it hands them over. @throws SystemError */
+export function makePipe(): { readonly readEnd: number; readonly writeEnd: number } {
+  const [readEnd = -1, writeEnd = -1] = filled(new Int32Array(2));
+  return { readEnd, writeEnd };
+}
+
+function filled(ends: Int32Array): Int32Array {
+  valueOf('pipe2', syscallSync('pipe2', new Uint8Array(ends.buffer), flagBits('O_CLOEXEC')));
+  return ends;
+}
+
+/** What comes from a descriptor until its end. Makes it non-blocking. */
+export class PipeReader {
+  readonly #fd: number;
+  readonly #receive: (chunk: Uint8Array) => void;
+  readonly #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  #poll: PollHandle | undefined;
+
+  /** `ended`: by the other side, and only once. */
+  constructor(fd: number, receive: (chunk: Uint8Array) => void, ended: () => void) {
+    this.#fd = fd;
+    this.#receive = receive;
+    this.#poll = pollReadable(fd, () => {
+      if (!this.#readOnce().ended) return;
+      this.stop();
+      ended();
+    });
+  }
+
+  /** Takes what is there, and nothing after it. */
+  finish(): void {
+    while (this.#poll !== undefined) if (this.#readOnce().empty) this.stop();
+  }
+
+  stop(): void {
+    this.#poll?.close();
+    this.#poll = undefined;
+  }
+
+  #readOnce(): { readonly ended: boolean; readonly empty: boolean } {
+    try {
+      const length = readSync(this.#fd, this.#buffer);
+      // What is made of it outlives this buffer.
+      if (length > 0) this.#receive(Uint8Array.from(this.#buffer.subarray(0, length)));
+      return { ended: length === 0, empty: length === 0 };
+    } catch (error) {
+      return { ended: !isAgain(error), empty: true };
+    }
+  }
+}
+
+/** Never waits: what the pipe does not take is kept until it does. Makes the descriptor non-blocking and owns it. */
+export class PipeWriter {
+  readonly #fd: number;
+  #kept: Uint8Array[] = [];
+  #poll: PollHandle | undefined;
+  #open = true;
+
+  constructor(fd: number) {
+    this.#fd = fd;
+    valueOf('fcntl', syscallSync('fcntl', fd, flagBits('F_SETFL'), flagBits('O_NONBLOCK')));
+  }
+
+  /** Into a pipe that nobody reads any more: nothing happens. Whoever asked is told of it in another way. */
+  write(bytes: Uint8Array): void {
+    if (!this.#open) return;
+    this.#kept.push(bytes);
+    if (this.#poll === undefined) this.#flush();
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#poll?.close();
+    closeSync(this.#fd);
+  }
+
+  #flush(): void {
+    for (let [first] = this.#kept; first !== undefined; [first] = this.#kept) {
+      const done = this.#writeSome(first);
+      if (done === undefined) return;
+      this.#kept =
+        done === first.length ? this.#kept.slice(1) : [first.subarray(done), ...this.#kept.slice(1)];
+    }
+    this.#poll?.close();
+    this.#poll = undefined;
+  }
+
+  /** @returns undefined when nothing more is taken now, or ever. */
+  #writeSome(bytes: Uint8Array): number | undefined {
+    try {
+      return writeSync(this.#fd, bytes);
+    } catch (error) {
+      if (isAgain(error)) this.#poll ??= pollWritable(this.#fd, () => this.#flush());
+      else this.close();
+      return undefined;
+    }
+  }
+}
+
+function isAgain(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'EAGAIN';
+}
