@@ -142,6 +142,15 @@ test('broker: a test that wants a machine alone gets one that served nobody, and
   t.true(bench.guests[2]?.disposed);
 });
 
+test('broker: without lockdep a test that wants a machine alone gets one as all others do', async (t) => {
+  await using bench = await setUp({ onePerFile: true, files: 1, lockdep: false });
+  for (const share of ['shared', 'alone', 'shared'] as const) {
+    const lease = await leased(bench, `a/file: ${share}`, share);
+    t.is(lease.machine, 'machine-1', share);
+    await lease.finish();
+  }
+});
+
 test('broker: without memory for another machine a test waits for one that is there', async (t) => {
   await using bench = await setUp({ size: 2, files: 3, onePerFile: true, hasRoom: () => false });
   const first = await leased(bench, 'a/first: one');
@@ -412,6 +421,7 @@ interface SetUpOptions {
   readonly files?: number;
   readonly hasRoom?: () => boolean;
   readonly excuse?: (fault: KernelFault) => string | undefined;
+  readonly lockdep?: boolean;
 }
 
 async function setUp({
@@ -422,6 +432,7 @@ async function setUp({
   files,
   hasRoom,
   excuse,
+  lockdep,
 }: SetUpOptions = {}) {
   const out = await mkdtemp(join(tmpdir(), 'fusegate-broker-test-'));
   const guests = [1, 2, 3].map((nth) => new FakeGuest(`machine-${nth}`));
@@ -455,6 +466,7 @@ async function setUp({
     signal: controller.signal,
     resetDeadlineMs,
     excuse,
+    lockdep,
     onGranted: (id) => granted.push(id),
     onSettled: (id, outcome) => settled.push({ test: id, outcome }),
   });

@@ -13,6 +13,11 @@ export interface LeasesOptions {
   readonly emit: Emit;
   /** The run is over: guests are given up instead of cleaned. */
   readonly signal: AbortSignal;
+  /**
+   * Without lockdep a test that asks to be alone gets a machine as all others do: what others have done there is of
+   * no matter then. Default: the kernel may have it.
+   */
+  readonly lockdep?: boolean | undefined;
   /** What the tests are told of the kernel, from its profile. */
   readonly interface: Pick<AcquireResult, 'abi' | 'features'>;
   /** Write evidence of tests that passed, too. */
@@ -65,7 +70,8 @@ export class Leases {
 
   /** Waits for a machine. `signal`: the test process went away. */
   async grant(test: string, signal: AbortSignal, share: MachineShare = 'shared'): Promise<Lease> {
-    const pooled = await this.#acquire(test, signal, share);
+    const alike = share === 'alone' && this.#options.lockdep === false;
+    const pooled = await this.#acquire(test, signal, alike ? 'shared' : share);
     const { guest } = pooled;
     const { machine } = guest;
     await guest.call('kernel.mark', { text: `fusegate: ${cleanLine(test, 200)}` }).catch(() => undefined);

@@ -1,6 +1,7 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { freemem } from 'node:os';
 import { join } from 'node:path';
+import type { KernelImage } from '#kernel/kernel-image.ts';
 import type { Profile } from '#kernel/profile.ts';
 import type { Config } from '#runner/config/config.ts';
 import { hasRoomForMachine } from '#runner/config/jobs.ts';
@@ -67,6 +68,7 @@ async function onePass(run: SuitesRun, pool: GuestPool): Promise<void> {
     signal: context.signal,
     onGranted: ledger.onLeaseGranted,
     onSettled: ledger.onLeaseSettled,
+    lockdep: await hasLockdep(prepared.kernel),
     interface: { abi: run.profile.abi, features: run.profile.kernelFeatures },
     excuse: (fault) => {
       const entry = findKnownReport(known, fault, today);
@@ -84,6 +86,11 @@ async function onePass(run: SuitesRun, pool: GuestPool): Promise<void> {
       return { value: undefined, cached: false, detail: `${ledger.size} tests` };
     },
   );
+}
+
+/** A kernel that came ready-made may have anything. */
+async function hasLockdep({ config }: KernelImage): Promise<boolean> {
+  return config === undefined || /^CONFIG_PROVE_LOCKING=y$/m.test(await readFile(config, 'utf8'));
 }
 
 function poolOf(run: SuitesRun): GuestPool {

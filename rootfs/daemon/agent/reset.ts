@@ -6,7 +6,7 @@ import { flagBits } from '../sys/constants.ts';
 import { cString } from '../sys/memory.ts';
 import { listMounts, type MountRecord } from '../sys/mount.ts';
 import { syscall } from '../sys/syscall.ts';
-import { emptyBacking, isBackingBusy, isMounted, mountBacking } from './backing.ts';
+import { emptyBacking, isBackingBusy } from './backing.ts';
 import type { Children } from './children.ts';
 import { abortConnection, connectionExists } from './connections.ts';
 import { describeProcess, stateOf, whoUses } from './forensics.ts';
@@ -49,11 +49,12 @@ export async function reset(state: TestState, deadlineMs: number): Promise<Reset
     .map(([, { pid, role }]) => ({ pid, role, state: stateOf(pid) }));
   await wakeSpareDisk();
   const stuck = await endProcesses(state, leftMs());
-  await unmountAll();
+  // What has just ended may have mounted something since.
+  await unmountAll(leftProcesses.length === 0 ? leftMounts : testMounts());
   const leftConnections = await endConnections(state, leftMs());
   const leftDevices = await freeSpareDisk(leftMs());
   const backingBusy = await isAnyBackingBusy(state, leftMs, stuck);
-  await cleanPlaces();
+  cleanPlaces();
   const leftObjects = await state.objects.grown();
   const mask = kernelTaint();
   const newTaint = mask & ~state.taint;
@@ -102,9 +103,9 @@ async function endProcesses(state: TestState, deadlineMs: number): Promise<strin
   return left.map(({ pid }) => describeProcess(pid));
 }
 
-async function unmountAll(): Promise<void> {
+async function unmountAll(mounts: readonly MountRecord[]): Promise<void> {
   const flags = flagBits('MNT_DETACH|UMOUNT_NOFOLLOW');
-  for (const { mountPoint } of testMounts().reverse()) await syscall('umount2', cString(mountPoint), flags);
+  for (const { mountPoint } of mounts.toReversed()) await syscall('umount2', cString(mountPoint), flags);
 }
 
 async function endConnections(state: TestState, deadlineMs: number): Promise<number[]> {
@@ -137,11 +138,8 @@ async function isAnyBackingBusy(
   return answer;
 }
 
-async function cleanPlaces(): Promise<void> {
-  for (const name of BACKINGS) {
-    if (!isMounted(name)) await mountBacking(name);
-    emptyBacking(name);
-  }
+function cleanPlaces(): void {
+  for (const name of BACKINGS) emptyBacking(name);
   mkdirSync(TEST_AREA, { recursive: true });
   for (const entry of readdirSync(TEST_AREA)) {
     rmSync(join(TEST_AREA, entry), { recursive: true, force: true });
