@@ -143,3 +143,27 @@ for (const [what, { opcode, at, bytes, call }] of Object.entries(BREAKERS)) {
     t.deepEqual(await fuse.dataRequests(), []);
   });
 }
+
+guestTest('a number that is used again, of another generation, is another file (B24)', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  for (const name of ['f', 'g']) await client.writeFile({ path: fuse.backing(name), data: name });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+  const [old] = (await fuse.state()).inodes.filter(({ path }) => path === '/f');
+  const again = new Uint8Array([...u64(BigInt(old?.nodeid ?? 0)), ...u64(1n)]);
+  const action = { do: 'patch', at: ENTRY.nodeid, bytes: again } as const;
+  await fuse.rule({ match: { opcode: 'LOOKUP', path: '/g' }, action });
+  const other = await client.open({ path: fuse.file('g'), flags: 'O_RDONLY' });
+  t.is(
+    text(await client.pread({ fd: other, count: 8, offset: 0 })),
+    'f',
+    'what the server has by that number',
+  );
+  t.is(await client.errno.pread({ fd, count: 8, offset: 0 }), 'EIO', 'the file that had the number: pread');
+  t.is(await client.errno.pwrite({ fd, data: 'x', offset: 0 }), 'EIO', 'pwrite');
+  t.is(await client.errno.fstat({ fd }), 'EIO', 'fstat');
+  t.is(await client.errno.close({ fd }), 'EIO', 'close, which closes all the same');
+  await client.close({ fd: other });
+  t.is(text(await client.readFile({ path: fuse.backing('f') })), 'f');
+  t.deepEqual(await fuse.dataRequests(), []);
+});
