@@ -162,10 +162,15 @@ guestTest('a handle of no file, and one that is too short, is ESTALE (E17)', asy
     t.is(await by(handleOf(nodeid + 1)), 'ESTALE', `the server says ${errno}`);
     await takeBack();
   }
-  const other = { do: 'patch', at: ENTRY.nodeid, bytes: u64(BigInt(nodeid + 7)) } as const;
+  await client.writeFile({ path: fuse.backing('g'), data: 'of another' });
+  await client.stat({ path: fuse.file('g') });
+  const g = handleOf(await nodeidOf(fuse, '/g'));
+  await forgotten(fuse, 'g');
+  const other = { do: 'patch', at: ENTRY.nodeid, bytes: u64(BigInt(nodeid)) } as const;
   const takeBack = await fuse.rule({ match: { opcode: 'LOOKUP' }, action: other });
-  t.is(await by(handleOf(nodeid + 3)), 'ESTALE', 'the server says that it is another');
+  t.is(await by(g), 'ESTALE', 'the server says that it is another');
   await takeBack();
+  t.is(await by(g), 'ok', 'the server says that it is this one');
   t.is(await by(good), 'ok', 'the one that there is');
   await client.close({ fd: mountFd });
 });
