@@ -13,6 +13,8 @@ export interface Stat {
   readonly atimeNs: number;
   readonly mtimeNs: number;
   readonly ctimeNs: number;
+  /** Only when it was asked for. */
+  readonly btimeNs?: number | null;
   readonly devMajor: number;
   readonly devMinor: number;
   readonly rdevMajor: number;
@@ -100,9 +102,10 @@ export interface Syscalls {
   posix_fadvise: { args: Fd & { offset: number; length: number; advice: string }; value: number };
   readahead: { args: Fd & { offset: number; count: number }; value: number };
   sync_file_range: { args: Fd & { offset: number; length: number; flags: Flags }; value: number };
-  stat: { args: At & { flags?: Flags }; value: Stat };
+  /** `btime`: asks for the time of birth as well, which is null where the file system does not tell it. */
+  stat: { args: At & { flags?: Flags; btime?: boolean }; value: Stat };
   lstat: { args: At; value: Stat };
-  fstat: { args: Fd & { flags?: Flags }; value: Stat };
+  fstat: { args: Fd & { flags?: Flags; btime?: boolean }; value: Stat };
   access: { args: At & { mode: Flags }; value: number };
   statfs: {
     args: { path: string };

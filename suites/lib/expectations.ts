@@ -64,7 +64,9 @@ export interface Expectations {
   readonly resend: string;
   /** Mounting FUSE idmapped when its server allows it, which is in Linux since 6.12. */
   readonly idmappedFuse: string;
-  /** overlayfs with `lowerdir=a::b`, in Linux since 6.5, and with `uuid=on`, since 6.6. */
+  /** FUSE_STATX, which is in Linux since 6.6. */
+  readonly asksTimeOfBirth: boolean;
+  /** overlayfs with `lowerdir=a::b`, in Linux since 6.5, `uuid=on`, since 6.6, and whiteouts as attributes, since 6.7. */
   readonly overlaysWithDataLayers: boolean;
 }
 
@@ -107,6 +109,7 @@ const BACKING_ID: Expectations = {
   hasIoModes: true,
   resend: 'ok',
   idmappedFuse: 'ok',
+  asksTimeOfBirth: true,
   overlaysWithDataLayers: true,
 };
 
@@ -150,6 +153,7 @@ const SINGLE_USE: Expectations = {
   hasIoModes: false,
   resend: 'EINVAL',
   idmappedFuse: 'EINVAL',
+  asksTimeOfBirth: false,
   overlaysWithDataLayers: false,
 };
 

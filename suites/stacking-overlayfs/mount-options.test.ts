@@ -222,3 +222,26 @@ guestTest('with uuid=on an overlay has a number that it keeps', async (t, guest)
   t.is(await numberOf('uuid=auto'), first, 'and with auto');
   t.is(await numberOf('uuid=null'), below);
 });
+
+guestTest('a whiteout may be an attribute, in directories that say that they have some', async (t, guest) => {
+  if (!guest.expected.overlaysWithDataLayers) guest.skip('to this kernel a whiteout is a device');
+  await using client = await guest.client();
+  const [top, base] = [await guest.directory('ext4', 'lower'), await guest.directory('ext4', 'lower')];
+  for (const layer of [top, base]) await client.mkdir({ path: `${layer}/d` });
+  for (const name of ['hidden', 'shown']) await client.writeFile({ path: `${base}/d/${name}`, data: name });
+  await client.writeFile({ path: `${top}/d/hidden`, data: '' });
+  await client.setxattr({ path: `${top}/d/hidden`, name: 'trusted.overlay.whiteout', data: 'y' });
+  const look = async () => {
+    await using overlay = await guest.mountOverlay({ lower: [top, base] }, client);
+    const path = overlay.file('d/hidden');
+    return {
+      names: await client.readdir({ path: overlay.file('d') }),
+      stat: await client.errno.stat({ path }),
+    };
+  };
+  t.deepEqual((await look()).names, ['hidden', 'shown'], 'a list looks for none where it is not told to');
+  await client.setxattr({ path: `${top}/d`, name: 'trusted.overlay.opaque', data: 'x' });
+  t.deepEqual(await look(), { names: ['shown'], stat: 'ENOENT' }, 'the directory has whiteouts');
+  await client.truncate({ path: `${top}/d/hidden`, length: 1 });
+  t.deepEqual(await look(), { names: ['hidden', 'shown'], stat: 'ok' }, 'a whiteout has no contents');
+});

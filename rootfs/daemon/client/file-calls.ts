@@ -47,7 +47,7 @@ export const fileCalls = {
   sync_file_range: ({ fd, offset, length, flags }) => {
     return syscall('sync_file_range', fd, offset, length, flagBits(flags));
   },
-  fstat: ({ fd, flags }) => statx(fd, '', flagBits('AT_EMPTY_PATH') | flagBits(flags)),
+  fstat: ({ fd, flags, btime }) => statx(fd, '', flagBits('AT_EMPTY_PATH') | flagBits(flags), btime),
   dup: ({ fd }) => syscall('dup', fd),
   dup2: ({ fd, newFd }) => syscall('dup3', fd, newFd, 0),
   fchmod: ({ fd, mode }) => syscall('fchmod', fd, mode),

@@ -14,8 +14,8 @@ const MAX_HANDLE_BYTES = 128;
 
 /** Calls that name files: the tree, attributes, extended attributes, mounts. */
 export const treeCalls = {
-  stat: ({ dirfd, path, flags }): Promise<CallResult<Stat>> => {
-    return statx(dirfd ?? AT_FDCWD, path, flagBits(flags));
+  stat: ({ dirfd, path, flags, btime }): Promise<CallResult<Stat>> => {
+    return statx(dirfd ?? AT_FDCWD, path, flagBits(flags), btime);
   },
   lstat: ({ dirfd, path }) => statx(dirfd ?? AT_FDCWD, path, NOFOLLOW),
   access: ({ dirfd, path, mode }) => {

@@ -1,0 +1,138 @@
+import type { Client, Stat } from '../lib/client.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+
+/** FUSE_STATX, which the kernel sends when somebody wants to know when a file was made (statx(2)). */
+
+const BASIC_STATS = 0x7ff;
+const TYPE = 1;
+const SIZE = 0x200;
+const BTIME = 0x800;
+const REGULAR = 0o100644;
+const DIRECTORY = 0o040755;
+
+interface Told {
+  readonly mask: number;
+  readonly validS?: number;
+  readonly mode?: number;
+  readonly size?: bigint;
+}
+
+const NUMBERS = { nlink: 3, uid: 1001, gid: 1002, blocks: 24 };
+const TIMES = { atimeNs: 1000e9 + 1, btimeNs: 2000e9 + 2, ctimeNs: 3000e9 + 3, mtimeNs: 4000e9 + 4 };
+
+/** `fuse_statx_out` with a `fuse_statx` (include/uapi/linux/fuse.h). */
+function statxAnswer({ mask, validS = 0, mode = REGULAR, size = 5n }: Told): Uint8Array {
+  const view = new DataView(new ArrayBuffer(288));
+  view.setBigUint64(0, BigInt(validS), true);
+  const at = 32;
+  view.setUint32(at, mask, true);
+  view.setUint32(at + 4, 4096, true);
+  view.setUint32(at + 16, NUMBERS.nlink, true);
+  view.setUint32(at + 20, NUMBERS.uid, true);
+  view.setUint32(at + 24, NUMBERS.gid, true);
+  view.setUint16(at + 28, mode, true);
+  view.setBigUint64(at + 32, 77n, true);
+  view.setBigUint64(at + 40, size, true);
+  view.setBigUint64(at + 48, BigInt(NUMBERS.blocks), true);
+  for (const [nth, time] of Object.values(TIMES).entries()) {
+    view.setBigInt64(at + 64 + 16 * nth, BigInt(Math.floor(time / 1e9)), true);
+    view.setUint32(at + 72 + 16 * nth, time % 1e9, true);
+  }
+  return new Uint8Array(view.buffer);
+}
+
+/** What the filesystem has told; the kernel adds what it knows of mounts. */
+async function told(client: Client, path: string, flags = ''): Promise<Stat> {
+  const stat = await client.stat({ path, btime: true, flags });
+  return { ...stat, mask: stat.mask & (BASIC_STATS | BTIME) };
+}
+
+function answer(fuse: FuseMount, told: Told): Promise<() => Promise<void>> {
+  return fuse.rule({ match: { opcode: 'STATX' }, action: { do: 'body', body: statxAnswer(told) } });
+}
+
+function needsStatx(guest: TestGuest): void {
+  if (!guest.expected.asksTimeOfBirth) guest.skip('this kernel does not ask a server for times of birth');
+}
+
+guestTest('statx tells what the server says of a file, and its time of birth', async (t, guest) => {
+  needsStatx(guest);
+  await using fuse = await guest.mountFuse({ entryValidS: 1000, attrValidS: 0 });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  const path = fuse.file('f');
+  const takeBack = await answer(fuse, { mask: BASIC_STATS | BTIME, validS: 1000 });
+  const expected = { ...NUMBERS, ...TIMES, size: 5, mode: REGULAR, mask: BASIC_STATS | BTIME };
+  t.like(await told(client, path), expected);
+  t.like(await told(client, path), expected, 'once more');
+  const { btimeNs, ...others } = TIMES;
+  t.like(
+    await client.stat({ path }),
+    { ...NUMBERS, ...others, size: 5, mode: REGULAR },
+    `without ${btimeNs}`,
+  );
+  const asked = await fuse.requests({ opcode: ['STATX', 'GETATTR'] });
+  t.deepEqual(
+    asked.map(({ opcode }) => opcode),
+    ['STATX'],
+    'the answer counts as long as it says',
+  );
+  t.like(asked[0]?.args, { getattr_flags: 0, sx_flags: 0, sx_mask: BASIC_STATS | BTIME });
+  await takeBack();
+});
+
+guestTest('a server without STATX is asked once, and GETATTR instead', async (t, guest) => {
+  needsStatx(guest);
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  for (const time of ['first', 'second']) {
+    const after = await fuse.position();
+    t.like(
+      await told(client, fuse.file('f'), 'AT_STATX_FORCE_SYNC'),
+      { size: 8, btimeNs: null, mask: BASIC_STATS },
+      time,
+    );
+    const sent = await fuse.opcodes({ opcode: ['STATX', 'GETATTR'], after });
+    t.deepEqual(sent, time === 'first' ? ['STATX', 'GETATTR'] : ['GETATTR'], time);
+  }
+});
+
+guestTest('of an answer to STATX that has not everything nothing is kept', async (t, guest) => {
+  needsStatx(guest);
+  await using fuse = await guest.mountFuse({ entryValidS: 1000, attrValidS: 1000 });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  const path = fuse.file('f');
+  await client.stat({ path });
+  const takeBack = await answer(fuse, { mask: BTIME | SIZE, validS: 1000 });
+  t.like(await told(client, path, 'AT_STATX_FORCE_SYNC'), {
+    mask: BTIME | SIZE | TYPE,
+    btimeNs: TIMES.btimeNs,
+    size: 5,
+  });
+  await takeBack();
+  t.like(await client.stat({ path }), { size: 8, nlink: 1 }, 'what was known before');
+});
+
+for (const [what, wrong] of [
+  ['of a directory', { mode: DIRECTORY }],
+  ['with a size that no file has', { size: 1n << 63n }],
+] as const) {
+  guestTest(`an answer to STATX ${what} makes a passthrough file EIO for good (B24)`, async (t, guest) => {
+    needsStatx(guest);
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const takeBack = await answer(fuse, { mask: BASIC_STATS | BTIME, ...wrong });
+    t.is(await client.errno.fstat({ fd, btime: true, flags: 'AT_STATX_FORCE_SYNC' }), 'EIO');
+    await takeBack();
+    t.is(await client.errno.pread({ fd, count: 8, offset: 0 }), 'EIO');
+    t.is(await client.errno.close({ fd }), 'EIO');
+    t.like(await client.stat({ path: fuse.file('f') }), { size: 8 }, 'looked up anew');
+    t.deepEqual(await fuse.dataRequests(), []);
+  });
+}
