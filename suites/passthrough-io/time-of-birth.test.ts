@@ -132,6 +132,8 @@ for (const [what, wrong] of [
     await takeBack();
     t.is(await client.errno.pread({ fd, count: 8, offset: 0 }), 'EIO');
     t.is(await client.errno.close({ fd }), 'EIO');
+    // Until then the kernel has the inode, and finds it again by its number.
+    await fuse.waitFor('RELEASE');
     t.like(await client.stat({ path: fuse.file('f') }), { size: 8 }, 'looked up anew');
     t.deepEqual(await fuse.dataRequests(), []);
   });
