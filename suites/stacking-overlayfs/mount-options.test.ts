@@ -26,7 +26,6 @@ async function outcomeOf(guest: TestGuest, client: Client, how: OverlayOptions):
 /** By options that are given: the errno, or the options that are in effect. Upper layer on the lower one's ext4. */
 const WITH_UPPER: Readonly<Record<string, string | readonly string[]>> = {
   '': [],
-  'metacopy=on': ['redirect_dir=on', 'metacopy=on'],
   'metacopy=on,redirect_dir=on': ['redirect_dir=on', 'metacopy=on'],
   'redirect_dir=on': ['redirect_dir=on'],
   'redirect_dir=nofollow': ['redirect_dir=nofollow'],
@@ -47,7 +46,12 @@ const WITH_UPPER: Readonly<Record<string, string | readonly string[]>> = {
 guestTest('options of an overlay take others with them, or exclude them', async (t, guest) => {
   await using client = await guest.client();
   const lower = await guest.directory('ext4', 'lower');
-  for (const [options, expected] of Object.entries(WITH_UPPER)) {
+  // Linux 6.1 has redirect_dir on then as well, and does not show it.
+  const withMetacopy = guest.expected.overlaysWithDataLayers
+    ? ['redirect_dir=on', 'metacopy=on']
+    : ['metacopy=on'];
+  const table = { ...WITH_UPPER, 'metacopy=on': withMetacopy };
+  for (const [options, expected] of Object.entries(table)) {
     const how = { lower, ...(await upperOn(guest)), ...(options === '' ? {} : { options }) };
     t.deepEqual(await outcomeOf(guest, client, how), expected, options);
   }
