@@ -5,7 +5,7 @@ import { MAX_FRAME_BYTES } from './rpc.ts';
  * A `Uint8Array` inside a message travels as `{"$bytes": "<base64>"}` and comes out as a `Uint8Array` again.
  */
 export function encodeFrame(message: unknown): Uint8Array {
-  const text = hasBytes(message) ? JSON.stringify(message, packBytes) : JSON.stringify(message);
+  const text = JSON.stringify(message, hasBytes(message) ? packBytes : undefined);
   const length = Buffer.byteLength(text);
   if (length > MAX_FRAME_BYTES) throw new FrameError(`a frame of ${length} bytes is too large to send`);
   const frame = Buffer.allocUnsafe(4 + length);
@@ -64,11 +64,8 @@ export class FrameDecoder {
 function parse(body: Buffer): unknown {
   try {
     // Looking at every value takes much longer than all the rest, and most messages have no bytes.
-    return (
-      body.includes(BYTES_KEY)
-        ? JSON.parse(body.toString('utf8'), unpackBytes)
-        : JSON.parse(body.toString('utf8'))
-    ) as unknown;
+    const unpack = body.includes(BYTES_KEY) ? unpackBytes : undefined;
+    return JSON.parse(body.toString('utf8'), unpack) as unknown;
   } catch (error) {
     throw new FrameError('a frame does not hold JSON', { cause: error });
   }

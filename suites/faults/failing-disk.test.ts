@@ -1,8 +1,16 @@
 import { pattern, text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { needsMappings } from '../lib/registration.ts';
 
 const PAGE = 4096;
+
+/** The writable side of an overlay, in a directory on the disk. */
+async function upperIn(client: Client, root: string): Promise<{ upper: string; work: string }> {
+  const made = { upper: `${root}/upper`, work: `${root}/work` };
+  for (const path of Object.values(made)) await client.mkdir({ path });
+  return made;
+}
 
 guestTest(
   'an error of the disk is EIO for read, write and fsync of a passthrough file (A39, H7)',
@@ -163,14 +171,10 @@ guestTest(
     await using client = await guest.client();
     const root = await disk.directory();
     const lower = await guest.directory('ext4', 'lower');
-    for (const name of ['upper', 'work']) await client.mkdir({ path: `${root}/${name}` });
     await client.writeFile({ path: `${lower}/f`, data: 'from below' });
     const [synced, lost] = [pattern(PAGE, 2), pattern(PAGE, 3)];
     {
-      await using overlay = await guest.mountOverlay(
-        { lower, upper: `${root}/upper`, work: `${root}/work` },
-        client,
-      );
+      await using overlay = await guest.mountOverlay({ lower, ...(await upperIn(client, root)) }, client);
       await client.writeFile({ path: overlay.file('f'), data: synced, flags: 'O_WRONLY|O_TRUNC' });
       const directory = await client.open({ path: overlay.path, flags: 'O_RDONLY|O_DIRECTORY' });
       await client.syncfs({ fd: directory });
@@ -192,9 +196,8 @@ guestTest(
     await using client = await guest.client();
     const root = await disk.directory();
     const lower = await guest.directory('ext4', 'lower');
-    for (const name of ['upper', 'work']) await client.mkdir({ path: `${root}/${name}` });
-    const layers = { lower, upper: `${root}/upper`, work: `${root}/work`, options: 'volatile' };
-    await using overlay = await guest.mountOverlay(layers, client);
+    const layers = { lower, ...(await upperIn(client, root)) };
+    await using overlay = await guest.mountOverlay({ ...layers, options: 'volatile' }, client);
     const fd = await client.open({ path: overlay.file('f'), flags: 'O_RDWR|O_CREAT' });
     const native = await client.open({ path: `${root}/upper/f`, flags: 'O_RDWR' });
     await client.fsync({ fd: native });

@@ -30,8 +30,7 @@ function retrieval(nodeid: number, length: number): Uint8Array {
 
 /** How many bytes from the start of `f` are in the page cache of FUSE. */
 async function cachedBytes(fuse: FuseMount, length: number): Promise<number> {
-  const { inodes } = await fuse.state();
-  const { nodeid } = inodes.find(({ path }) => path === '/f') ?? { nodeid: 0 };
+  const nodeid = await fuse.nodeid('/f');
   const after = await fuse.position();
   const errno = await fuse.notify({ code: 'RETRIEVE', body: retrieval(nodeid, length) });
   if (errno !== 'ok') throw new Error(`RETRIEVE: ${errno}`);

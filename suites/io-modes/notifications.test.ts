@@ -15,8 +15,7 @@ const EXPIRE_ONLY = 1 << 0;
 const TOO_LONG = 5000;
 
 async function nodeidOf(fuse: FuseMount, path: string): Promise<bigint> {
-  const { inodes } = await fuse.state();
-  return BigInt(inodes.find((inode) => inode.path === path)?.nodeid ?? 0);
+  return BigInt(await fuse.nodeid(path));
 }
 
 /** A struct of 64-bit and 32-bit members, little endian, and a name with its NUL. */

@@ -149,8 +149,7 @@ guestTest('a number that is used again, of another generation, is another file (
   await using client = await guest.client();
   for (const name of ['f', 'g']) await client.writeFile({ path: fuse.backing(name), data: name });
   const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
-  const [old] = (await fuse.state()).inodes.filter(({ path }) => path === '/f');
-  const again = new Uint8Array([...u64(BigInt(old?.nodeid ?? 0)), ...u64(1n)]);
+  const again = new Uint8Array([...u64(BigInt(await fuse.nodeid('/f'))), ...u64(1n)]);
   const action = { do: 'patch', at: ENTRY.nodeid, bytes: again } as const;
   await fuse.rule({ match: { opcode: 'LOOKUP', path: '/g' }, action });
   const other = await client.open({ path: fuse.file('g'), flags: 'O_RDONLY' });

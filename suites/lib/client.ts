@@ -3,7 +3,7 @@ import type { CallResult, SyscallName, Syscalls } from '#rootfs/protocol/syscall
 import { bytes } from './bytes.ts';
 import type { Lease } from './lease.ts';
 
-export type { BatchCall, Stat } from '#rootfs/protocol/syscalls.ts';
+export type { BatchCall, FileHandle, Stat } from '#rootfs/protocol/syscalls.ts';
 
 /** Data may be given as text. */
 type Loose<T> = T extends Uint8Array ? Uint8Array | string : T;

@@ -119,6 +119,13 @@ export class FuseMount implements AsyncDisposable {
     return this.server.call('server.state', {});
   }
 
+  /** The number of a file that the server knows, by its path below the root: `/f`. */
+  async nodeid(path: string): Promise<number> {
+    const found = (await this.state()).inodes.find((inode) => inode.path === path);
+    if (found === undefined) throw new Error(`the server does not know ${path}`);
+    return found.nodeid;
+  }
+
   // --- what the server does ---------------------------------------------------------------------------
 
   /** @returns how to take the rule back. A later rule covers an earlier one. */

@@ -1,5 +1,5 @@
 import { text } from '../lib/bytes.ts';
-import { SyscallError, type Client } from '../lib/client.ts';
+import { SyscallError, type Client, type FileHandle } from '../lib/client.ts';
 import { ENTRY, u64 } from '../lib/entry-answer.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
@@ -11,25 +11,14 @@ const INO64_GEN = 0x81;
 const HANDLE_BYTES = 12;
 const WITH_EXPORT = { init: { addFlags: ['EXPORT_SUPPORT'] } } as const;
 
-interface Handle {
-  readonly type: number;
-  readonly handle: Uint8Array;
-}
-
 /** The two halves of the node's number, the higher first, then the generation. */
-function handleOf(nodeid: number, generation = 0): Handle {
+function handleOf(nodeid: number, generation = 0): FileHandle {
   const handle = new Uint8Array(HANDLE_BYTES);
   const view = new DataView(handle.buffer);
   view.setUint32(0, Math.floor(nodeid / 2 ** 32), true);
   view.setUint32(4, nodeid % 2 ** 32, true);
   view.setUint32(8, generation, true);
   return { type: INO64_GEN, handle };
-}
-
-async function nodeidOf(fuse: FuseMount, path: string): Promise<number> {
-  const found = (await fuse.state()).inodes.find((inode) => inode.path === path);
-  if (found === undefined) throw new Error(`the server does not know ${path}`);
-  return found.nodeid;
 }
 
 /** The kernel forgets the node of a name that nothing has open; the server keeps it. */
@@ -40,7 +29,7 @@ async function forgotten(fuse: FuseMount, name: string): Promise<void> {
 }
 
 /** Contents of a file that a handle stands for. */
-async function readBy(client: Client, mountFd: number, handle: Handle): Promise<string> {
+async function readBy(client: Client, mountFd: number, handle: FileHandle): Promise<string> {
   const fd = await client.openByHandle({ mountFd, ...handle, flags: 'O_RDONLY' });
   const data = await client.pread({ fd, count: 100, offset: 0 });
   await client.close({ fd });
@@ -58,9 +47,9 @@ guestTest('a file is opened by its handle in passthrough mode, in memory or not 
   const mountFd = await client.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
   const f = await client.nameToHandle({ path: fuse.file('f') });
   const g = await client.nameToHandle({ path: fuse.file('g') });
-  const nodeid = await nodeidOf(fuse, '/f');
+  const nodeid = await fuse.nodeid('/f');
   t.deepEqual(f, handleOf(nodeid, 7));
-  t.deepEqual(g, handleOf(await nodeidOf(fuse, '/g'), 7));
+  t.deepEqual(g, handleOf(await fuse.nodeid('/g'), 7));
 
   let after = await fuse.position();
   t.is(await readBy(client, mountFd, f), 'contents', 'while the inode is in memory');
@@ -133,9 +122,9 @@ guestTest('a handle of no file, and one that is too short, is ESTALE (E17)', asy
   await fuse.fail({ opcode: ['FORGET', 'BATCH_FORGET'] }, 'ENOENT');
   const mountFd = await client.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
   await client.stat({ path: fuse.file('f') });
-  const nodeid = await nodeidOf(fuse, '/f');
+  const nodeid = await fuse.nodeid('/f');
   const good = handleOf(nodeid);
-  const by = async (handle: Handle): Promise<string> => {
+  const by = async (handle: FileHandle): Promise<string> => {
     try {
       await readBy(client, mountFd, handle);
       return 'ok';
@@ -164,7 +153,7 @@ guestTest('a handle of no file, and one that is too short, is ESTALE (E17)', asy
   }
   await client.writeFile({ path: fuse.backing('g'), data: 'of another' });
   await client.stat({ path: fuse.file('g') });
-  const g = handleOf(await nodeidOf(fuse, '/g'));
+  const g = handleOf(await fuse.nodeid('/g'));
   await forgotten(fuse, 'g');
   const other = { do: 'patch', at: ENTRY.nodeid, bytes: u64(BigInt(nodeid)) } as const;
   const takeBack = await fuse.rule({ match: { opcode: 'LOOKUP' }, action: other });
@@ -185,7 +174,7 @@ guestTest('with NO_EXPORT_SUPPORT there are no handles but those of fanotify (E1
   const path = fuse.file('f');
   t.is(await client.errno.nameToHandle({ path }), 'EOPNOTSUPP');
   const identity = await client.nameToHandle({ path, flags: 'AT_HANDLE_FID' });
-  t.deepEqual(identity, handleOf(await nodeidOf(fuse, '/f')));
+  t.deepEqual(identity, handleOf(await fuse.nodeid('/f')));
   const mountFd = await client.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
   t.is(await client.errno.openByHandle({ mountFd, ...identity, flags: 'O_RDONLY' }), 'ESTALE');
   await client.close({ fd: mountFd });

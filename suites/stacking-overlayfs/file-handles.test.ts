@@ -1,5 +1,5 @@
 import { text } from '../lib/bytes.ts';
-import type { Client } from '../lib/client.ts';
+import type { Client, FileHandle } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { needsMaxStackDepth } from '../lib/stack-depth.ts';
@@ -54,7 +54,7 @@ for (const below of ['ext4', 'FUSE in passthrough mode'] as const) {
       await using client = await guest.client();
       await using layers = await layersOn(guest, client, below);
       const names = ['low', 'copied', 'gone', 'new', 'd', 'deep/inner', 'left', 'emptied', 'made', ''];
-      const handles = new Map<string, { type: number; handle: Uint8Array }>();
+      const handles = new Map<string, FileHandle>();
       const handleOf = (name: string) => handles.get(name) ?? { type: 0, handle: new Uint8Array() };
       {
         await using overlay = await layers.mount(WITH_HANDLES);
@@ -136,7 +136,7 @@ guestTest(
     for (const name of ['a', 'a/b', 'a/b/c']) await client.mkdir({ path: `${second}/${name}` });
     const layers = await upperOn(guest);
     const how = { lower: [first, second], ...layers, options: WITH_HANDLES };
-    const open = async (path: string, handle: { type: number; handle: Uint8Array }, now: string) => {
+    const open = async (path: string, handle: FileHandle, now: string) => {
       const mountFd = await client.open({ path, flags: 'O_RDONLY|O_DIRECTORY' });
       const fd = await client.openByHandle({ mountFd, ...handle, flags: 'O_RDONLY|O_DIRECTORY' });
       t.is(await client.readlink({ path: `/proc/self/fd/${fd}` }), `${path}${now}`);

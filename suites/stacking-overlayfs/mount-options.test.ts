@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
@@ -15,7 +16,7 @@ async function optionsOf(client: Client, target: string): Promise<string[]> {
   return (line.split(' ').at(-1) ?? '').split(',').filter((option) => !/^(rw|ro|.*dir=\/.*)$/.test(option));
 }
 
-/** EINVAL, or what the mount has then. */
+/** EINVAL, or what a second mount has then: the first one of new layers may show that it has given them a number. */
 async function outcomeOf(guest: TestGuest, client: Client, how: OverlayOptions): Promise<string[] | string> {
   const errno = await guest.mountErrno(overlayRequest(how), client);
   if (errno !== 'ok') return errno;
@@ -60,15 +61,11 @@ guestTest('options of an overlay take others with them, or exclude them', async 
 guestTest('an overlay without an upper layer has no use for what is about one', async (t, guest) => {
   await using client = await guest.client();
   const lower = [await guest.directory('ext4', 'lower'), await guest.directory('ext4', 'lower')];
+  const plain = await outcomeOf(guest, client, { lower });
   for (const options of ['index=on', 'volatile', 'index=on,nfs_export=on']) {
-    t.deepEqual(
-      await outcomeOf(guest, client, { lower, options }),
-      await outcomeOf(guest, client, { lower }),
-      options,
-    );
+    t.deepEqual(await outcomeOf(guest, client, { lower, options }), plain, options);
   }
   const { upper, work } = await upperOn(guest);
-  const plain = await outcomeOf(guest, client, { lower });
   t.deepEqual(await outcomeOf(guest, client, { lower, work }), plain, 'workdir');
   t.is(await outcomeOf(guest, client, { lower, upper }), 'EINVAL', 'an upper layer without workdir');
   const [only = ''] = lower;
@@ -96,8 +93,8 @@ guestTest(
       t.is(errno, 'EINVAL', options);
     }
     // The mark is a directory with a file in it.
-    for (const name of ['volatile/dirty', 'volatile', '']) {
-      const path = `${layers.work}/work/incompat/${name}`;
+    const marks = join(layers.work, 'work', 'incompat');
+    for (const path of [join(marks, 'volatile', 'dirty'), join(marks, 'volatile'), marks]) {
       if ((await client.errno.unlink({ path })) !== 'ok') await client.rmdir({ path });
     }
     t.is(await guest.mountErrno(overlayRequest({ lower, ...layers }), client), 'ok', 'the mark is gone');

@@ -18,7 +18,7 @@ export function learnBackings(): void {
   }
 }
 
-export function isMounted(name: BackingName): boolean {
+function isMounted(name: BackingName): boolean {
   return listMounts().some(({ mountPoint }) => mountPoint === backingPath(name));
 }
 

@@ -16,13 +16,21 @@ export type RpcHandlers = Readonly<Record<string, RpcHandler>>;
  * is taken away from everything else: a stray line in it would tear the stream.
  */
 export function serveStdio(handlers: RpcHandlers, onEnd: () => void): void {
-  const decoder = new FrameDecoder();
   const output = new PipeWriter(STDOUT);
-  const reply = (response: RpcResponse): void => output.write(encodeFrame(response));
-  const receive = (chunk: Uint8Array): void => {
+  new PipeReader(
+    STDIN,
+    answering(handlers, (frame) => output.write(frame)),
+    onEnd,
+  );
+}
+
+/** Takes bytes as they come, and gives the answer to each request that is complete, when it has it. */
+function answering(handlers: RpcHandlers, write: (frame: Uint8Array) => void): (chunk: Uint8Array) => void {
+  const decoder = new FrameDecoder();
+  const reply = (response: RpcResponse): void => write(encodeFrame(response));
+  return (chunk) => {
     for (const message of decoder.push(chunk)) void answer(handlers, message as RpcRequest).then(reply);
   };
-  new PipeReader(STDIN, receive, onEnd);
 }
 
 const PORT_BUFFER_BYTES = 64 * 1024;
@@ -33,9 +41,8 @@ const PORT_BUFFER_BYTES = 64 * 1024;
  */
 export function servePort(path: string, handlers: RpcHandlers, onEnd: () => void): void {
   const fd = openSync(path, 'r+');
-  const decoder = new FrameDecoder();
   const buffer = Buffer.alloc(PORT_BUFFER_BYTES);
-  const reply = (response: RpcResponse): void => writeWhole(fd, encodeFrame(response));
+  const receive = answering(handlers, (frame) => writeWhole(fd, frame));
   const next = (): void => {
     read(fd, buffer, 0, buffer.length, null, (error, length) => {
       // Nothing read: the host has closed its end.
@@ -44,8 +51,7 @@ export function servePort(path: string, handlers: RpcHandlers, onEnd: () => void
         return;
       }
       // The frames outlive this buffer.
-      const chunk = Uint8Array.from(buffer.subarray(0, length));
-      for (const message of decoder.push(chunk)) void answer(handlers, message as RpcRequest).then(reply);
+      receive(Uint8Array.from(buffer.subarray(0, length)));
       next();
     });
   };

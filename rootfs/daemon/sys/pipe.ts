@@ -12,13 +12,10 @@ const BUFFER_BYTES = 64 * 1024;
 
 /** Both ends are closed in programs that this process starts, unless it hands them over. @throws SystemError */
 export function makePipe(): { readonly readEnd: number; readonly writeEnd: number } {
-  const [readEnd = -1, writeEnd = -1] = filled(new Int32Array(2));
-  return { readEnd, writeEnd };
-}
-
-function filled(ends: Int32Array): Int32Array {
+  const ends = new Int32Array(2);
   valueOf('pipe2', syscallSync('pipe2', new Uint8Array(ends.buffer), flagBits('O_CLOEXEC')));
-  return ends;
+  const [readEnd = -1, writeEnd = -1] = ends;
+  return { readEnd, writeEnd };
 }
 
 /** What comes from a descriptor until its end. Makes it non-blocking. */
