@@ -101,7 +101,7 @@ async function panicToNext(
 ): Promise<number> {
   const quiet = { emit: (): void => undefined };
   await using pool = new GuestPool({
-    ...{ size: 1, signal, ...quiet, onePerFile: () => true },
+    ...{ size: 1, signal, ...quiet, filesPerMachine: () => 1 },
     start: async (nth, ended) => {
       const context = { ...quiet, signal: ended };
       const name = `panic-${round}-${nth}`;

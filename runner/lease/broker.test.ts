@@ -59,8 +59,25 @@ test('broker: requests run side by side and answers find their way', async (t) =
   t.is(await slow, 'slow');
 });
 
+test('broker: a machine on which a test failed goes on with its file, and no other file gets it', async (t) => {
+  await using bench = await setUp({ filesPerMachine: 3 });
+  const machines: string[] = [];
+  for (const [id, passed] of [
+    ['a/first: passes', true],
+    ['a/second: fails', false],
+    ['a/second: passes', true],
+    ['a/third: passes', true],
+  ] as const) {
+    const lease = await leased(bench, id);
+    machines.push(lease.machine);
+    await lease.finish(passed);
+  }
+  t.deepEqual(machines, ['machine-1', 'machine-1', 'machine-1', 'machine-2']);
+  t.true(bench.guests[0]?.disposed);
+});
+
 test('broker: where machines are cheap each file has one of its own, and keeps it', async (t) => {
-  await using bench = await setUp({ onePerFile: true });
+  await using bench = await setUp({ filesPerMachine: 1 });
   const machineOf = async (id: string): Promise<unknown> => {
     await using process = await FakeTestProcess.connect(bench.broker.socketPath);
     const { machine } = (await process.call('lease.acquire', { test: id })) as { machine: string };
@@ -75,7 +92,7 @@ test('broker: where machines are cheap each file has one of its own, and keeps i
 });
 
 test('broker: while a file runs the machine of the next one is started, and none for the last file', async (t) => {
-  await using bench = await setUp({ onePerFile: true, files: 2 });
+  await using bench = await setUp({ filesPerMachine: 1, files: 2 });
   t.is(bench.started, 0);
   const first = await leased(bench, 'a/first: one');
   t.is(bench.started, 2, 'its own, and the next');
@@ -87,7 +104,7 @@ test('broker: while a file runs the machine of the next one is started, and none
 });
 
 test('broker: a machine that is lost is replaced before its test has ended', async (t) => {
-  await using bench = await setUp({ onePerFile: true, files: 1 });
+  await using bench = await setUp({ filesPerMachine: 1, files: 1 });
   const first = await leased(bench, 'a/first: panics');
   t.is(bench.started, 1);
   bench.guests[0]?.lose(new Failure('E_KERNEL_PANIC', 'kernel', 'the kernel panicked'));
@@ -103,7 +120,7 @@ test('broker: a machine that is lost is replaced before its test has ended', asy
 test('broker: a machine that could not be had in advance is tried once more, and its failure is said', async (t) => {
   const failure = new Failure('E_RESTORE', 'infra', 'not this time');
   await using bench = await setUp({
-    ...{ onePerFile: true, files: 2 },
+    ...{ filesPerMachine: 1, files: 2 },
     start: (nth) =>
       nth === 2 ? Promise.reject(failure) : Promise.resolve(new FakeGuest(`machine-${nth}`).pooled),
   });
@@ -115,7 +132,7 @@ test('broker: a machine that could not be had in advance is tried once more, and
 });
 
 test('broker: a cold machine boots for one test and serves no other', async (t) => {
-  await using bench = await setUp({ onePerFile: true, files: 1 });
+  await using bench = await setUp({ filesPerMachine: 1, files: 1 });
   const ordinary = await leased(bench, 'a/file: one');
   await ordinary.finish();
   const cold = await leased(bench, 'a/file: two', 'cold');
@@ -129,7 +146,7 @@ test('broker: a cold machine boots for one test and serves no other', async (t) 
 });
 
 test('broker: a test that wants a machine alone gets one that served nobody, and nobody gets it after', async (t) => {
-  await using bench = await setUp({ onePerFile: true, files: 1 });
+  await using bench = await setUp({ filesPerMachine: 1, files: 1 });
   const machines: string[] = [];
   for (const share of ['shared', 'alone', 'alone', 'shared'] as const) {
     const lease = await leased(bench, `a/file: ${machines.length}`, share);
@@ -143,7 +160,7 @@ test('broker: a test that wants a machine alone gets one that served nobody, and
 });
 
 test('broker: without lockdep a test that wants a machine alone gets one as all others do', async (t) => {
-  await using bench = await setUp({ onePerFile: true, files: 1, lockdep: false });
+  await using bench = await setUp({ filesPerMachine: 1, files: 1, lockdep: false });
   for (const share of ['shared', 'alone', 'shared'] as const) {
     const lease = await leased(bench, `a/file: ${share}`, share);
     t.is(lease.machine, 'machine-1', share);
@@ -152,7 +169,7 @@ test('broker: without lockdep a test that wants a machine alone gets one as all 
 });
 
 test('broker: without memory for another machine a test waits for one that is there', async (t) => {
-  await using bench = await setUp({ size: 2, files: 3, onePerFile: true, hasRoom: () => false });
+  await using bench = await setUp({ size: 2, files: 3, filesPerMachine: 1, hasRoom: () => false });
   const first = await leased(bench, 'a/first: one');
   const second = leased(bench, 'a/second: one');
   await new Promise(setImmediate);
@@ -416,7 +433,7 @@ test('broker: the end of the run gives guests up instead of cleaning them', asyn
 interface SetUpOptions {
   readonly resetDeadlineMs?: number;
   readonly start?: (nth: number) => Promise<PooledGuest>;
-  readonly onePerFile?: boolean;
+  readonly filesPerMachine?: number;
   readonly size?: number;
   readonly files?: number;
   readonly hasRoom?: () => boolean;
@@ -427,7 +444,7 @@ interface SetUpOptions {
 async function setUp({
   resetDeadlineMs,
   start,
-  onePerFile = false,
+  filesPerMachine = Infinity,
   size = 1,
   files,
   hasRoom,
@@ -449,7 +466,7 @@ async function setUp({
     size,
     emit,
     signal: new AbortController().signal,
-    onePerFile: () => onePerFile,
+    filesPerMachine: () => filesPerMachine,
     files,
     hasRoom,
     start: (nth, _signal, how) => {
@@ -499,8 +516,8 @@ async function leased(bench: Awaited<ReturnType<typeof setUp>>, id: string, shar
   const { machine } = (await process.call('lease.acquire', { test: id, share })) as { machine: string };
   return {
     machine,
-    finish: async (): Promise<unknown> => {
-      const end = await process.call('lease.finish', { passed: true });
+    finish: async (passed = true): Promise<unknown> => {
+      const end = await process.call('lease.finish', { passed });
       await process[Symbol.asyncDispose]();
       return end;
     },

@@ -138,7 +138,7 @@ export class Leases {
       if (outcome.lost !== null) emit({ type: 'machine-lost', machine, failure: outcome.lost });
       pool.discard(open.pooled);
     } else {
-      pool.release(open.pooled);
+      pool.release(open.pooled, { failed: !said.passed });
     }
     this.#options.onSettled(lease.test, outcome);
     return outcome;

@@ -3,14 +3,14 @@ import { FakeGuest } from './fake-guest.ts';
 import { GuestPool } from './pool.ts';
 
 /** A pool whose looks, starts and ends are written down. */
-function setUp(onePerFile: boolean, files = 0): { pool: GuestPool; told: string[] } {
+function setUp(filesPerMachine: number, files = 0): { pool: GuestPool; told: string[] } {
   const told: string[] = [];
   const pool = new GuestPool({
     size: 1,
     files,
     emit: () => undefined,
     signal: new AbortController().signal,
-    onePerFile: () => onePerFile,
+    filesPerMachine: () => filesPerMachine,
     lastLook: (guest, file) => {
       told.push(`look at ${guest.machine.id} after ${file}`);
       return Promise.resolve();
@@ -31,7 +31,7 @@ function setUp(onePerFile: boolean, files = 0): { pool: GuestPool; told: string[
 const signal = new AbortController().signal;
 
 test('pool: a machine is looked at when its file is over and when the run is', async (t) => {
-  const { pool, told } = setUp(true);
+  const { pool, told } = setUp(1);
   pool.release(await pool.acquire(signal, { file: 'a' }));
   pool.release(await pool.acquire(signal, { file: 'a' }));
   pool.release(await pool.acquire(signal, { file: 'b' }));
@@ -47,7 +47,7 @@ test('pool: a machine is looked at when its file is over and when the run is', a
 });
 
 test('pool: a machine that is discarded, or that no test had, is not looked at', async (t) => {
-  const { pool, told } = setUp(true);
+  const { pool, told } = setUp(1);
   pool.discard(await pool.acquire(signal, { file: 'a' }));
   pool.release(await pool.acquire(signal));
   await pool[Symbol.asyncDispose]();
@@ -58,7 +58,7 @@ test('pool: a machine that is discarded, or that no test had, is not looked at',
 });
 
 test('pool: one that was ready takes the place of one that another file has had', async (t) => {
-  const { pool, told } = setUp(true, 4);
+  const { pool, told } = setUp(1, 4);
   for (const file of ['a', 'b', 'c', 'd']) {
     pool.release(await pool.acquire(signal, { file }));
     // The machine for the next file comes up meanwhile.
@@ -68,4 +68,26 @@ test('pool: one that was ready takes the place of one that another file has had'
   t.is(count('start') - count('end'), 1, told.join(', '));
   await pool[Symbol.asyncDispose]();
   t.is(count('start'), count('end'));
+});
+
+test('pool: a machine serves as many files as it may, and the next is started with the last of them', async (t) => {
+  const { pool, told } = setUp(2, 5);
+  for (const file of ['a', 'a', 'b', 'b', 'c', 'd', 'e']) {
+    const pooled = await pool.acquire(signal, { file });
+    // The machine for the next file comes up meanwhile.
+    await new Promise((resolve) => setImmediate(resolve));
+    told.push(`${file} on ${pooled.guest.machine.id}`);
+    pool.release(pooled);
+  }
+  await pool[Symbol.asyncDispose]();
+  t.deepEqual(
+    told.filter((line) => !line.startsWith('look')),
+    [
+      ...['start machine-1', 'a on machine-1', 'a on machine-1'],
+      ...['start machine-2', 'b on machine-1', 'b on machine-1'],
+      ...['end machine-1', 'c on machine-2'],
+      ...['start machine-3', 'd on machine-2'],
+      ...['end machine-2', 'e on machine-3', 'end machine-3'],
+    ],
+  );
 });

@@ -25,8 +25,11 @@ export interface PoolOptions {
   readonly size: number;
   /** A machine with a daemon that answers, booted or restored. `nth` counts from 1. */
   readonly start: (nth: number, signal: AbortSignal, how: { readonly cold: boolean }) => Promise<PooledGuest>;
-  /** Whether a new machine is cheap enough for each test file to have one of its own. Default: no. */
-  readonly onePerFile?: (() => boolean) | undefined;
+  /**
+   * After how many test files a machine gives way to a new one; where that is ever, new ones are cheap, and one is
+   * started ahead. Default: never.
+   */
+  readonly filesPerMachine?: (() => number) | undefined;
   /** How many test files are going to ask, all in all: as long as some are to come, a machine waits for them. */
   readonly files?: number | undefined;
   /** Whether the host has memory for one more machine. Default: yes. */
@@ -36,6 +39,14 @@ export interface PoolOptions {
   readonly emit: Emit;
   /** Ends every wait and every boot. */
   readonly signal: AbortSignal;
+}
+
+/** What a machine has done. */
+interface Service {
+  /** The test file that had it last. */
+  readonly file: string;
+  /** How many files have had it. */
+  readonly files: number;
 }
 
 /** A machine on its way that nobody has asked for yet. */
@@ -54,8 +65,10 @@ export class GuestPool implements AsyncDisposable {
   readonly #options: PoolOptions;
   readonly #broken = Promise.withResolvers<Failure>();
   readonly #idle: PooledGuest[] = [];
-  /** Test file that each machine has served; none: it is as it was started. */
-  readonly #servedBy = new Map<PooledGuest, string>();
+  /** None: the machine is as it was started. */
+  readonly #services = new Map<PooledGuest, Service>();
+  /** Those that no further file gets. */
+  readonly #lastFile = new Set<PooledGuest>();
   /** Those that serve one test alone. */
   readonly #alone = new Set<PooledGuest>();
   readonly #closing = new AbortController();
@@ -100,8 +113,9 @@ export class GuestPool implements AsyncDisposable {
     }
   }
 
-  /** Gives a healthy guest back. */
-  release(pooled: PooledGuest): void {
+  /** Gives a healthy guest back. Where machines are cheap, one on which a test failed is for no other file. */
+  release(pooled: PooledGuest, { failed = false } = {}): void {
+    if (failed) this.#lastFile.add(pooled);
     if (this.#alone.has(pooled)) this.#retire(pooled);
     else if (this.#living.has(pooled)) this.#idle.push(pooled);
     this.#free();
@@ -109,7 +123,7 @@ export class GuestPool implements AsyncDisposable {
 
   /** Ends a guest that must not be used again; the caller need not wait until it is gone. */
   discard(pooled: PooledGuest): void {
-    if (this.#options.onePerFile?.() === true) this.#startAhead();
+    if (this.#areCheap) this.#startAhead();
     this.#retire(pooled, () => Promise.resolve());
     this.#free();
   }
@@ -124,28 +138,45 @@ export class GuestPool implements AsyncDisposable {
     await Promise.all([...all.map((pooled) => this.#stop(pooled)), ...this.#ending]);
   }
 
-  /** One that this file has had already, else one that none has had, else any: unless a new one is better. */
+  get #filesPerMachine(): number {
+    return this.#options.filesPerMachine?.() ?? Infinity;
+  }
+
+  get #areCheap(): boolean {
+    return this.#filesPerMachine < Infinity;
+  }
+
+  /** Whether a file that has not had this machine may get it. */
+  #servesAnother(pooled: PooledGuest): boolean {
+    if (!this.#areCheap) return true;
+    const { files = 0 } = this.#services.get(pooled) ?? {};
+    return files < this.#filesPerMachine && !this.#lastFile.has(pooled);
+  }
+
+  /**
+   * One that this file had last, else one that has served others and may go on, else one that none has had. Those
+   * that may not go on end when somebody else would have got them.
+   */
   #takeIdle(file: string | undefined, share: MachineShare = 'shared'): PooledGuest | undefined {
-    const served = (pooled: PooledGuest): string | undefined => this.#servedBy.get(pooled);
-    const fresh = this.#idle.find((pooled) => served(pooled) === undefined);
-    const found =
-      share === 'shared'
-        ? (this.#idle.find((pooled) => served(pooled) === file) ?? fresh ?? this.#idle.at(-1))
-        : fresh;
+    const isFresh = (pooled: PooledGuest): boolean => !this.#services.has(pooled);
+    const fresh = this.#idle.find(isFresh);
+    const own = this.#idle.find((pooled) => this.#services.get(pooled)?.file === file);
+    // The longest idle: the others' files may be between two tests.
+    const used = this.#idle.find((pooled) => !isFresh(pooled) && this.#servesAnother(pooled));
+    const found = share === 'shared' ? (own ?? used ?? fresh ?? this.#idle.at(-1)) : fresh;
     if (found === undefined) return undefined;
     this.#idle.splice(this.#idle.indexOf(found), 1);
-    const by = served(found);
-    if (by !== undefined && by !== file && this.#options.onePerFile?.() === true) {
+    if (found !== own && !this.#servesAnother(found)) {
       this.#retire(found);
       return undefined;
     }
-    if (by === undefined) this.#retireOverdue();
+    if (isFresh(found)) this.#retireOverdue();
     return found;
   }
 
   /** A fresh machine takes the place of one that another file has had: of those the longest idle goes. */
   #retireOverdue(): void {
-    const served = this.#idle.filter((pooled) => this.#servedBy.has(pooled));
+    const served = this.#idle.filter((pooled) => this.#services.has(pooled));
     for (const pooled of served.slice(0, Math.max(0, served.length + this.#inUse - this.#options.size))) {
       this.#idle.splice(this.#idle.indexOf(pooled), 1);
       this.#retire(pooled);
@@ -158,20 +189,21 @@ export class GuestPool implements AsyncDisposable {
   }
 
   /**
-   * A file's first machine, or one that serves a single test: where another file or test is to come, its machine
-   * can be on its way meanwhile.
+   * A machine's last file, or a single test for which it is there: where another file or test is to come, its
+   * machine can be on its way meanwhile.
    */
   #serve(pooled: PooledGuest, file: string, share: MachineShare): void {
-    if (this.#servedBy.get(pooled) === file) return;
-    this.#servedBy.set(pooled, file);
+    const before = this.#services.get(pooled);
+    if (before?.file === file) return;
+    this.#services.set(pooled, { file, files: (before?.files ?? 0) + 1 });
     this.#begun.add(file);
-    const { files = 0, onePerFile } = this.#options;
+    const { files = 0 } = this.#options;
     const another = share === 'alone' || this.#begun.size < files;
-    if (another && onePerFile?.() === true) this.#startAhead();
+    if (another && this.#areCheap && !this.#servesAnother(pooled)) this.#startAhead();
   }
 
   #startAhead(): void {
-    const isFresh = (pooled: PooledGuest): boolean => this.#servedBy.get(pooled) === undefined;
+    const isFresh = (pooled: PooledGuest): boolean => !this.#services.has(pooled);
     if (this.#ahead !== undefined || this.#failure !== undefined || this.#idle.some(isFresh)) return;
     if (!this.#hasRoom()) return;
     const signal = AbortSignal.any([this.#options.signal, this.#closing.signal]);
@@ -220,7 +252,7 @@ export class GuestPool implements AsyncDisposable {
   }
 
   async #look(pooled: PooledGuest): Promise<void> {
-    const file = this.#servedBy.get(pooled);
+    const { file } = this.#services.get(pooled) ?? {};
     if (file !== undefined && !this.#options.signal.aborted)
       await this.#options.lastLook?.(pooled.guest, file);
   }
@@ -233,7 +265,8 @@ export class GuestPool implements AsyncDisposable {
 
   #forget(pooled: PooledGuest): void {
     this.#living.delete(pooled);
-    this.#servedBy.delete(pooled);
+    this.#services.delete(pooled);
+    this.#lastFile.delete(pooled);
     this.#alone.delete(pooled);
   }
 
@@ -311,7 +344,7 @@ export class GuestPool implements AsyncDisposable {
   async #lost(pooled: PooledGuest, failure: Failure): Promise<void> {
     const at = this.#idle.indexOf(pooled);
     if (at < 0) {
-      if (this.#living.has(pooled) && this.#options.onePerFile?.() === true) this.#startAhead();
+      if (this.#living.has(pooled) && this.#areCheap) this.#startAhead();
       return;
     }
     this.#idle.splice(at, 1);

@@ -37,16 +37,23 @@ export interface SuitesRun {
 /** The first machine, then the tests, then the end of every machine. */
 export async function runSuites(run: SuitesRun): Promise<void> {
   const { config, context, passes = 1 } = run;
-  await using pool = poolOf(run);
+  const lockdep = await hasLockdep(run.prepared.kernel);
+  await using pool = poolOf(run, lockdep);
   // The first boot stands on its own: a kernel that does not boot is told before any test is.
   pool.release(await pool.acquire(context.signal));
   for (let pass = 1; pass <= passes; pass += 1) {
     const out = passes === 1 ? config.out : join(config.out, `pass-${pass}`);
-    await onePass({ ...run, config: { ...config, out } }, pool);
+    await onePass({ ...run, config: { ...config, out } }, { pool, lockdep });
   }
 }
 
-async function onePass(run: SuitesRun, pool: GuestPool): Promise<void> {
+interface Machines {
+  readonly pool: GuestPool;
+  /** Whether the kernel has lockdep. */
+  readonly lockdep: boolean;
+}
+
+async function onePass(run: SuitesRun, { pool, lockdep }: Machines): Promise<void> {
   const { config, context, projectDir } = run;
   const suitesDir = join(projectDir, 'suites');
   await mkdir(config.out, { recursive: true });
@@ -68,7 +75,7 @@ async function onePass(run: SuitesRun, pool: GuestPool): Promise<void> {
     signal: context.signal,
     onGranted: ledger.onLeaseGranted,
     onSettled: ledger.onLeaseSettled,
-    lockdep: await hasLockdep(prepared.kernel),
+    lockdep,
     interface: { abi: run.profile.abi, features: run.profile.kernelFeatures },
     excuse: (fault) => {
       const entry = findKnownReport(known, fault, today);
@@ -93,7 +100,7 @@ async function hasLockdep({ config }: KernelImage): Promise<boolean> {
   return config === undefined || /^CONFIG_PROVE_LOCKING=y$/m.test(await readFile(config, 'utf8'));
 }
 
-function poolOf(run: SuitesRun): GuestPool {
+function poolOf(run: SuitesRun, lockdep: boolean): GuestPool {
   const { config, profile, prepared, parts, projectDir, context, passes = 1 } = run;
   const { append, out, cold } = config;
   const source = new GuestSource({ prepared, parts, append, out, cold, abi: profile.abi });
@@ -102,13 +109,24 @@ function poolOf(run: SuitesRun): GuestPool {
     emit: context.emit,
     signal: context.signal,
     start: (nth, signal, how) => source.start(`machine-${nth}`, { ...context, signal }, how),
-    onePerFile: () => source.restores,
+    filesPerMachine: () => (source.restores ? filesPerCopy(prepared, lockdep) : Infinity),
     files: passes * filesOf(projectDir, config.selection).length,
     hasRoom: () => hasRoomForMachine(freemem() / 2 ** 20),
     lastLook: prepared.needs.leakScan
       ? (guest, file) => tellLeaks(guest, file, { ...context, out })
       : undefined,
   });
+}
+
+const FILES_PER_EMULATED_COPY = 8;
+
+/**
+ * With KVM a new copy is as fast as any. Under emulation nothing is translated in it yet of the kernel and the
+ * daemon, which costs the first test of a file as much again as the copy: there several files follow one another,
+ * unless what the kernel remembers is told of the file, the orders of its locks or what has leaked.
+ */
+function filesPerCopy({ accelerator, needs }: Prepared, lockdep: boolean): number {
+  return accelerator === 'tcg' && !needs.leakScan && !lockdep ? FILES_PER_EMULATED_COPY : 1;
 }
 
 interface PassParts {
