@@ -196,6 +196,8 @@ export interface Syscalls {
   readdir: { args: { path: string }; value: string[] };
   /** The same of an open directory, from its beginning. */
   readdirFd: { args: Fd; value: string[] };
+  /** All below a directory, itself first, each directory before what is in it and by name. */
+  tree: { args: { path: string }; value: TreeEntry[] };
   chmod: { args: At & { mode: number }; value: number };
   fchmod: { args: Fd & { mode: number }; value: number };
   chown: { args: At & { uid: number; gid: number }; value: number };
@@ -278,6 +280,21 @@ export interface Syscalls {
 }
 
 export type SyscallName = keyof Syscalls;
+
+/** One name of a tree, as its directory and as lstat tell it. */
+export interface TreeEntry {
+  /** Below the directory that was asked for; that itself is `.`. */
+  readonly path: string;
+  /** What getdents64(2) said of it; null for the directory that was asked for. */
+  readonly entry: { readonly ino: number; readonly type: number } | null;
+  /** Of a directory: the inode number that it lists for itself. */
+  readonly dot?: number | undefined;
+  readonly stat: Stat;
+  /** SHA-1 of a file's bytes, the target of a link; or the errno. */
+  readonly content: string;
+  /** By name, as text; of links none. Or the errno. */
+  readonly xattrs: Readonly<Record<string, string>> | string;
+}
 
 /** `struct file_handle` (open_by_handle_at(2)). */
 export interface FileHandle {

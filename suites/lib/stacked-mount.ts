@@ -60,6 +60,14 @@ export function overlayRequest({ lower, upper, work, options }: OverlayOptions):
 
 /** The kernel finds the key by its signature in the caller's keyrings. */
 export function ecryptfsRequest(lower: string, signature: string): MountRequest {
-  const options = `ecryptfs_sig=${signature},ecryptfs_cipher=aes,ecryptfs_key_bytes=16`;
-  return { source: lower, type: 'ecryptfs', options };
+  return { source: lower, type: 'ecryptfs', options: ecryptfsOptions(signature) };
+}
+
+/** `namesKey`: signature of the key that names are encrypted with; none: they are as they are. */
+export function ecryptfsOptions(
+  signature: string,
+  { namesKey }: { readonly namesKey?: string | undefined } = {},
+): string {
+  const names = namesKey === undefined ? '' : `,ecryptfs_fnek_sig=${namesKey}`;
+  return `ecryptfs_sig=${signature},ecryptfs_cipher=aes,ecryptfs_key_bytes=16${names}`;
 }

@@ -1,5 +1,5 @@
 import type { ExecutionContext } from 'ava';
-import { compareSequence, type FreshPlaces } from '../lib/differential/compare.ts';
+import { compareSequence, type FreshPlaces } from '../lib/differential/compare-files.ts';
 import { generate } from '../lib/differential/generate.ts';
 import type { Operation } from '../lib/differential/operation.ts';
 import { guestTest } from '../lib/guest-test.ts';

@@ -5,6 +5,8 @@ import { cString } from '../sys/memory.ts';
 import { statx } from '../sys/stat.ts';
 import { syscall } from '../sys/syscall.ts';
 import { AT_FDCWD, mapValue, type CallTable } from './call-table.ts';
+import { direntsIn } from './dirents.ts';
+import { treeBelow } from './tree.ts';
 
 const NOFOLLOW = flagBits('AT_SYMLINK_NOFOLLOW');
 const XATTR_MAX_BYTES = 65_536;
@@ -93,6 +95,7 @@ export const treeCalls = {
     const result = await syscall('lseek', fd, 0, 0);
     return 'errno' in result ? result : namesIn(fd);
   },
+  tree: ({ path }) => treeBelow(path),
   chmod: ({ dirfd, path, mode }) => syscall('fchmodat', dirfd ?? AT_FDCWD, cString(path), mode),
   chown: ({ dirfd, path, uid, gid }) => syscall('fchownat', dirfd ?? AT_FDCWD, cString(path), uid, gid, 0),
   utimens: ({ dirfd, path, atimeNs, mtimeNs }) => {
@@ -170,22 +173,10 @@ function timePair(...times: readonly NewTime[]): Uint8Array {
 
 /** Names from the position on, without the dots, sorted: the order of a directory means nothing. */
 async function namesIn(fd: number): Promise<CallResult<string[]>> {
-  const names: string[] = [];
-  const buffer = Buffer.alloc(32 * 1024);
-  let result = await syscall('getdents64', fd, buffer, buffer.length);
-  while (!('errno' in result) && result.value > 0) {
-    names.push(...parseDirents(buffer.subarray(0, result.value)));
-    result = await syscall('getdents64', fd, buffer, buffer.length);
-  }
-  return mapValue(result, () => names.sort());
-}
-
-/** `struct linux_dirent64`: u64 ino, s64 off, u16 reclen, u8 type, name. */
-function parseDirents(bytes: Buffer): string[] {
-  const names: string[] = [];
-  for (let at = 0; at < bytes.length; at += bytes.readUInt16LE(at + 16)) {
-    const name = bytes.toString('utf8', at + 19, bytes.indexOf(0, at + 19));
-    if (name !== '.' && name !== '..') names.push(name);
-  }
-  return names;
+  return mapValue(await direntsIn(fd), (entries) => {
+    return entries
+      .map(({ name }) => name)
+      .filter((name) => name !== '.' && name !== '..')
+      .sort();
+  });
 }

@@ -10,6 +10,7 @@ import {
   readlinkSync,
   renameSync,
   rmdirSync,
+  statSync,
   symlinkSync,
   unlinkSync,
   type BigIntStats,
@@ -36,6 +37,9 @@ const NOT_FOR_THE_SERVER =
   constants.O_APPEND |
   constants.O_DIRECT |
   constants.O_NOFOLLOW;
+
+const SET_GROUP_ID = 0o2000;
+const SET_IDS = 0o6000;
 
 export interface OpenContext {
   /** Members of the answer that the test has set: then nothing is done by itself. */
@@ -134,16 +138,23 @@ export class FileSystem {
 
   // --- making and removing -----------------------------------------------------------------------------
 
-  private made(request: Request, name: string): Uint8Array {
-    this.giveTo(request, name);
+  private made(request: Request, name: string, mode = 0): Uint8Array {
+    this.giveTo(request, name, mode);
     return this.entry(name);
   }
 
-  /** What a client makes belongs to the client, though the server makes it. */
-  private giveTo(request: Request, name: string): void {
+  /**
+   * What a client makes belongs to the client, though the server makes it; its group is that of a directory with
+   * the set-group-ID bit (inode(7)). `mode`: of what is not a directory.
+   */
+  private giveTo(request: Request, name: string, mode: number): void {
     const path = cString(this.inodes.absolute(name));
+    const inherits = (statSync(dirname(this.inodes.absolute(name))).mode & SET_GROUP_ID) !== 0;
+    const gid = inherits ? -1 : request.gid;
     const flags = flagBits('AT_SYMLINK_NOFOLLOW');
-    valueOf('chown', syscallSync('fchownat', -100, path, request.uid, request.gid, flags));
+    valueOf('chown', syscallSync('fchownat', -100, path, request.uid, gid, flags));
+    // The change of owner has taken them away (chown(2)).
+    if (mode & SET_IDS) valueOf('chmod', syscallSync('fchmodat', -100, path, mode & 0o7777));
   }
 
   mkdir(request: Request): Uint8Array {
@@ -157,7 +168,7 @@ export class FileSystem {
     const path = cString(this.inodes.absolute(name));
     const mode = numberField(request, 'mode');
     valueOf('mknod', syscallSync('mknodat', -100, path, mode, numberField(request, 'rdev')));
-    return this.made(request, name);
+    return this.made(request, name, mode);
   }
 
   symlink(request: Request): Uint8Array {
@@ -224,8 +235,9 @@ export class FileSystem {
     const name = this.childName(request);
     const flags = numberField(request, 'flags');
     const how = (flags & ~NOT_FOR_THE_SERVER) | constants.O_CREAT | (flags & constants.O_EXCL);
-    const fd = openSync(this.inodes.absolute(name), how, numberField(request, 'mode') & 0o7777);
-    this.giveTo(request, name);
+    const mode = numberField(request, 'mode') & 0o7777;
+    const fd = openSync(this.inodes.absolute(name), how, mode);
+    this.giveTo(request, name, mode);
     const { inode, body } = this.entryOf(name);
     return joinBytes(body, await this.answerOpen(this.handles.add(inode.nodeid, flags, fd), context));
   }

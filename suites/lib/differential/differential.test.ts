@@ -1,6 +1,7 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { firstDifferent, simpler } from './compare.ts';
+import { firstDifferent } from './compare.ts';
+import { simpler } from './compare-files.ts';
 import { admissible, MAX_SIZE, modelAfter } from './file-model.ts';
 import { generate } from './generate.ts';
 import { inWords, type Operation } from './operation.ts';
@@ -80,10 +81,18 @@ test('the first call that differs is named with its operation', (t) => {
     { step: -1, call: 'open', outcome: 'ok' },
     { step: 0, call: 'ftruncate', outcome },
   ];
-  const found = firstDifferent(['one', 'other'], [seen('EIO'), seen('0')], operations);
+  const found = firstDifferent(['one', 'other'], [seen('EIO'), seen('0')], operations.map(inWords));
   t.deepEqual(found, {
     step: 0,
     text: 'ftruncate at or after step 1 (ftruncate on=a size=5) gave one: EIO; other: 0',
   });
-  t.is(firstDifferent(['one', 'other'], [seen('0'), seen('0')], operations), undefined);
+  t.is(firstDifferent(['one', 'other'], [seen('0'), seen('0')], operations.map(inWords)), undefined);
+});
+
+test('of outcomes of several lines those are shown that differ', (t) => {
+  const seen = (outcome: string): { step: number; call: string; outcome: string }[] => [
+    { step: 0, call: 'tree', outcome },
+  ];
+  const found = firstDifferent(['one', 'other'], [seen('a\nb\nc'), seen('a\nc')], ['look']);
+  t.is(found?.text, 'tree at or after step 1 (look) gave one: b; other: nothing more');
 });

@@ -1,32 +1,9 @@
 import { admissible, MAX_SIZE, PAGE } from './file-model.ts';
+import { Random, weighted } from './random.ts';
 import { HANDLES, SPACE_MODES, type Handle, type HandleFlags, type Operation } from './operation.ts';
 
-/** Uniform numbers that are the same for the same seed, everywhere (mulberry32). */
-class Random {
-  #state: number;
-
-  constructor(seed: number) {
-    this.#state = seed >>> 0;
-  }
-
-  /** 0 … limit - 1 */
-  below(limit: number): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % limit;
-  }
-
-  pick<T>(from: readonly T[]): T {
-    const picked = from[this.below(from.length)];
-    if (picked === undefined) throw new RangeError('there is nothing to pick from');
-    return picked;
-  }
-
-  chance(of: number): boolean {
-    return this.below(of) === 0;
-  }
-
+/** Places and lengths in a file. */
+class FileRandom extends Random {
   /** Around page boundaries, where things go wrong, and anywhere else; often aligned, as O_DIRECT wants it. */
   offset(limit = MAX_SIZE / 2): number {
     const page = PAGE * this.below(limit / PAGE);
@@ -79,33 +56,29 @@ const WEIGHTS: Readonly<Record<Operation['do'], number>> = {
   reopen: 3,
 };
 
-const KINDS = Object.entries(WEIGHTS).flatMap(([name, weight]) => {
-  return Array<Operation['do']>(weight).fill(name as Operation['do']);
-});
+const KINDS = weighted(WEIGHTS);
 
-type Draw = (random: Random, on: Handle) => Operation;
-
-const seedOf = (random: Random): number => 1 + random.below(0x7fff_ffff);
+type Draw = (random: FileRandom, on: Handle) => Operation;
 
 /** Where and how much. */
-function range(random: Random): { offset: number; length: number } {
+function range(random: FileRandom): { offset: number; length: number } {
   return { offset: random.offset(), length: random.length() };
 }
 
-function flags(random: Random): HandleFlags {
+function flags(random: FileRandom): HandleFlags {
   const append = random.chance(3);
   return { append, direct: !append && random.chance(2) };
 }
 
 const DRAWS: Readonly<Record<Operation['do'], Draw>> = {
   pread: (random, on) => ({ do: 'pread', on, ...range(random) }),
-  pwrite: (random, on) => ({ do: 'pwrite', on, ...range(random), seed: seedOf(random) }),
-  'pwrite-append': (random, on) => ({ do: 'pwrite-append', on, ...range(random), seed: seedOf(random) }),
+  pwrite: (random, on) => ({ do: 'pwrite', on, ...range(random), seed: random.seed() }),
+  'pwrite-append': (random, on) => ({ do: 'pwrite-append', on, ...range(random), seed: random.seed() }),
   read: (random, on) => ({ do: 'read', on, length: random.length() }),
-  write: (random, on) => ({ do: 'write', on, length: random.length(), seed: seedOf(random) }),
+  write: (random, on) => ({ do: 'write', on, length: random.length(), seed: random.seed() }),
   readv: (random, on) => ({ do: 'readv', on, lengths: [random.length(), random.length()] }),
   writev: (random, on) => {
-    return { do: 'writev', on, lengths: [random.length(), random.length()], seed: seedOf(random) };
+    return { do: 'writev', on, lengths: [random.length(), random.length()], seed: random.seed() };
   },
   lseek: (random, on) => {
     const whence = random.pick(['SEEK_SET', 'SEEK_CUR', 'SEEK_END'] as const);
@@ -113,10 +86,10 @@ const DRAWS: Readonly<Record<Operation['do'], Draw>> = {
   },
   ftruncate: (random, on) => ({ do: 'ftruncate', on, size: random.offset() }),
   'map-read': (random) => ({ do: 'map-read', ...range(random) }),
-  'map-write': (random) => ({ do: 'map-write', ...range(random), seed: seedOf(random) }),
+  'map-write': (random) => ({ do: 'map-write', ...range(random), seed: random.seed() }),
   remap: () => ({ do: 'remap' }),
   'splice-out': (random, on) => ({ do: 'splice-out', on, ...range(random) }),
-  'splice-in': (random, on) => ({ do: 'splice-in', on, ...range(random), seed: seedOf(random) }),
+  'splice-in': (random, on) => ({ do: 'splice-in', on, ...range(random), seed: random.seed() }),
   copy: (random, from) => {
     const { offset: offIn, length } = range(random);
     return { do: 'copy', from, to: random.pick(HANDLES), offIn, offOut: random.offset(), length };
@@ -129,7 +102,7 @@ const DRAWS: Readonly<Record<Operation['do'], Draw>> = {
   reopen: (random, on) => ({ do: 'reopen', on, ...flags(random) }),
 };
 
-function draw(random: Random): Operation {
+function draw(random: FileRandom): Operation {
   return DRAWS[random.pick(KINDS)](random, random.pick(HANDLES));
 }
 
@@ -142,7 +115,7 @@ export interface SequenceRequest {
 
 /** A sequence of `count` operations that may be done one after the other on a new, empty file. */
 export function generate({ seed, count, maps }: SequenceRequest): Operation[] {
-  const random = new Random(seed);
+  const random = new FileRandom(seed);
   let operations: Operation[] = [];
   while (operations.length < count) {
     const drawn = Array.from({ length: count - operations.length }, () => draw(random));

@@ -1,5 +1,6 @@
 import type { BatchCall, BatchReference, CallResult, Stat } from '#rootfs/protocol/syscalls.ts';
 import type { Client } from '../client.ts';
+import type { Observation } from './compare.ts';
 import { MAX_SIZE } from './file-model.ts';
 import { HANDLES, type Handle, type HandleFlags, type Operation } from './operation.ts';
 
@@ -11,14 +12,6 @@ export interface Place {
   readonly behind: string;
   /** false: O_DIRECT is left away, and the rest of the flags stays. */
   readonly direct: boolean;
-}
-
-/** What each step gave, in an order that is the same everywhere. */
-export interface Observation {
-  /** -1: before the first operation. */
-  readonly step: number;
-  readonly call: string;
-  readonly outcome: string;
 }
 
 /** Contents, size and positions are looked at after every so many operations, and at the end. */
