@@ -1,4 +1,5 @@
 import type { Client } from './client.ts';
+import type { KeyBytes } from './ecryptfs-format.ts';
 
 export interface OverlayOptions {
   /** Uppermost first. */
@@ -63,11 +64,20 @@ export function ecryptfsRequest(lower: string, signature: string): MountRequest 
   return { source: lower, type: 'ecryptfs', options: ecryptfsOptions(signature) };
 }
 
-/** `namesKey`: signature of the key that names are encrypted with; none: they are as they are. */
+export interface EcryptfsOptions {
+  /** Signature of the key that names are encrypted with; none: they are as they are. */
+  readonly namesKey?: string | undefined;
+  /** Of AES. Default 16. */
+  readonly keyBytes?: KeyBytes | undefined;
+  /** Further ones: `ecryptfs_encrypted_view`. */
+  readonly more?: readonly string[] | undefined;
+}
+
 export function ecryptfsOptions(
   signature: string,
-  { namesKey }: { readonly namesKey?: string | undefined } = {},
+  { namesKey, keyBytes = 16, more = [] }: EcryptfsOptions = {},
 ): string {
-  const names = namesKey === undefined ? '' : `,ecryptfs_fnek_sig=${namesKey}`;
-  return `ecryptfs_sig=${signature},ecryptfs_cipher=aes,ecryptfs_key_bytes=16${names}`;
+  const names = namesKey === undefined ? [] : [`ecryptfs_fnek_sig=${namesKey}`, 'ecryptfs_fn_key_bytes=16'];
+  const data = [`ecryptfs_sig=${signature}`, 'ecryptfs_cipher=aes', `ecryptfs_key_bytes=${keyBytes}`];
+  return [...data, ...names, ...more].join(',');
 }

@@ -1,0 +1,97 @@
+import { text } from '../lib/bytes.ts';
+import { encryptName, passphraseKey } from '../lib/ecryptfs-format.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import { ecryptfsOptions } from '../lib/stacked-mount.ts';
+
+/** Names below a mount of ecryptfs that encrypts them (`ecryptfs_fnek_sig`). */
+
+const PASSPHRASE = 'fusegate';
+/** ENC_NAME_MAX_BLOCKLEN_8_OR_16: what of 255 bytes is left for a name. */
+const LONGEST = 143;
+const LENGTHS = [1, 14, 15, 16, 31, 100, 142, LONGEST];
+
+guestTest(
+  'names below ecryptfs are what their format says, computed by another program (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const key = passphraseKey(PASSPHRASE);
+    t.is(await guest.ecryptfsKey(PASSPHRASE), key.signature, 'the key of the mount');
+    const options = ecryptfsOptions(key.signature, { namesKey: key.signature });
+    const request = { source: lower, type: 'ecryptfs', options };
+    const names = LENGTHS.map((length) => 'name'.repeat(40).slice(0, length));
+    const first = 'n';
+    const below = (name: string): string => `${lower}/${encryptName(name, key)}`;
+    {
+      await using ecryptfs = await guest.mount(request, client);
+      for (const name of names) await client.writeFile({ path: ecryptfs.file(name), data: name });
+      await client.mkdir({ path: ecryptfs.file('directory') });
+      await client.symlink({ target: 'where/it/leads', path: ecryptfs.file('link') });
+      t.deepEqual(
+        await client.readdir({ path: lower }),
+        [...names, 'directory', 'link'].map((name) => encryptName(name, key)).sort(),
+      );
+      t.is(
+        await client.readlink({ path: below('link') }),
+        encryptName('where/it/leads', key),
+        'a target, too',
+      );
+      t.is(await client.readlink({ path: ecryptfs.file('link') }), 'where/it/leads');
+      t.is((await client.lstat({ path: ecryptfs.file('link') })).size, 'where/it/leads'.length);
+      await client.rename({ from: ecryptfs.file('directory'), to: ecryptfs.file('moved') });
+      t.is(await client.errno.lstat({ path: below('moved') }), 'ok');
+      await client.rmdir({ path: ecryptfs.file('moved') });
+      await client.unlink({ path: ecryptfs.file('link') });
+      t.is(await ecryptfs.unmount(), 'ok');
+    }
+    // What another program has named is found.
+    await client.rename({ from: below(first), to: below('renamed') });
+    await using ecryptfs = await guest.mount(request, client);
+    t.deepEqual(await client.readdir({ path: ecryptfs.path }), [...names.slice(1), 'renamed'].sort());
+    t.is(text(await client.readFile({ path: ecryptfs.file('renamed') })), first);
+  },
+);
+
+guestTest(
+  'ecryptfs that encrypts names has shorter ones, and shows none that is not encrypted (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const signature = await guest.ecryptfsKey();
+    await client.writeFile({ path: `${lower}/plain`, data: 'plain' });
+    await client.writeFile({ path: `${lower}/ECRYPTFS_FNEK_ENCRYPTED.`, data: 'the prefix alone' });
+    const mount = (namesKey?: string, more: string[] = []) => {
+      const options = ecryptfsOptions(signature, { namesKey, more });
+      return guest.mount({ source: lower, type: 'ecryptfs', options }, client);
+    };
+    {
+      await using ecryptfs = await mount(signature);
+      const length = (path: string) => client.statfs({ path }).then(({ namelen }) => namelen);
+      t.is(await length(ecryptfs.path), LONGEST);
+      t.is(await length(lower), 255);
+      t.is(await client.errno.creat({ path: ecryptfs.file('n'.repeat(LONGEST)) }), 'ok');
+      const longer = ecryptfs.file('n'.repeat(LONGEST + 1));
+      t.is(await client.errno.creat({ path: longer }), 'ENAMETOOLONG');
+      t.is(await client.errno.mkdir({ path: longer }), 'ENAMETOOLONG');
+      t.is(await client.errno.lstat({ path: longer }), 'ENAMETOOLONG');
+      t.deepEqual(await client.readdir({ path: ecryptfs.path }), ['n'.repeat(LONGEST)]);
+      t.is(await client.errno.lstat({ path: ecryptfs.file('plain') }), 'ENOENT');
+      t.is(await client.errno.unlink({ path: ecryptfs.file('n'.repeat(LONGEST)) }), 'ok');
+    }
+    {
+      await using ecryptfs = await mount();
+      t.deepEqual(
+        await client.readdir({ path: ecryptfs.path }),
+        ['ECRYPTFS_FNEK_ENCRYPTED.', 'plain'],
+        'without a key for names they are as they are',
+      );
+      t.is((await client.statfs({ path: ecryptfs.path })).namelen, 255);
+    }
+    await using view = await mount(signature, ['ecryptfs_encrypted_view']);
+    t.deepEqual(
+      await client.readdir({ path: view.path }),
+      ['ECRYPTFS_FNEK_ENCRYPTED.', 'plain'],
+      'an encrypted view shows names as they are',
+    );
+  },
+);

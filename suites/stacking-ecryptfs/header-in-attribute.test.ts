@@ -1,0 +1,137 @@
+import { bytes, firstDifference, pattern, text } from '../lib/bytes.ts';
+import { decryptLowerFile, passphraseKey } from '../lib/ecryptfs-format.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import { ecryptfsOptions } from '../lib/stacked-mount.ts';
+
+/** What ecryptfs keeps beside the data: in an attribute with `ecryptfs_xattr_metadata`, else in a header. */
+
+const PASSPHRASE = 'fusegate';
+const EXTENT = 4096;
+const ATTRIBUTE = 'user.ecryptfs';
+/** Of the header: data are encrypted, and it is in an attribute. */
+const [ENCRYPTED, IN_ATTRIBUTE] = [2, 4];
+
+guestTest(
+  'with ecryptfs_xattr_metadata the header is an attribute, and the lower file has data alone (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const key = passphraseKey(PASSPHRASE);
+    await guest.ecryptfsKey(PASSPHRASE);
+    const request = (...more: string[]) => {
+      return { source: lower, type: 'ecryptfs', options: ecryptfsOptions(key.signature, { more }) };
+    };
+    const stored = async () => {
+      const header = await client.getxattr({ path: `${lower}/f`, name: ATTRIBUTE });
+      const data = await client.readFile({ path: `${lower}/f` });
+      // The other reader takes a header of whole extents before the data.
+      const whole = new Uint8Array(2 * EXTENT + data.length);
+      whole.set(header);
+      whole.set(data, 2 * EXTENT);
+      return { lower: data.length, ...decryptLowerFile(whole, key) };
+    };
+    const data = pattern(EXTENT + 5);
+    {
+      await using ecryptfs = await guest.mount(request('ecryptfs_xattr_metadata'), client);
+      await client.writeFile({ path: ecryptfs.file('f'), data });
+      const { lower: length, size, flags, data: decrypted } = await stored();
+      t.deepEqual(
+        { length, size, flags },
+        { length: 2 * EXTENT, size: data.length, flags: ENCRYPTED | IN_ATTRIBUTE },
+      );
+      t.is(firstDifference(decrypted.subarray(0, data.length), data), undefined, 'the data');
+      t.is(await ecryptfs.unmount(), 'ok');
+    }
+    {
+      await using ecryptfs = await guest.mount(request('ecryptfs_xattr_metadata'), client);
+      const path = ecryptfs.file('f');
+      t.is(firstDifference(await client.readFile({ path }), data), undefined, 'the data, mounted anew');
+      t.is((await client.stat({ path })).size, data.length, 'the size, once it has been open');
+      await client.truncate({ path, length: 100 });
+      t.is((await stored()).size, 100, 'made shorter');
+      t.is((await client.stat({ path: `${lower}/f` })).size, EXTENT, 'and so is the lower file');
+      await client.writeFile({ path, data: ', and more', flags: 'O_WRONLY|O_APPEND' });
+      t.is((await stored()).size, 110, 'appended to');
+      t.is(await ecryptfs.unmount(), 'ok');
+    }
+    const view = 'ecryptfs_encrypted_view';
+    await using ecryptfs = await guest.mount(request('ecryptfs_xattr_metadata', view), client);
+    const seen = await client.readFile({ path: ecryptfs.file('f') });
+    t.is(decryptLowerFile(seen, key).size, 110, 'an encrypted view has a header');
+    t.is(decryptLowerFile(seen, key).flags, ENCRYPTED, 'which is one of a file that has it in itself');
+  },
+);
+
+guestTest(
+  'with ecryptfs_xattr_metadata a file has its size before anybody has opened it (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const options = ecryptfsOptions(await guest.ecryptfsKey(), { more: ['ecryptfs_xattr_metadata'] });
+    const request = { source: lower, type: 'ecryptfs', options };
+    {
+      await using ecryptfs = await guest.mount(request, client);
+      await client.writeFile({ path: ecryptfs.file('f'), data: 'contents' });
+      t.is((await client.stat({ path: ecryptfs.file('f') })).size, 8);
+    }
+    await using ecryptfs = await guest.mount(request, client);
+    t.is((await client.stat({ path: ecryptfs.file('f') })).size, 8, 'mounted anew');
+  },
+);
+
+guestTest(
+  'a mount that keeps headers in attributes reads files that have them in themselves, not the other way round (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const signature = await guest.ecryptfsKey();
+    const mount = (...more: string[]) => {
+      const options = ecryptfsOptions(signature, { more });
+      return guest.mount({ source: lower, type: 'ecryptfs', options }, client);
+    };
+    {
+      await using ecryptfs = await mount();
+      await client.writeFile({ path: ecryptfs.file('in-itself'), data: 'in itself' });
+    }
+    {
+      await using ecryptfs = await mount('ecryptfs_xattr_metadata');
+      t.is(text(await client.readFile({ path: ecryptfs.file('in-itself') })), 'in itself');
+      await client.writeFile({ path: ecryptfs.file('beside'), data: 'beside' });
+    }
+    await using ecryptfs = await mount();
+    t.is(
+      await client.errno.readFile({ path: ecryptfs.file('beside') }),
+      'EIO',
+      'nobody is asked for attributes',
+    );
+    t.is(text(await client.readFile({ path: ecryptfs.file('in-itself') })), 'in itself');
+  },
+);
+
+for (const keyBytes of [24, 32] as const) {
+  guestTest(`with keys of ${keyBytes} bytes files are encrypted with them (E6)`, async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const key = passphraseKey(PASSPHRASE);
+    await guest.ecryptfsKey(PASSPHRASE);
+    const options = ecryptfsOptions(key.signature, { keyBytes });
+    const request = { source: lower, type: 'ecryptfs', options };
+    const data = pattern(EXTENT + 5);
+    {
+      await using ecryptfs = await guest.mount(request, client);
+      await client.writeFile({ path: ecryptfs.file('f'), data });
+      t.is(await ecryptfs.unmount(), 'ok');
+    }
+    const file = decryptLowerFile(await client.readFile({ path: `${lower}/f` }), key, keyBytes);
+    t.is(file.size, data.length);
+    t.is(firstDifference(file.data.subarray(0, data.length), data), undefined, 'by another program');
+    await using ecryptfs = await guest.mount(request, client);
+    t.is(
+      firstDifference(await client.readFile({ path: ecryptfs.file('f') }), data),
+      undefined,
+      'mounted anew',
+    );
+    await client.writeFile({ path: ecryptfs.file('f'), data: bytes('short') });
+    t.is(text(await client.readFile({ path: ecryptfs.file('f') })), 'short');
+  });
+}
