@@ -13,7 +13,10 @@ export interface RequestRecord {
   readonly uid: number;
   readonly gid: number;
   readonly pid: number;
-  /** The fixed part of the request by the kernel's field names, and `name`, `newName`, `target` where there are any. */
+  /**
+   * The fixed part of the request by the kernel's field names, and `name`, `newName`, `target` where there are any;
+   * `sha1` of what a NOTIFY_REPLY brings.
+   */
   readonly args: Readonly<Record<string, number | string | readonly string[]>>;
   /** Milliseconds since the server started. */
   readonly arrivedMs: number;

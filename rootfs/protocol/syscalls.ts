@@ -194,8 +194,11 @@ export interface Syscalls {
   readlink: { args: At; value: string };
   /** Names without the dots, sorted. */
   readdir: { args: { path: string }; value: string[] };
-  /** The same of an open directory, from its beginning. */
-  readdirFd: { args: Fd; value: string[] };
+  /**
+   * The same of an open directory: from its beginning, or with `bytes` as many as one getdents64(2) with so much room
+   * gives from where it stands, in the order of the directory and with the dots.
+   */
+  readdirFd: { args: Fd & { bytes?: number }; value: string[] };
   /** All below a directory, itself first, each directory before what is in it and by name. */
   tree: { args: { path: string }; value: TreeEntry[] };
   chmod: { args: At & { mode: number }; value: number };
@@ -281,14 +284,15 @@ export interface Syscalls {
 
 export type SyscallName = keyof Syscalls;
 
-/** One name of a tree, as its directory and as lstat tell it. */
+/** One name of a tree, as its directory and as lstat tell it. Inode numbers are decimal, and exact. */
 export interface TreeEntry {
   /** Below the directory that was asked for; that itself is `.`. */
   readonly path: string;
   /** What getdents64(2) said of it; null for the directory that was asked for. */
-  readonly entry: { readonly ino: number; readonly type: number } | null;
+  readonly entry: { readonly ino: string; readonly type: number } | null;
   /** Of a directory: the inode number that it lists for itself. */
-  readonly dot?: number | undefined;
+  readonly dot?: string | undefined;
+  readonly ino: string;
   readonly stat: Stat;
   /** SHA-1 of a file's bytes, the target of a link; or the errno. */
   readonly content: string;

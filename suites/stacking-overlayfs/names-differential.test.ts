@@ -24,17 +24,27 @@ const OVERLAYS = {
     grows: true,
     limits: { ...AS_A_DIRECTORY, movesDirectories: false, without: ['link'] },
   },
+  'over two filesystems, with xino': {
+    options: 'redirect_dir=on,index=off,metacopy=off,xino=on',
+    lowest: 'tmpfs',
+    grows: false,
+    limits: { ...AS_A_DIRECTORY, without: ['link'] },
+  },
 } as const;
 
-for (const [what, { limits, ...how }] of Object.entries(OVERLAYS)) {
+for (const [what, { options, grows, limits, ...how }] of Object.entries(OVERLAYS)) {
   guestTest(
     `a random sequence of changes to names gives on an overlay ${what} what it gives in a directory (E16, E17)`,
     async (t, guest) => {
       await using client = await guest.client({ callMs: 20_000 });
       const dir = await guest.directory('ext4', 'layers');
+      const lowest = 'lowest' in how ? await guest.directory(how.lowest, 'lowest') : dir;
       const mountpoint = await guest.directory('area', 'overlay');
       await treesAgree(t, client, {
-        places: (round) => [overlayTree({ dir, mountpoint, ...how }, round), nativeTree(dir, round)],
+        places: (round) => [
+          overlayTree({ dir, lowest, mountpoint, options, grows }, round),
+          nativeTree(dir, round),
+        ],
         limits,
       });
     },

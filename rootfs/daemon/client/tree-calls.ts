@@ -5,7 +5,7 @@ import { cString } from '../sys/memory.ts';
 import { statx } from '../sys/stat.ts';
 import { syscall } from '../sys/syscall.ts';
 import { AT_FDCWD, mapValue, type CallTable } from './call-table.ts';
-import { direntsIn } from './dirents.ts';
+import { direntsIn, someDirentsIn } from './dirents.ts';
 import { treeBelow } from './tree.ts';
 
 const NOFOLLOW = flagBits('AT_SYMLINK_NOFOLLOW');
@@ -91,7 +91,10 @@ export const treeCalls = {
     await syscall('close', opened.value);
     return result;
   },
-  readdirFd: async ({ fd }) => {
+  readdirFd: async ({ fd, bytes }) => {
+    if (bytes !== undefined) {
+      return mapValue(await someDirentsIn(fd, bytes), (entries) => entries.map(({ name }) => name));
+    }
     const result = await syscall('lseek', fd, 0, 0);
     return 'errno' in result ? result : namesIn(fd);
   },

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { CallResult, Stat, TreeEntry } from '../../protocol/syscalls.ts';
 import { flagBits } from '../sys/constants.ts';
 import { cString } from '../sys/memory.ts';
-import { statx } from '../sys/stat.ts';
+import { statxExactly } from '../sys/stat.ts';
 import { syscall } from '../sys/syscall.ts';
 import { AT_FDCWD, mapValue } from './call-table.ts';
 import { direntsIn, type Dirent } from './dirents.ts';
@@ -17,8 +17,8 @@ const READ_BYTES = 64 * 1024;
 
 /** A name that vanishes or cannot be looked at meanwhile ends the walk with its errno. */
 export async function treeBelow(path: string): Promise<CallResult<TreeEntry[]>> {
-  const stat = await statx(AT_FDCWD, path, NOFOLLOW);
-  return 'errno' in stat ? stat : walk({ path, below: '.', entry: null, stat: stat.value });
+  const found = await statxExactly(AT_FDCWD, path, NOFOLLOW);
+  return 'errno' in found ? found : walk({ path, below: '.', entry: null, ...found.value });
 }
 
 interface Here {
@@ -26,14 +26,16 @@ interface Here {
   readonly below: string;
   readonly entry: TreeEntry['entry'];
   readonly stat: Stat;
+  readonly ino: bigint;
 }
 
-async function walk({ path, below, entry, stat }: Here): Promise<CallResult<TreeEntry[]>> {
+async function walk({ path, below, entry, stat, ino }: Here): Promise<CallResult<TreeEntry[]>> {
   const kind = stat.mode & KIND;
   const shown = {
     path: below,
     entry,
     stat,
+    ino: ino.toString(),
     content: await contentOf(path, kind),
     xattrs: kind === LINK ? {} : await xattrsOf(path),
   };
@@ -42,12 +44,12 @@ async function walk({ path, below, entry, stat }: Here): Promise<CallResult<Tree
   if ('errno' in listed) return listed;
   const all: TreeEntry[] = [{ ...shown, dot: listed.value.find(({ name }) => name === '.')?.ino }];
   const names = listed.value.filter(({ name }) => name !== '.' && name !== '..');
-  for (const { name, ino, type } of names.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+  for (const { name, ...listing } of names.sort((a, b) => (a.name < b.name ? -1 : 1))) {
     const at = `${path}/${name}`;
-    const found = await statx(AT_FDCWD, at, NOFOLLOW);
+    const found = await statxExactly(AT_FDCWD, at, NOFOLLOW);
     if ('errno' in found) return found;
     const to = below === '.' ? name : `${below}/${name}`;
-    const more = await walk({ path: at, below: to, entry: { ino, type }, stat: found.value });
+    const more = await walk({ path: at, below: to, entry: listing, ...found.value });
     if ('errno' in more) return more;
     all.push(...more.value);
   }

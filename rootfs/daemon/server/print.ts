@@ -1,8 +1,9 @@
+import { createHash } from 'node:crypto';
 import type { ReplyRecord, RequestRecord } from '../../protocol/requests.ts';
 import type { Request } from '../fuse/request.ts';
 import { viewOf } from '../sys/bytes.ts';
 
-/** The request log's view of a request: fixed fields, names, and how much data came with it. */
+/** The request log's view of a request: fixed fields, names, and what was retrieved from the page cache. */
 export function describeArguments(request: Request): RequestRecord['args'] {
   const args: Record<string, number | string | readonly string[]> = { ...request.fields };
   if (request.name !== '') args['name'] = request.name;
@@ -11,6 +12,9 @@ export function describeArguments(request: Request): RequestRecord['args'] {
   }
   if (request.forgets.length > 0) {
     args['forgets'] = request.forgets.map(({ nodeid, nlookup }) => `${nodeid}*${nlookup}`);
+  }
+  if (request.label === 'NOTIFY_REPLY') {
+    args['sha1'] = createHash('sha1').update(request.data).digest('hex');
   }
   return args;
 }

@@ -90,6 +90,7 @@ const NAMES: Readonly<Record<string, number>> = {
   F_SETFD: 2,
   F_GETFL: 3,
   F_SETFL: 4,
+  F_SETOWN: 8,
   F_SETLEASE: 1024,
   F_GETLEASE: 1025,
   F_SETPIPE_SZ: 1031,

@@ -6,6 +6,7 @@ import { syscall } from './syscall.ts';
 const STATX_BASIC_STATS = 0x7ff;
 const STATX_BTIME = 0x800;
 const STATX_BYTES = 256;
+const INO_AT = 32;
 
 /** statx(2), which stat and fstat are special cases of. `path` '' with AT_EMPTY_PATH means the descriptor. */
 export async function statx(
@@ -14,10 +15,32 @@ export async function statx(
   flags: number,
   btime = false,
 ): Promise<CallResult<Stat>> {
-  const bytes = new Uint8Array(STATX_BYTES);
   const mask = STATX_BASIC_STATS | (btime ? STATX_BTIME : 0);
+  const result = await rawStatx(dirfd, path, flags, mask);
+  return 'errno' in result ? result : { value: parseStatx(result.value, btime) };
+}
+
+/** The same with the inode number as it is: those of overlays with xino are greater than a double can tell apart. */
+export async function statxExactly(
+  dirfd: number,
+  path: string,
+  flags: number,
+): Promise<CallResult<{ readonly stat: Stat; readonly ino: bigint }>> {
+  const result = await rawStatx(dirfd, path, flags, STATX_BASIC_STATS);
+  if ('errno' in result) return result;
+  const view = result.value;
+  return { value: { stat: parseStatx(view, false), ino: view.getBigUint64(INO_AT, true) } };
+}
+
+async function rawStatx(
+  dirfd: number,
+  path: string,
+  flags: number,
+  mask: number,
+): Promise<CallResult<DataView>> {
+  const bytes = new Uint8Array(STATX_BYTES);
   const result = await syscall('statx', dirfd, cString(path), flags, mask, bytes);
-  return 'errno' in result ? result : { value: parseStatx(viewOf(bytes), btime) };
+  return 'errno' in result ? result : { value: viewOf(bytes) };
 }
 
 /** `struct statx` (linux/stat.h). */
@@ -33,7 +56,7 @@ function parseStatx(view: DataView, btime: boolean): Stat {
     uid: u32(20),
     gid: u32(24),
     mode: view.getUint16(28, true),
-    ino: u64(32),
+    ino: u64(INO_AT),
     size: u64(40),
     blocks: u64(48),
     atimeNs: time(64),

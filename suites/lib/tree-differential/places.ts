@@ -30,15 +30,21 @@ export interface Mounted {
   readonly options: string;
 }
 
+export interface OverlayPlace extends Mounted {
+  /** Where the lowest layer is, if it is elsewhere. */
+  readonly lowest?: string | undefined;
+  readonly grows: boolean;
+}
+
 /**
- * An overlay. Mounted anew for the first time it has its upper layer as lower one, and an empty one above; with
- * `grows` each time, else it keeps its layers from then on.
+ * A directory, which becomes the lower layer of an overlay when it is mounted anew for the first time. With `grows`
+ * the upper layer becomes a lower one each further time, and an empty one is above; else the layers stay.
  */
 export function overlayTree(
-  { dir, mountpoint, options, grows }: Mounted & { readonly grows: boolean },
+  { dir, lowest = dir, mountpoint, options, grows }: OverlayPlace,
   round: number,
 ): TreePlace {
-  const layer = (nth: number): string => `${dir}/r${round}-layer-${nth}`;
+  const layer = (nth: number): string => `${nth === 0 ? lowest : dir}/r${round}-layer-${nth}`;
   const work = (nth: number): string => `${dir}/r${round}-work-${nth}`;
   /** Layer `nth` is the upper one. */
   const mount = (nth: number): BatchCall => {
@@ -48,12 +54,13 @@ export function overlayTree(
     return { call: 'mount', args };
   };
   const on = (nth: number): BatchCall[] => [mkdir(layer(nth)), mkdir(work(nth)), mount(nth)];
+  const bind = { source: layer(0), target: mountpoint, type: 'none', flags: 'MS_BIND' };
   const unmount: BatchCall = { call: 'umount2', args: { target: mountpoint } };
   return {
     name: 'overlay',
     top: mountpoint,
-    start: [mkdir(layer(0)), ...on(1)],
-    again: (nth) => [unmount, ...(grows || nth === 1 ? on(nth + 1) : [mount(2)])],
+    start: [mkdir(layer(0)), { call: 'mount', args: bind }],
+    again: (nth) => [unmount, ...(grows || nth === 1 ? on(nth) : [mount(1)])],
     end: [{ call: 'umount2', args: { target: mountpoint, flags: 'MNT_DETACH' } }],
   };
 }

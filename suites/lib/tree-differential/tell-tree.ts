@@ -7,12 +7,12 @@ const SET_BEFORE_NS = 1e18;
 
 /** A line for each name: what is the same on any filesystem that says the truth, and what contradicts itself. */
 export function tellTree(entries: readonly TreeEntry[]): string {
-  const first = new Map<number, string>();
+  const first = new Map<string, string>();
   return entries
     .map((each) => {
-      const { path, stat } = each;
-      const same = first.get(stat.ino);
-      if (same === undefined) first.set(stat.ino, path);
+      const { path, stat, ino } = each;
+      const same = first.get(ino);
+      if (same === undefined) first.set(ino, path);
       const isDirectory = (stat.mode & KIND) === DIRECTORY;
       return [
         path,
@@ -34,12 +34,12 @@ export function tellTree(entries: readonly TreeEntry[]): string {
 }
 
 /** What a directory says of its names against what the names say of themselves. */
-function contradictions({ entry, dot, stat }: TreeEntry): string[] {
+function contradictions({ entry, dot, stat, ino }: TreeEntry): string[] {
   const said: string[] = [];
-  if (entry !== null && entry.ino !== stat.ino) said.push(`d_ino ${entry.ino} st_ino ${stat.ino}`);
+  if (entry !== null && entry.ino !== ino) said.push(`d_ino ${entry.ino} st_ino ${ino}`);
   // DT_* is the type's part of the mode (IFTODT).
   if (entry !== null && entry.type !== (stat.mode & KIND) >> 12) said.push(`d_type ${entry.type}`);
   // Of `..` an overlay tells the number that the directory above has in a layer.
-  if (dot !== undefined && dot !== stat.ino) said.push(`d_ino of . ${dot} st_ino ${stat.ino}`);
+  if (dot !== undefined && dot !== ino) said.push(`d_ino of . ${dot} st_ino ${ino}`);
   return said;
 }

@@ -66,18 +66,19 @@ test('what a place cannot do is left out where it stands', (t) => {
 });
 
 test('a tree is told by what is the same everywhere, and by where it contradicts itself', (t) => {
-  const stat = { mode: 0o100_644, ino: 5, nlink: 2, uid: 0, gid: 7, size: 3, mtimeNs: 1e15 } as Stat;
+  const stat = { mode: 0o100_644, nlink: 2, uid: 0, gid: 7, size: 3, mtimeNs: 1e15 } as Stat;
   const file: TreeEntry = {
     path: 'f',
-    entry: { ino: 5, type: 8 },
+    entry: { ino: '5', type: 8 },
     stat,
+    ino: '5',
     content: 'abc',
     xattrs: { 'user.word': 'v' },
   };
   const told = 'f mode 100644 owner 0:7 mtime 1000000000000 us links 2 size 3 abc user.word=v';
   t.is(tellTree([file]), told);
   t.is(tellTree([file, { ...file, path: 'g' }]).split('\n')[1], `${told.replace('f', 'g')} the same as f`);
-  const wrong = { ...file, entry: { ino: 6, type: 4 } };
+  const wrong = { ...file, entry: { ino: '6', type: 4 } };
   t.is(tellTree([wrong]), `${told} d_ino 6 st_ino 5 d_type 4`);
 });
 
