@@ -62,6 +62,32 @@ guestTest('writes, syncs and closes on an overlay reach the server of its upper 
   await client.close({ fd: synced });
 });
 
+guestTest(
+  'fsync of a directory on an overlay reaches the server of its upper layer, once it is there (E19)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await upperOnFuse(guest, client);
+    const { overlay, fuse, lower } = stack;
+    await client.mkdir({ path: `${lower}/below` });
+    await client.mkdir({ path: overlay.file('above') });
+    const synced = async (fd: number): Promise<string[]> => {
+      const after = await fuse.position();
+      await client.fsync({ fd });
+      return fuse.opcodes({ opcode: 'FSYNCDIR', after });
+    };
+    for (const path of [overlay.path, overlay.file('above')]) {
+      const fd = await client.open({ path, flags: 'O_RDONLY|O_DIRECTORY' });
+      t.deepEqual(await synced(fd), ['FSYNCDIR'], path);
+      await client.close({ fd });
+    }
+    const fd = await client.open({ path: overlay.file('below'), flags: 'O_RDONLY|O_DIRECTORY' });
+    t.deepEqual(await synced(fd), [], 'a directory of the lower layer');
+    await client.writeFile({ path: overlay.file('below/new'), data: '' });
+    t.deepEqual(await synced(fd), ['FSYNCDIR'], 'copied up since it was opened');
+    await client.close({ fd });
+  },
+);
+
 guestTest('a copy-up is synced, and O_TRUNC empties the file of the upper layer', async (t, guest) => {
   await using client = await guest.client();
   await using stack = await upperOnFuse(guest, client);

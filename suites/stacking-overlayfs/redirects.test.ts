@@ -1,0 +1,131 @@
+import { text } from '../lib/bytes.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { Client } from '../lib/client.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { fill, layersOf, over } from '../lib/layers.ts';
+
+/** What was moved on an overlay says where it came from; what is below is looked for there, and not where it is now. */
+
+guestTest(
+  'a redirect leads to what was moved once more in the layers below, mounted again too (E16)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 4);
+    const options = 'redirect_dir=on';
+    await fill(client, layers[0] ?? '', [
+      'base/',
+      'base/x',
+      'old/',
+      'old/gone',
+      'p/',
+      'p/d1/',
+      'p/d1/sub/',
+      'p/d1/sub/y',
+    ]);
+    const move = async (top: number, pairs: Readonly<Record<string, string>>): Promise<void> => {
+      await using overlay = await over(guest, client, layers.slice(0, top + 1), options);
+      for (const [from, to] of Object.entries(pairs)) {
+        await client.rename({ from: overlay.file(from), to: overlay.file(to) });
+      }
+    };
+    {
+      await using overlay = await over(guest, client, layers.slice(0, 2), options);
+      await client.unlink({ path: overlay.file('old/gone') });
+      await client.rmdir({ path: overlay.file('old') });
+      // Opaque: what comes into it has to be looked for from the root.
+      await client.mkdir({ path: overlay.file('old') });
+      await client.rename({ from: overlay.file('base'), to: overlay.file('old/r') });
+      await client.rename({ from: overlay.file('p/d1'), to: overlay.file('p/d2') });
+    }
+    await move(2, { 'old/r': 't', 'p/d2/sub': 's' });
+    await move(3, { t: 'p/t', s: 'u' });
+    await using overlay = await over(guest, client, layers, options);
+    const read = async (path: string) => text(await client.readFile({ path: overlay.file(path) }));
+    t.is(await read('p/t/x'), 'base/x at the bottom', 'through a directory that hides what was below it');
+    t.is(await read('u/y'), 'p/d1/sub/y at the bottom', 'through one that was renamed where it was');
+    t.deepEqual(await client.readdir({ path: overlay.file('old') }), []);
+    t.deepEqual(await client.readdir({ path: overlay.file('p') }), ['d2', 't']);
+    t.deepEqual(await client.readdir({ path: overlay.file('p/d2') }), []);
+    t.deepEqual(await client.readdir({ path: overlay.path }), ['old', 'p', 'u']);
+  },
+);
+
+guestTest(
+  'a redirect knows of one above it, and from where it leads when it is moved on (E16)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    await fill(client, layers[0] ?? '', [
+      ...['p/', 'p/d1/', 'p/d1/x', 'p/d1/sub/', 'p/d1/sub/y', 'q/'],
+      ...['top/', 'top/in/', 'top/in/z'],
+    ]);
+    {
+      await using overlay = await over(guest, client, layers, 'redirect_dir=on');
+      for (const [from, to] of [
+        ['p/d1', 'p/d2'],
+        ['p/d2/sub', 'q/s'],
+        ['p/d2', 'q/d3'],
+        ['top', 'p/moved'],
+        ['p/moved/in', 'out'],
+      ] as const) {
+        await client.rename({ from: overlay.file(from), to: overlay.file(to) });
+      }
+    }
+    await using overlay = await over(guest, client, layers, 'redirect_dir=on');
+    const read = async (path: string) => text(await client.readFile({ path: overlay.file(path) }));
+    t.is(await read('q/d3/x'), 'p/d1/x at the bottom', 'moved twice, within a directory and out of it');
+    t.is(await read('q/s/y'), 'p/d1/sub/y at the bottom', 'moved out of what was renamed');
+    t.is(await read('out/z'), 'top/in/z at the bottom', 'moved out of what was moved');
+    t.deepEqual(await client.readdir({ path: overlay.file('q/d3') }), ['x']);
+  },
+);
+
+async function metadataAlone(guest: TestGuest, client: Client, layers: readonly string[]) {
+  const overlay = await over(guest, client, layers, 'redirect_dir=on,metacopy=on,index=on');
+  /** Copied up without its data. */
+  const touch = (name: string) => client.chmod({ path: overlay.file(name), mode: 0o600 });
+  const move = (from: string, to: string) =>
+    client.rename({ from: overlay.file(from), to: overlay.file(to) });
+  const link = (from: string, to: string) => client.link({ from: overlay.file(from), to: overlay.file(to) });
+  const read = async (path: string) => text(await client.readFile({ path: overlay.file(path) }));
+  return { overlay, touch, move, link, read };
+}
+
+guestTest(
+  'metadata that are moved or linked know where their data are, mounted again too (E4, E16)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = '', upper = ''] = layers;
+    const names = ['linked', 'moved', 'renamed', 'twins'];
+    await fill(client, lower, [...names, 'd/']);
+    await client.link({ from: `${lower}/twins`, to: `${lower}/twin2` });
+    const wanted: Readonly<Record<string, string>> = {
+      linked: 'linked',
+      'd/link': 'linked',
+      'd/moved': 'moved',
+      'd/again': 'renamed',
+      twin2: 'twins',
+      'd/twin': 'twins',
+      twin3: 'twins',
+    };
+    {
+      const { overlay, touch, move, link } = await metadataAlone(guest, client, layers);
+      await using _overlay = overlay;
+      for (const name of names) await touch(name);
+      await link('linked', 'd/link');
+      await move('moved', 'd/moved');
+      await move('renamed', 'other');
+      await move('other', 'd/again');
+      await move('twins', 'twin3');
+      await link('twin3', 'd/twin');
+    }
+    for (const name of Object.keys(wanted).filter((each) => each !== 'twin2')) {
+      const mark = { path: `${upper}/${name}`, name: 'trusted.overlay.metacopy' };
+      t.is(await client.errno.getxattr(mark), 'ok', `${name}: metadata alone`);
+    }
+    const { overlay, read } = await metadataAlone(guest, client, layers);
+    await using _overlay = overlay;
+    for (const [name, data] of Object.entries(wanted)) t.is(await read(name), `${data} at the bottom`, name);
+  },
+);
