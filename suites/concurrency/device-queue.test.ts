@@ -75,6 +75,21 @@ for (const [maxWrite, room] of [
   );
 }
 
+guestTest('who asks for SIGIO on the device gets it with a request, and not before', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  await using reader = await guest.client();
+  const fd = await fuse.server.lendDevice(reader);
+  await reader.fcntl({ fd, cmd: 'F_SETOWN', arg: reader.pid });
+  await reader.fcntl({ fd, cmd: 'F_SETFL', arg: 'O_ASYNC|O_NONBLOCK' });
+  t.is(await reader.getpid({}), reader.pid, 'still there');
+  // It has no handler: the signal ends it.
+  const gone = reader.exited();
+  await client.stat({ path: fuse.file('f') });
+  t.like(await gone, { signal: 'SIGIO' });
+});
+
 guestTest(
   'a request for which the server has no room is refused, and the next one is read',
   async (t, guest) => {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { pattern, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { OpenFlag } from '../lib/fuse-abi.ts';
@@ -112,8 +113,48 @@ guestTest(
     t.is(await retrieve(2 * PAGE, PAGE), 'ok');
     const last = await fuse.waitFor({ opcode: 'NOTIFY_REPLY', after }, 'arrived');
     t.like(last.args, { offset: 2 * PAGE, size: 100 }, 'no more than the file has');
+    const both = await fuse.position();
+    t.is(await retrieve(PAGE + 50, PAGE), 'ok');
+    const over = await fuse.waitFor({ opcode: 'NOTIFY_REPLY', after: both }, 'arrived');
+    const sha1 = createHash('sha1')
+      .update(stored.subarray(50, PAGE + 50))
+      .digest('hex');
+    t.like(over.args, { offset: PAGE + 50, size: PAGE, sha1 }, 'from two pages');
     t.deepEqual(await client.pread({ fd, count: PAGE, offset: PAGE }), stored.subarray(0, PAGE), 'read back');
     t.deepEqual(await fuse.opcodes({ opcode: 'READ', after: before }), [], 'from the cache');
+    await client.close({ fd });
+  },
+);
+
+guestTest(
+  'RETRIEVE sends what is in the cache, up to max_write, and asks for files alone',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({
+      passthrough: 'off',
+      init: { maxWrite: PAGE, dropFlags: ['AUTO_INVAL_DATA'] },
+      entryValidS: 1000,
+    });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: pattern(8 * PAGE) });
+    await client.mkdir({ path: fuse.backing('d') });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+    await client.posix_fadvise({ fd, offset: 0, length: 0, advice: 'POSIX_FADV_RANDOM' });
+    await client.pread({ fd, count: 2 * PAGE, offset: 0 });
+    await client.stat({ path: fuse.file('d') });
+    const retrieve = async (path: string, offset: number, size: number): Promise<string> => {
+      const nodeid = await nodeidOf(fuse, path);
+      return fuse.notify({ code: 'RETRIEVE', body: body([7n, nodeid, BigInt(offset)], [size, 0]) });
+    };
+    const sizeOf = async (offset: number, size: number): Promise<unknown> => {
+      const after = await fuse.position();
+      t.is(await retrieve('/f', offset, size), 'ok');
+      return (await fuse.waitFor({ opcode: 'NOTIFY_REPLY', after }, 'arrived')).args['size'];
+    };
+    t.is(await sizeOf(0, 2 * PAGE), PAGE, 'no more than max_write');
+    t.is(await sizeOf(100, PAGE), PAGE, 'from two pages');
+    t.is(await sizeOf(2 * PAGE - 10, PAGE), 10, 'no further than the cache has it');
+    t.is(await sizeOf(6 * PAGE, PAGE), 0, 'nothing');
+    t.is(await retrieve('/d', 0, PAGE), 'EINVAL', 'a directory');
     await client.close({ fd });
   },
 );

@@ -134,6 +134,12 @@ guestTest('direct reads and writes say whose they are, and how they are to be ma
   t.is(Number(read?.args['read_flags']) & READ_LOCKOWNER, READ_LOCKOWNER, 'READ has a lock owner');
   t.is(Number(write?.args['write_flags']) & WRITE_LOCKOWNER, WRITE_LOCKOWNER, 'WRITE has one');
   t.is(read?.args['lock_owner'], write?.args['lock_owner'], 'the same: it is one process');
+  // On x86-64 and arm64 what begins with so many ones is an address of the kernel.
+  t.not(
+    BigInt(String(read?.args['lock_owner'])) >> 47n,
+    0x1_ffffn,
+    'and it is not told where that is in memory',
+  );
   await client.close({ fd });
   const { args } = await fuse.waitFor({ opcode: 'FLUSH', after });
   t.is(args['lock_owner'], read?.args['lock_owner'], 'and it is whose locks go with its close');
@@ -187,6 +193,22 @@ guestTest('no READ is longer than max_read, and no WRITE than max_write', async 
     );
   }
 });
+
+guestTest(
+  'a cached write of several pages is one WRITE where the server takes such, else one a page',
+  async (t, guest) => {
+    for (const [what, init, wanted] of [
+      ['with BIG_WRITES', {}, [3 * PAGE]],
+      ['without', { dropFlags: ['BIG_WRITES'] }, [PAGE, PAGE, PAGE]],
+    ] as const) {
+      await using file = await plainFile(guest, 0, { init });
+      const after = await file.fuse.position();
+      await file.client.pwrite({ fd: file.fd, data: pattern(3 * PAGE), offset: 0 });
+      const sizes = (await file.fuse.requests({ opcode: 'WRITE', after })).map(({ args }) => args['size']);
+      t.deepEqual(sizes, wanted, what);
+    }
+  },
+);
 
 guestTest('a short answer to a direct read ends the read', async (t, guest) => {
   await using file = await plainFile(guest, OpenFlag.DIRECT_IO, { maxRead: PAGE });

@@ -1,0 +1,159 @@
+import { firstDifference, pattern } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { compareSequence, type FreshPlaces } from '../lib/differential/compare-files.ts';
+import { generate } from '../lib/differential/generate.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+
+/** Files whose writes wait in the page cache of FUSE (FUSE_WRITEBACK_CACHE): what is sent of them, and when. */
+
+const PAGE = 4096;
+/** The same sequence in every run; another one with FUSEGATE_SEED. */
+const SEED = Number(process.env['FUSEGATE_SEED'] ?? 20_210_119);
+const LONG_AGO_NS = 1_500_000_000_000_000_000;
+
+function writtenBack(guest: TestGuest, maxWrite?: number): Promise<FuseMount> {
+  return guest.mountFuse({
+    passthrough: 'off',
+    init: {
+      addFlags: ['WRITEBACK_CACHE'],
+      dropFlags: ['PASSTHROUGH', 'PASSTHROUGH_FD'],
+      ...(maxWrite === undefined ? {} : { maxWrite }),
+    },
+  });
+}
+
+/** A new file, open, of which nothing is in the cache. */
+async function open(client: Client, fuse: FuseMount, data: Uint8Array | string = ''): Promise<number> {
+  await client.writeFile({ path: fuse.backing('f'), data });
+  return client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+}
+
+/** Offset and size of each WRITE, by offset: what is sent at the same time has no order. */
+async function writes(fuse: FuseMount, after: number): Promise<[number, number][]> {
+  const requests = await fuse.requests({ opcode: 'WRITE', after });
+  return requests
+    .map(({ args }): [number, number] => [Number(args['offset']), Number(args['size'])])
+    .sort(([one], [other]) => one - other);
+}
+
+guestTest(
+  'a random sequence of calls gives in the writeback cache what it gives on ext4, and the same is written back',
+  async (t, guest) => {
+    await using fuse = await writtenBack(guest);
+    await using client = await guest.client({ callMs: 20_000 });
+    // `behind` is one more descriptor of the mount: what goes past the cache it cannot know.
+    const places: FreshPlaces = (round) => {
+      const [seen, native] = [fuse.file(`fuse-${round}`), fuse.backing(`native-${round}`)];
+      return [
+        { name: 'writeback cache', path: seen, behind: seen, direct: false },
+        { name: 'native', path: native, behind: native, direct: true },
+      ];
+    };
+    const operations = generate({ seed: SEED, count: 100, maps: true });
+    t.log(`FUSEGATE_SEED=${SEED}`);
+    const found = await compareSequence(client, places, { operations, maps: true, seed: SEED });
+    t.is(found?.text, undefined, found?.text);
+    const [stored, native] = [fuse.backing('fuse-0'), fuse.backing('native-0')];
+    t.is(
+      firstDifference(await client.readFile({ path: stored }), await client.readFile({ path: native })),
+      undefined,
+      'what the server has',
+    );
+  },
+);
+
+guestTest('pages that follow one another are written back together, up to max_write', async (t, guest) => {
+  await using fuse = await writtenBack(guest, 2 * PAGE);
+  await using client = await guest.client();
+  const fd = await open(client, fuse);
+  const after = await fuse.position();
+  await client.pwrite({ fd, data: pattern(5 * PAGE), offset: 0 });
+  await client.pwrite({ fd, data: pattern(2 * PAGE), offset: 7 * PAGE });
+  t.deepEqual(await writes(fuse, after), [], 'they wait');
+  await client.fsync({ fd });
+  t.deepEqual(await writes(fuse, after), [
+    [0, 2 * PAGE],
+    [2 * PAGE, 2 * PAGE],
+    [4 * PAGE, PAGE],
+    [7 * PAGE, 2 * PAGE],
+  ]);
+  await client.close({ fd });
+});
+
+guestTest('of the last page no more is written back than the file has', async (t, guest) => {
+  await using fuse = await writtenBack(guest);
+  await using client = await guest.client();
+  const fd = await open(client, fuse, pattern(100));
+  const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
+  const after = await fuse.position();
+  await client.mwrite({ map, offset: 50, data: new Uint8Array(200).fill(7) });
+  await client.msync({ map, flags: 'MS_SYNC' });
+  t.deepEqual(await writes(fuse, after), [[0, 100]]);
+  t.is((await client.stat({ path: fuse.backing('f') })).size, 100);
+  await client.munmap({ map });
+  await client.close({ fd });
+});
+
+guestTest('a write to part of a page keeps the rest of it, or makes it zeros', async (t, guest) => {
+  await using fuse = await writtenBack(guest);
+  await using client = await guest.client();
+  const old = pattern(2 * PAGE + 100);
+  const fd = await open(client, fuse, old);
+  await client.pwrite({ fd, data: 'NEW', offset: PAGE + 10 });
+  await client.pwrite({ fd, data: 'END', offset: 4 * PAGE + 50 });
+  await client.fsync({ fd });
+  const wanted = new Uint8Array(4 * PAGE + 53);
+  wanted.set(old);
+  wanted.set(Buffer.from('NEW'), PAGE + 10);
+  wanted.set(Buffer.from('END'), 4 * PAGE + 50);
+  t.is(
+    firstDifference(await client.readFile({ path: fuse.backing('f') }), wanted),
+    undefined,
+    'what the server has',
+  );
+  t.is(
+    firstDifference(await client.readFile({ path: fuse.file('f') }), wanted),
+    undefined,
+    'what the cache has',
+  );
+  await client.truncate({ path: fuse.file('f'), length: 6 * PAGE });
+  const seen = await client.readFile({ path: fuse.file('f') });
+  t.is(
+    firstDifference(seen.subarray(wanted.length), new Uint8Array(6 * PAGE - wanted.length)),
+    undefined,
+    'zeros',
+  );
+  await client.close({ fd });
+});
+
+guestTest('what cannot be written back is told by the next fsync, once', async (t, guest) => {
+  await using fuse = await writtenBack(guest);
+  await using client = await guest.client();
+  const fd = await open(client, fuse);
+  await fuse.fail('WRITE', 'ENOSPC');
+  await client.pwrite({ fd, data: 'lost', offset: 0 });
+  t.is(await client.errno.fsync({ fd }), 'ENOSPC');
+  t.is(await client.errno.fsync({ fd }), 'ok');
+  await client.close({ fd });
+});
+
+guestTest('a store into a mapping changes the time that the kernel keeps of a file', async (t, guest) => {
+  await using fuse = await writtenBack(guest);
+  await using client = await guest.client();
+  const fd = await open(client, fuse, pattern(100));
+  const path = fuse.file('f');
+  await client.utimens({ path, atimeNs: LONG_AGO_NS, mtimeNs: LONG_AGO_NS });
+  t.is((await client.stat({ path })).mtimeNs, LONG_AGO_NS);
+  const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
+  await client.mread({ map, offset: 0, length: 1 });
+  t.is((await client.stat({ path })).mtimeNs, LONG_AGO_NS, 'a load does not');
+  await client.mwrite({ map, offset: 0, data: 'x' });
+  const { mtimeNs } = await client.stat({ path });
+  t.true(mtimeNs > LONG_AGO_NS, 'a store does');
+  await client.munmap({ map });
+  await client.fsync({ fd });
+  await client.close({ fd });
+  t.is((await client.stat({ path: fuse.backing('f') })).mtimeNs, mtimeNs, 'and the server is told of it');
+});
