@@ -58,8 +58,14 @@ guestTest(
     await using client = await guest.client();
     const lower = await guest.directory('ext4', 'encrypted');
     const signature = await guest.ecryptfsKey();
-    await client.writeFile({ path: `${lower}/plain`, data: 'plain' });
-    await client.writeFile({ path: `${lower}/ECRYPTFS_FNEK_ENCRYPTED.`, data: 'the prefix alone' });
+    const plain = [
+      'ECRYPTFS_FNEK_ENCRYPTED.',
+      // No packet of an encrypted name begins with these bits.
+      `ECRYPTFS_FNEK_ENCRYPTED.${'A'.repeat(80)}`,
+      'plain',
+      'plain-and-longer-than-the-prefix-of-an-encrypted-name',
+    ];
+    for (const name of plain) await client.writeFile({ path: `${lower}/${name}`, data: name });
     const mount = (namesKey?: string, more: string[] = []) => {
       const options = ecryptfsOptions(signature, { namesKey, more });
       return guest.mount({ source: lower, type: 'ecryptfs', options }, client);
@@ -82,7 +88,7 @@ guestTest(
       await using ecryptfs = await mount();
       t.deepEqual(
         await client.readdir({ path: ecryptfs.path }),
-        ['ECRYPTFS_FNEK_ENCRYPTED.', 'plain'],
+        plain,
         'without a key for names they are as they are',
       );
       t.is((await client.statfs({ path: ecryptfs.path })).namelen, 255);
@@ -90,7 +96,7 @@ guestTest(
     await using view = await mount(signature, ['ecryptfs_encrypted_view']);
     t.deepEqual(
       await client.readdir({ path: view.path }),
-      ['ECRYPTFS_FNEK_ENCRYPTED.', 'plain'],
+      plain,
       'an encrypted view shows names as they are',
     );
   },
