@@ -57,14 +57,18 @@ guestTest(
   async (t, guest) => {
     await using client = await guest.client();
     const lower = await guest.directory('ext4', 'encrypted');
-    const signature = await guest.ecryptfsKey();
+    const key = passphraseKey(PASSPHRASE);
+    const signature = await guest.ecryptfsKey(PASSPHRASE);
+    const [prefix, packet] = ['ECRYPTFS_FNEK_ENCRYPTED.', encryptName('hidden', key).slice(24)];
     const plain = [
-      'ECRYPTFS_FNEK_ENCRYPTED.',
-      // No packet of an encrypted name begins with these bits.
-      `ECRYPTFS_FNEK_ENCRYPTED.${'A'.repeat(80)}`,
+      prefix,
+      // A packet of another type, and one behind another prefix.
+      `${prefix}E${packet.slice(1)}`,
+      `${prefix.toLowerCase()}${packet}`,
       'plain',
       'plain-and-longer-than-the-prefix-of-an-encrypted-name',
     ];
+    plain.sort();
     for (const name of plain) await client.writeFile({ path: `${lower}/${name}`, data: name });
     const mount = (namesKey?: string, more: string[] = []) => {
       const options = ecryptfsOptions(signature, { namesKey, more });

@@ -228,7 +228,7 @@ guestTest('a directory that two lower layers have is merged without an upper lay
 });
 
 guestTest(
-  'a link of what was copied up leaves the time of its directory as it is (E17)',
+  'a link of what was copied up has its number, and leaves the time of its directory as it is (E17)',
   async (t, guest) => {
     await using client = await guest.client();
     const layers = await layersOf(guest, 2);
@@ -244,6 +244,9 @@ guestTest(
       t.is(await client.errno.lstat({ path: `${upper}/${name}` }), 'ok', `${name} is copied up`);
       const directory = name.slice(0, 1);
       t.is((await client.stat({ path: `${upper}/${directory}` })).mtimeNs, LONG_AGO_NS, directory);
+    }
+    for (const { path, entry, ino } of await client.tree({ path: overlay.path })) {
+      if (entry !== null) t.is(entry.ino, ino, `${path}: the number that its directory lists`);
     }
   },
 );

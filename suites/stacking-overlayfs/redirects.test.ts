@@ -37,6 +37,11 @@ guestTest(
       await client.rename({ from: overlay.file('base'), to: overlay.file('old/r') });
       await client.rename({ from: overlay.file('p/d1'), to: overlay.file('p/d2') });
     }
+    {
+      await using overlay = await over(guest, client, layers.slice(0, 3), options);
+      const moved = await client.readFile({ path: overlay.file('old/r/x') });
+      t.is(text(moved), 'base/x at the bottom', 'of a lower layer, from the root');
+    }
     await move(2, { 'old/r': 't', 'p/d2/sub': 's' });
     await move(3, { t: 'p/t', s: 'u' });
     await using overlay = await over(guest, client, layers, options);
@@ -99,7 +104,9 @@ guestTest(
     const [lower = '', upper = ''] = layers;
     const names = ['linked', 'moved', 'renamed', 'twins'];
     await fill(client, lower, [...names, 'd/']);
-    await client.link({ from: `${lower}/twins`, to: `${lower}/twin2` });
+    for (const name of ['twin2', 'd/twin4']) {
+      await client.link({ from: `${lower}/twins`, to: `${lower}/${name}` });
+    }
     const wanted: Readonly<Record<string, string>> = {
       linked: 'linked',
       'd/link': 'linked',
@@ -107,6 +114,7 @@ guestTest(
       'd/again': 'renamed',
       twin2: 'twins',
       'd/twin': 'twins',
+      'd/twin4': 'twins',
       twin3: 'twins',
     };
     {
@@ -118,6 +126,8 @@ guestTest(
       await move('renamed', 'other');
       await move('other', 'd/again');
       await move('twins', 'twin3');
+      // A name of the same file, which becomes one in the upper layer only now.
+      await touch('d/twin4');
       await link('twin3', 'd/twin');
     }
     for (const name of Object.keys(wanted).filter((each) => each !== 'twin2')) {
