@@ -1,11 +1,12 @@
 import { bytes, text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { ecryptfsOptions } from '../lib/stacked-mount.ts';
 
 /** What mounts of ecryptfs refuse, and what they make of files and attributes below. */
 
 async function optionsFor(guest: TestGuest, more = ''): Promise<string> {
-  return `ecryptfs_sig=${await guest.ecryptfsKey()},ecryptfs_cipher=aes,ecryptfs_key_bytes=16${more}`;
+  return ecryptfsOptions(await guest.ecryptfsKey()) + more;
 }
 
 guestTest(
