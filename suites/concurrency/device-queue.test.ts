@@ -235,6 +235,29 @@ guestTest('a name that is forgotten gives back as many lookups as there were', a
   t.is(await lookups(), undefined, 'the server has nothing left of it');
 });
 
+guestTest('nodes that are forgotten while the server is busy come to it in one request', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ entryValidS: 1000, attrValidS: 1000 });
+  await using client = await guest.client();
+  const names = Array.from({ length: 20 }, (_each, nth) => `f${nth}`);
+  for (const name of names) {
+    await client.writeFile({ path: fuse.backing(name), data: '' });
+    await client.stat({ path: fuse.file(name) });
+  }
+  const after = await fuse.position();
+  await fuse.server.kill('SIGSTOP');
+  // 2: dentries and inodes (Documentation/admin-guide/sysctl/vm.rst).
+  await client.writeFile({ path: '/proc/sys/vm/drop_caches', data: '2', flags: 'O_WRONLY' });
+  await fuse.server.kill('SIGCONT');
+  const batch = await fuse.waitFor({ opcode: 'BATCH_FORGET', after }, 'arrived');
+  const forgets = batch.args['forgets'];
+  // One may have been on its way alone.
+  t.true(Array.isArray(forgets) && forgets.length >= names.length - 1, JSON.stringify(batch.args));
+  t.deepEqual(
+    (await fuse.state()).inodes.map(({ path }) => path).filter((path) => path !== '/'),
+    [],
+  );
+});
+
 guestTest('each name that an inode is found by counts as a lookup of it', async (t, guest) => {
   await using fuse = await guest.mountFuse({ entryValidS: 1000, attrValidS: 1000 });
   await using client = await guest.client();

@@ -219,11 +219,28 @@ guestTest('a short answer to a direct read ends the read', async (t, guest) => {
 });
 
 guestTest('a short answer to a cached read is the end of the file', async (t, guest) => {
-  await using file = await plainFile(guest, 0);
+  // Where nothing is read ahead a page is asked for alone.
+  for (const advice of ['POSIX_FADV_NORMAL', 'POSIX_FADV_RANDOM']) {
+    await using file = await plainFile(guest, 0);
+    const { fuse, client, fd } = file;
+    await client.posix_fadvise({ fd, offset: 0, length: 0, advice });
+    const read = async (): Promise<number> => (await client.pread({ fd, count: PAGE, offset: 0 })).length;
+    t.is((await answered(fuse, 'READ', pattern(100), read)).outcome, 100, advice);
+    const { size } = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
+    t.is(size, 100, `${advice}: what the kernel believes`);
+  }
+});
+
+guestTest('a cached write keeps to a max_write that is no whole number of pages', async (t, guest) => {
+  const maxWrite = PAGE + 1000;
+  await using file = await plainFile(guest, 0, { init: { maxWrite, dropFlags: ['AUTO_INVAL_DATA'] } });
   const { fuse, client, fd } = file;
-  const read = async (): Promise<number> => (await client.pread({ fd, count: 3 * PAGE, offset: 0 })).length;
-  t.is((await answered(fuse, 'READ', pattern(100), read)).outcome, 100);
-  t.is((await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).size, 100, 'what the kernel believes');
+  const after = await fuse.position();
+  await client.pwrite({ fd, data: pattern(4 * PAGE, 3), offset: 0 });
+  const sizes = (await fuse.requests({ opcode: 'WRITE', after })).map(({ args }) => Number(args['size']));
+  t.is(Math.max(...sizes), maxWrite);
+  const stored = await client.readFile({ path: fuse.backing('f') });
+  t.is(firstDifference(stored.subarray(0, 4 * PAGE), pattern(4 * PAGE, 3)), undefined);
 });
 
 guestTest('a READ that fails is the error of the call, and nothing is kept of it', async (t, guest) => {

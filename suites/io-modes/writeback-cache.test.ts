@@ -157,3 +157,26 @@ guestTest('a store into a mapping changes the time that the kernel keeps of a fi
   await client.close({ fd });
   t.is((await client.stat({ path: fuse.backing('f') })).mtimeNs, mtimeNs, 'and the server is told of it');
 });
+
+guestTest('a direct read waits for the pages of its range that are being written back', async (t, guest) => {
+  await using fuse = await writtenBack(guest);
+  await using client = await guest.client();
+  await using reader = await guest.client();
+  const fd = await open(client, fuse, pattern(PAGE));
+  const direct = await reader.open({ path: fuse.file('f'), flags: 'O_RDONLY|O_DIRECT' });
+  const hold = await fuse.hold('WRITE');
+  const after = await fuse.position();
+  await client.pwrite({ fd, data: new Uint8Array(PAGE).fill(7), offset: 0 });
+  const synced = client.fsync({ fd });
+  const write = await hold.arrived();
+  const reading = reader.pread({ fd: direct, count: PAGE, offset: 0 });
+  // A request that is sent now comes after a READ that would not wait.
+  await client.stat({ path: fuse.file('f') });
+  t.deepEqual(await fuse.opcodes({ opcode: 'READ', after }), []);
+  await hold.release(write);
+  t.is(firstDifference(await reading, new Uint8Array(PAGE).fill(7)), undefined);
+  await synced;
+  await hold.stop();
+  await reader.close({ fd: direct });
+  await client.close({ fd });
+});
