@@ -64,23 +64,33 @@ guestTest(
   },
 );
 
-guestTest('pages that follow one another are written back together, up to max_write', async (t, guest) => {
-  await using fuse = await writtenBack(guest, 2 * PAGE);
-  await using client = await guest.client();
-  const fd = await open(client, fuse);
-  const after = await fuse.position();
-  await client.pwrite({ fd, data: pattern(5 * PAGE), offset: 0 });
-  await client.pwrite({ fd, data: pattern(2 * PAGE), offset: 7 * PAGE });
-  t.deepEqual(await writes(fuse, after), [], 'they wait');
-  await client.fsync({ fd });
-  t.deepEqual(await writes(fuse, after), [
-    [0, 2 * PAGE],
-    [2 * PAGE, 2 * PAGE],
-    [4 * PAGE, PAGE],
-    [7 * PAGE, 2 * PAGE],
-  ]);
-  await client.close({ fd });
-});
+guestTest(
+  'pages are written back up to max_write at a time, and only those that were written',
+  async (t, guest) => {
+    await using fuse = await writtenBack(guest, 2 * PAGE);
+    await using client = await guest.client();
+    const fd = await open(client, fuse);
+    const after = await fuse.position();
+    const [first, last] = [pattern(5 * PAGE), pattern(2 * PAGE, 3)];
+    await client.pwrite({ fd, data: first, offset: 0 });
+    await client.pwrite({ fd, data: last, offset: 7 * PAGE });
+    await client.fsync({ fd });
+    const wanted = new Uint8Array(9 * PAGE);
+    wanted.set(first);
+    wanted.set(last, 7 * PAGE);
+    t.is(
+      firstDifference(await client.readFile({ path: fuse.backing('f') }), wanted),
+      undefined,
+      'what the server has',
+    );
+    // When the kernel begins with it, and so how many it is, is its own business.
+    const sent = await writes(fuse, after);
+    t.true(Math.max(...sent.map(([, size]) => size)) <= 2 * PAGE, JSON.stringify(sent));
+    const inTheHole = sent.filter(([offset, size]) => offset < 7 * PAGE && offset + size > 5 * PAGE);
+    t.deepEqual(inTheHole, [], 'between them');
+    await client.close({ fd });
+  },
+);
 
 guestTest('of the last page no more is written back than the file has', async (t, guest) => {
   await using fuse = await writtenBack(guest);
