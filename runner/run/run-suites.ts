@@ -13,6 +13,7 @@ import { runStage } from '#runner/lib/stage.ts';
 import type { KnownFailure } from '#runner/verdict/known-failures.ts';
 import { findKnownReport, inWords, knownOf, loadKnownFailures } from '#runner/verdict/known-failures.ts';
 import { FileDurations } from './file-durations.ts';
+import { filesPerCopy } from './files-per-copy.ts';
 import { GuestSource } from './guest-source.ts';
 import { tellLeaks } from './tell-leaks.ts';
 import type { PartContext, RunParts } from './parts.ts';
@@ -103,30 +104,19 @@ async function hasLockdep({ config }: KernelImage): Promise<boolean> {
 function poolOf(run: SuitesRun, lockdep: boolean): GuestPool {
   const { config, profile, prepared, parts, projectDir, context, passes = 1 } = run;
   const { append, out, cold } = config;
+  const { accelerator, needs } = prepared;
+  const perCopy = filesPerCopy({ accelerator, leakScan: needs.leakScan, lockdep });
   const source = new GuestSource({ prepared, parts, append, out, cold, abi: profile.abi });
   return new GuestPool({
     size: config.jobs,
     emit: context.emit,
     signal: context.signal,
     start: (nth, signal, how) => source.start(`machine-${nth}`, { ...context, signal }, how),
-    filesPerMachine: () => (source.restores ? filesPerCopy(prepared, lockdep) : Infinity),
+    filesPerMachine: () => (source.restores ? perCopy : Infinity),
     files: passes * filesOf(projectDir, config.selection).length,
     hasRoom: () => hasRoomForMachine(freemem() / 2 ** 20),
-    lastLook: prepared.needs.leakScan
-      ? (guest, file) => tellLeaks(guest, file, { ...context, out })
-      : undefined,
+    lastLook: needs.leakScan ? (guest, file) => tellLeaks(guest, file, { ...context, out }) : undefined,
   });
-}
-
-const FILES_PER_EMULATED_COPY = 8;
-
-/**
- * With KVM a new copy is as fast as any. Under emulation nothing is translated in it yet of the kernel and the
- * daemon, which costs the first test of a file as much again as the copy: there several files follow one another,
- * unless what the kernel remembers is told of the file, the orders of its locks or what has leaked.
- */
-function filesPerCopy({ accelerator, needs }: Prepared, lockdep: boolean): number {
-  return accelerator === 'tcg' && !needs.leakScan && !lockdep ? FILES_PER_EMULATED_COPY : 1;
 }
 
 interface PassParts {
