@@ -146,6 +146,11 @@ export class GuestPool implements AsyncDisposable {
     return this.#filesPerMachine < Infinity;
   }
 
+  /** No test has had it. */
+  #isFresh(pooled: PooledGuest): boolean {
+    return !this.#services.has(pooled);
+  }
+
   /** Whether a file that has not had this machine may get it. */
   #servesAnother(pooled: PooledGuest): boolean {
     if (!this.#areCheap) return true;
@@ -158,11 +163,10 @@ export class GuestPool implements AsyncDisposable {
    * that may not go on end when somebody else would have got them.
    */
   #takeIdle(file: string | undefined, share: MachineShare = 'shared'): PooledGuest | undefined {
-    const isFresh = (pooled: PooledGuest): boolean => !this.#services.has(pooled);
-    const fresh = this.#idle.find(isFresh);
+    const fresh = this.#idle.find((pooled) => this.#isFresh(pooled));
     const own = this.#idle.find((pooled) => this.#services.get(pooled)?.file === file);
     // The longest idle: the others' files may be between two tests.
-    const used = this.#idle.find((pooled) => !isFresh(pooled) && this.#servesAnother(pooled));
+    const used = this.#idle.find((pooled) => !this.#isFresh(pooled) && this.#servesAnother(pooled));
     const found = share === 'shared' ? (own ?? used ?? fresh ?? this.#idle.at(-1)) : fresh;
     if (found === undefined) return undefined;
     this.#idle.splice(this.#idle.indexOf(found), 1);
@@ -170,13 +174,13 @@ export class GuestPool implements AsyncDisposable {
       this.#retire(found);
       return undefined;
     }
-    if (isFresh(found)) this.#retireOverdue();
+    if (this.#isFresh(found)) this.#retireOverdue();
     return found;
   }
 
   /** A fresh machine takes the place of one that another file has had: of those the longest idle goes. */
   #retireOverdue(): void {
-    const served = this.#idle.filter((pooled) => this.#services.has(pooled));
+    const served = this.#idle.filter((pooled) => !this.#isFresh(pooled));
     for (const pooled of served.slice(0, Math.max(0, served.length + this.#inUse - this.#options.size))) {
       this.#idle.splice(this.#idle.indexOf(pooled), 1);
       this.#retire(pooled);
@@ -203,8 +207,12 @@ export class GuestPool implements AsyncDisposable {
   }
 
   #startAhead(): void {
-    const isFresh = (pooled: PooledGuest): boolean => !this.#services.has(pooled);
-    if (this.#ahead !== undefined || this.#failure !== undefined || this.#idle.some(isFresh)) return;
+    if (
+      this.#ahead !== undefined ||
+      this.#failure !== undefined ||
+      this.#idle.some((pooled) => this.#isFresh(pooled))
+    )
+      return;
     if (!this.#hasRoom()) return;
     const signal = AbortSignal.any([this.#options.signal, this.#closing.signal]);
     if (signal.aborted) return;

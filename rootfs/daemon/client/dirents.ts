@@ -1,5 +1,8 @@
 import type { CallResult } from '../../protocol/syscalls.ts';
+import { flagBits } from '../sys/constants.ts';
+import { cString } from '../sys/memory.ts';
 import { syscall } from '../sys/syscall.ts';
+import { AT_FDCWD, mapValue } from './call-table.ts';
 
 export interface Dirent {
   readonly name: string;
@@ -9,23 +12,33 @@ export interface Dirent {
   readonly type: number;
 }
 
-/** What an open directory lists from its position on, the dots as well, in its own order (getdents64(2)). */
+/** What a directory lists, the dots as well, in its own order. */
+export async function direntsOf(path: string): Promise<CallResult<Dirent[]>> {
+  const opened = await syscall('openat', AT_FDCWD, cString(path), flagBits('O_RDONLY|O_DIRECTORY'), 0);
+  if ('errno' in opened) return opened;
+  const listed = await direntsIn(opened.value);
+  await syscall('close', opened.value);
+  return listed;
+}
+
+const ROOM_BYTES = 32 * 1024;
+
+/** The same of an open directory, from its position on (getdents64(2)). */
 export async function direntsIn(fd: number): Promise<CallResult<Dirent[]>> {
   const entries: Dirent[] = [];
-  const buffer = Buffer.alloc(32 * 1024);
-  let result = await syscall('getdents64', fd, buffer, buffer.length);
-  while (!('errno' in result) && result.value > 0) {
-    entries.push(...parseDirents(buffer.subarray(0, result.value)));
-    result = await syscall('getdents64', fd, buffer, buffer.length);
+  for (;;) {
+    const some = await someDirentsIn(fd, ROOM_BYTES);
+    if ('errno' in some) return some;
+    if (some.value.length === 0) return { value: entries };
+    entries.push(...some.value);
   }
-  return 'errno' in result ? result : { value: entries };
 }
 
 /** What one call gives. `bytes`: its room. */
 export async function someDirentsIn(fd: number, bytes: number): Promise<CallResult<Dirent[]>> {
   const buffer = Buffer.alloc(bytes);
   const result = await syscall('getdents64', fd, buffer, buffer.length);
-  return 'errno' in result ? result : { value: parseDirents(buffer.subarray(0, result.value)) };
+  return mapValue(result, (length) => parseDirents(buffer.subarray(0, length)));
 }
 
 /** `struct linux_dirent64`: u64 ino, s64 off, u16 reclen, u8 type, name. */

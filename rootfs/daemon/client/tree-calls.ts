@@ -5,7 +5,7 @@ import { cString } from '../sys/memory.ts';
 import { statx } from '../sys/stat.ts';
 import { syscall } from '../sys/syscall.ts';
 import { AT_FDCWD, mapValue, type CallTable } from './call-table.ts';
-import { direntsIn, someDirentsIn } from './dirents.ts';
+import { direntsIn, direntsOf, someDirentsIn, type Dirent } from './dirents.ts';
 import { treeBelow } from './tree.ts';
 
 const NOFOLLOW = flagBits('AT_SYMLINK_NOFOLLOW');
@@ -84,19 +84,13 @@ export const treeCalls = {
     const result = await syscall('readlinkat', dirfd ?? AT_FDCWD, cString(path), bytes, bytes.length);
     return mapValue(result, (length) => bytes.toString('utf8', 0, length));
   },
-  readdir: async ({ path }) => {
-    const opened = await syscall('openat', AT_FDCWD, cString(path), flagBits('O_RDONLY|O_DIRECTORY'), 0);
-    if ('errno' in opened) return opened;
-    const result = await namesIn(opened.value);
-    await syscall('close', opened.value);
-    return result;
-  },
+  readdir: async ({ path }) => namesOf(await direntsOf(path)),
   readdirFd: async ({ fd, bytes }) => {
     if (bytes !== undefined) {
       return mapValue(await someDirentsIn(fd, bytes), (entries) => entries.map(({ name }) => name));
     }
     const result = await syscall('lseek', fd, 0, 0);
-    return 'errno' in result ? result : namesIn(fd);
+    return 'errno' in result ? result : namesOf(await direntsIn(fd));
   },
   tree: ({ path }) => treeBelow(path),
   chmod: ({ dirfd, path, mode }) => syscall('fchmodat', dirfd ?? AT_FDCWD, cString(path), mode),
@@ -174,9 +168,9 @@ function timePair(...times: readonly NewTime[]): Uint8Array {
   return bytes;
 }
 
-/** Names from the position on, without the dots, sorted: the order of a directory means nothing. */
-async function namesIn(fd: number): Promise<CallResult<string[]>> {
-  return mapValue(await direntsIn(fd), (entries) => {
+/** Without the dots, sorted: the order of a directory means nothing. */
+function namesOf(listed: CallResult<Dirent[]>): CallResult<string[]> {
+  return mapValue(listed, (entries) => {
     return entries
       .map(({ name }) => name)
       .filter((name) => name !== '.' && name !== '..')

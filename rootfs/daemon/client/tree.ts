@@ -5,7 +5,7 @@ import { cString } from '../sys/memory.ts';
 import { statxExactly } from '../sys/stat.ts';
 import { syscall } from '../sys/syscall.ts';
 import { AT_FDCWD, mapValue } from './call-table.ts';
-import { direntsIn, type Dirent } from './dirents.ts';
+import { direntsOf } from './dirents.ts';
 
 const NOFOLLOW = flagBits('AT_SYMLINK_NOFOLLOW');
 const KIND = 0o170_000;
@@ -40,7 +40,7 @@ async function walk({ path, below, entry, stat, ino }: Here): Promise<CallResult
     xattrs: kind === LINK ? {} : await xattrsOf(path),
   };
   if (kind !== DIRECTORY) return { value: [shown] };
-  const listed = await list(path);
+  const listed = await direntsOf(path);
   if ('errno' in listed) return listed;
   const all: TreeEntry[] = [{ ...shown, dot: listed.value.find(({ name }) => name === '.')?.ino }];
   const names = listed.value.filter(({ name }) => name !== '.' && name !== '..');
@@ -54,14 +54,6 @@ async function walk({ path, below, entry, stat, ino }: Here): Promise<CallResult
     all.push(...more.value);
   }
   return { value: all };
-}
-
-async function list(path: string): Promise<CallResult<Dirent[]>> {
-  const opened = await syscall('openat', AT_FDCWD, cString(path), flagBits('O_RDONLY|O_DIRECTORY'), 0);
-  if ('errno' in opened) return opened;
-  const listed = await direntsIn(opened.value);
-  await syscall('close', opened.value);
-  return listed;
 }
 
 async function contentOf(path: string, kind: number): Promise<string> {
