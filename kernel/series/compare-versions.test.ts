@@ -33,6 +33,15 @@ test('versions: a patch under a new subject and one at another place are the sam
   t.deepEqual([found.same.length, found.changed, found.added, found.dropped], [8, [], [], []]);
 });
 
+test("versions: a mail program's signature below a diff is no change", async (t) => {
+  const v12 = await own('v12');
+  const patches = v12.patches.map((patch) => ({
+    ...patch,
+    diff: Buffer.concat([patch.diff, Buffer.from('-- \n2.30.0\n')]),
+  }));
+  t.deepEqual(compareVersions(v12, { ...v12, patches }).changed, []);
+});
+
 test('versions: as one change they touch the files of both', async (t) => {
   const [v11, v12] = [await own('v11'), await own('v12')];
   const { files, index } = asOneChange(v11, v12);

@@ -1,3 +1,4 @@
+import { canonicalDiff } from './diff.ts';
 import type { Patch, Series } from './series.ts';
 
 /** How a later version of a series differs from an earlier one, by numbers of the later one. */
@@ -39,8 +40,7 @@ export function compareVersions(older: Series, newer: Series): VersionDifference
 
 /** The lines that a patch adds and removes, by file: context and line numbers move with what comes before it. */
 function changeOf({ diff }: Patch): string {
-  return Buffer.from(diff)
-    .toString('latin1')
+  return canonicalDiff(Buffer.from(diff).toString('latin1'))
     .split('\n')
     .filter((line) => /^[+-]|^(?:rename|copy|new|deleted|old) /u.test(line))
     .join('\n');

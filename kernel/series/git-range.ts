@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Failure } from '#runner/lib/failure.ts';
 import { git, isGitTree, resolveObject } from '../source/git.ts';
 import type { LoadedSeries } from './load-series.ts';
-import { parseMbox } from './mbox.ts';
+import { seriesOfCommits } from './mbox.ts';
 import { printable } from './printable.ts';
 
 /** `A..B`, as git writes a range; `A...B` has no single start. */
@@ -24,22 +24,46 @@ export async function rangeSeries(tree: string, range: string, signal: AbortSign
   const end = await resolveObject(tree, `${to === '' ? 'HEAD' : to}^{commit}`, signal);
   const merge = await git(tree, ['merge-base', start, end], { signal });
   const base = merge.exitCode === 0 ? merge.stdout.trim() : start;
-  const mbox = await formatRange(tree, `${start}..${end}`, range, signal);
-  if (mbox.trim() === '') {
+  await refuseMerges(tree, `${start}..${end}`, range, signal);
+  const commits = await formatRange(tree, `${start}..${end}`, range, signal);
+  if (commits.length === 0) {
     throw new Failure('E_SERIES_EMPTY', 'series', `the range ${printable(range)} has no commit`, {
       hint: `\`git -C ${tree} log --oneline ${range}\` shows what git finds`,
     });
   }
-  return { series: parseMbox(mbox, printable(range)), base };
+  return { series: seriesOfCommits(commits, printable(range)), base };
 }
 
-/** The range as an mbox, through files: a pipe would be decoded, and diffs are bytes. */
+/** A merge is no patch, and what its own diff changes would be missing: another kernel than the user named. */
+async function refuseMerges(
+  tree: string,
+  commits: string,
+  range: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const list = ['rev-list', '--merges', '--count', '--end-of-options', commits];
+  const { exitCode, stdout, stderr } = await git(tree, list, { signal });
+  if (exitCode !== 0) throw failed(tree, range, stderr);
+  const merges = Number(stdout);
+  if (merges === 0) return;
+  const what = merges === 1 ? 'a merge' : `${merges} merges`;
+  throw new Failure(
+    'E_SERIES_MALFORMED',
+    'series',
+    `the range ${printable(range)} has ${what}, which no patch can be`,
+    {
+      hint: 'name a range that is one commit after the other: `git rebase` makes one',
+    },
+  );
+}
+
+/** The commits as mails, through files: a pipe would be decoded, and diffs are bytes. */
 async function formatRange(
   tree: string,
   commits: string,
   range: string,
   signal: AbortSignal,
-): Promise<string> {
+): Promise<readonly string[]> {
   const dir = await mkdtemp(join(tmpdir(), 'fusegate-range-'));
   try {
     const made = await git(tree, [...formatPatch, '--output-directory', dir, '--end-of-options', commits], {
@@ -47,8 +71,7 @@ async function formatRange(
     });
     if (made.exitCode !== 0) throw failed(tree, range, made.stderr);
     const files = (await readdir(dir)).toSorted();
-    const texts = await Promise.all(files.map((file) => readFile(join(dir, file), 'latin1')));
-    return texts.join('\n');
+    return await Promise.all(files.map((file) => readFile(join(dir, file), 'latin1')));
   } finally {
     await rm(dir, { recursive: true, force: true });
   }

@@ -6,7 +6,8 @@ import { execOrFail } from '#runner/lib/exec.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { seriesBase } from '../source/series-base.ts';
 import { loadSeries } from './load-series.ts';
-import { parseMbox, parseSubject } from './mbox.ts';
+import { parseMbox } from './mbox.ts';
+import { parseSubject } from './subject.ts';
 import { fetchThread, messageIdOf } from './message-id.ts';
 import { parseTrailers } from './trailers.ts';
 

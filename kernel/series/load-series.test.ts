@@ -1,10 +1,11 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { execOrFail } from '#runner/lib/exec.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { fakeFile, fakePatch, makeFakeKernel } from '../testdata/fake-kernel.ts';
+import { applySeries } from './apply.ts';
 import { isRange } from './git-range.ts';
 import { loadSeries } from './load-series.ts';
 
@@ -122,4 +123,73 @@ test('range: commits of a tree become patches, with the commit that they start f
   const unknown = await t.throwsAsync(loadSeries('nope..HEAD', tree, signal), { instanceOf: Failure });
   t.is(unknown.code, 'E_GIT_REF');
   t.is(unknown.blame, 'user');
+});
+
+test('range: what commits say of versions, numbers and years is text, and lines keep their ends', async (t) => {
+  const tree = await makeFakeKernel(join(dir, 'odd-commits'));
+  const git = (...args: string[]) =>
+    execOrFail('git', ['-C', tree, '-c', 'user.name=A', '-c', 'user.email=a@example.org', ...args]);
+  await git('init', '-q', '-b', 'main');
+  await git('config', 'core.autocrlf', 'false');
+  await writeFile(join(tree, 'dos.txt'), 'one\r\ntwo\r\n');
+  await git('add', '.');
+  await git('commit', '-qm', 'base');
+  const messages = ['plain', '[backport v9] fuse: two', 'three\n\nFrom the review of January 2021\nit is.'];
+  for (const [at, message] of messages.entries()) {
+    await writeFile(join(tree, 'dos.txt'), `one\r\ntwo ${at}\r\n`);
+    await git('commit', '-qam', message);
+  }
+  const { series } = await loadSeries('HEAD~3..', tree, signal);
+  t.deepEqual(
+    series.patches.map(({ subject }) => subject),
+    ['plain', 'fuse: two', 'three'],
+  );
+  t.is(series.patches[2]?.message, 'From the review of January 2021\nit is.');
+  const applied = await applySeries(series, {
+    tree: (await cloneAt(tree, 'HEAD~3')).path,
+    treeLabel: 'base',
+    worktree: join(dir, 'odd-commits-worktree'),
+    signal,
+    onApplied: () => undefined,
+  });
+  t.is(await readFile(join(applied.dir, 'dos.txt'), 'latin1'), 'one\r\ntwo 2\r\n');
+
+  async function cloneAt(from: string, commit: string): Promise<{ readonly path: string }> {
+    const path = join(dir, 'odd-commits-base');
+    await execOrFail('git', ['clone', '-q', from, path]);
+    await execOrFail('git', ['-C', path, '-c', 'core.autocrlf=false', 'checkout', '-q', commit]);
+    return { path };
+  }
+});
+
+test('range: merges are refused, because no patch can be one', async (t) => {
+  const tree = await makeFakeKernel(join(dir, 'merged'));
+  const git = (...args: string[]) =>
+    execOrFail('git', ['-C', tree, '-c', 'user.name=A', '-c', 'user.email=a@example.org', ...args]);
+  await git('init', '-q', '-b', 'main');
+  await git('add', '.');
+  await git('commit', '-qm', 'base');
+  await git('tag', 'base');
+  await writeFile(join(tree, 'one'), '1\n');
+  await git('add', '.');
+  await git('commit', '-qm', 'one');
+  await git('checkout', '-q', '-b', 'side', 'base');
+  await writeFile(join(tree, 'two'), '2\n');
+  await git('add', '.');
+  await git('commit', '-qm', 'two');
+  await git('merge', '-q', '-m', 'both', 'main');
+  const failure = await t.throwsAsync(loadSeries('base..side', tree, signal), { instanceOf: Failure });
+  t.is(failure.code, 'E_SERIES_MALFORMED');
+  t.is(failure.message, 'the range base..side has a merge, which no patch can be');
+});
+
+test('load: names of files are shown without what a terminal or a CI would obey', async (t) => {
+  const path = await put('x\n::error::pwn\u001b[31m.mbox', fakePatch(5, 'a', '[PATCH] one'));
+  t.is((await loadSeries(path, undefined, signal)).series.name, 'x ::error::pwn');
+});
+
+test('load: a quilt series file is UTF-8', async (t) => {
+  await put('utf8/series', 'größe.patch\n');
+  await put('utf8/größe.patch', fakePatch(5, 'b', '[PATCH] b'));
+  t.deepEqual(await subjects(join(dir, 'utf8')), ['1 b']);
 });

@@ -2,7 +2,8 @@ import { Buffer } from 'node:buffer';
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { basename, isAbsolute, join, relative } from 'node:path';
 import { Failure } from '#runner/lib/failure.ts';
-import { empty, parseMbox, parseSubject, type SubjectLine } from './mbox.ts';
+import { beginsAsMail, utf8OrLatin1 } from './mail.ts';
+import { empty, parseMbox } from './mbox.ts';
 import { fetchThread, messageIdOf } from './message-id.ts';
 import { rangeSeries, isRange } from './git-range.ts';
 import { diffOffset } from './diff.ts';
@@ -10,6 +11,7 @@ import { makePatch } from './patch.ts';
 import { parseQuiltSeries } from './quilt.ts';
 import { printable } from './printable.ts';
 import { fingerprintOf, type Patch, type Series } from './series.ts';
+import { parseSubject, type SubjectLine } from './subject.ts';
 import { joinTrailers, parseTrailers, type Trailers } from './trailers.ts';
 
 /** No series comes near; what does is a mistaken file. */
@@ -45,7 +47,7 @@ export async function loadSeries(
 }
 
 async function fileSeries(path: string): Promise<Series> {
-  const name = basename(path).replace(/\.(?:mbox|mbx|patch|diff|eml)$/u, '');
+  const name = printable(basename(path).replace(/\.(?:mbox|mbx|patch|diff|eml)$/u, ''));
   const text = await readText(path);
   if (text.trim() === '') throw empty(`the file ${printable(basename(path))} is empty`);
   return parsePatchText(text, name, 1);
@@ -54,10 +56,7 @@ async function fileSeries(path: string): Promise<Series> {
 /** An mbox or mail when it has a mail's headers, else a bare diff with or without text above. */
 function parsePatchText(text: string, name: string, strip: number): Series {
   if (text.trim() === '') throw empty(`the file ${printable(name)} is empty`);
-  if (/^(?:From \S|[A-Za-z-]+: )/u.test(text.trimStart())) {
-    const headersOnly = /^(?:Index|Description|Author): /u.test(text.trimStart());
-    if (!headersOnly) return parseMbox(text, name, strip);
-  }
+  if (beginsAsMail(text)) return parseMbox(text, name, strip);
   const offset = diffOffset(text);
   if (offset === undefined) {
     throw new Failure('E_SERIES_NO_DIFF', 'series', `the series ${name} has no diff`, {
@@ -81,7 +80,7 @@ function parsePatchText(text: string, name: string, strip: number): Series {
 }
 
 async function directorySeries(dir: string): Promise<Series> {
-  const name = basename(await realpath(dir));
+  const name = printable(basename(await realpath(dir)));
   const patches: Patch[] = [];
   const trailers: Trailers[] = [];
   const numbers: SubjectLine[] = [];
@@ -96,7 +95,7 @@ async function directorySeries(dir: string): Promise<Series> {
       title ??= cover.title;
       continue;
     }
-    for (const patch of parsePatchText(text, basename(file), strip).patches) {
+    for (const patch of parsePatchText(text, printable(basename(file)), strip).patches) {
       patches.push({ ...patch, index: patches.length + 1 });
     }
   }
@@ -124,7 +123,7 @@ function numberNotes(subjects: readonly SubjectLine[]): readonly string[] {
 
 async function directoryFiles(dir: string): Promise<readonly { file: string; strip: number }[]> {
   const entries = await readdir(dir);
-  if (entries.includes('series')) return parseQuiltSeries(await readText(join(dir, 'series')));
+  if (entries.includes('series')) return parseQuiltSeries(utf8OrLatin1(await readText(join(dir, 'series'))));
   return entries
     .filter((entry) => /\.(?:patch|diff|mbox|eml)$/u.test(entry))
     .toSorted((a, b) => a.localeCompare(b, 'en', { numeric: true }))

@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { parseMail, splitMbox, utf8OrLatin1 } from './mail.ts';
+import { beginsAsMail, parseMail, splitMbox, utf8OrLatin1 } from './mail.ts';
 
 test('mail: an mbox is split at its From lines only', (t) => {
   const mbox = [
@@ -16,6 +16,34 @@ test('mail: an mbox is split at its From lines only', (t) => {
 test('mail: a file without a From line is one message, an empty one is none', (t) => {
   t.is(splitMbox('Subject: x\n\nbody\n').length, 1);
   t.deepEqual(splitMbox(' \n\n'), []);
+});
+
+test('mail: a text that begins with a word and a colon has no header that goes on into the diff', (t) => {
+  const diff = 'diff --git a/f b/f\n--- a/f\n+++ b/f\n@@ -1,2 +1,2 @@\n-a\n+b\n\n';
+  const mail = parseMail(`Note: see below\n${diff}`);
+  t.is(mail.headers.get('note'), 'see below');
+  t.is(mail.body, diff);
+  t.false(beginsAsMail(`Note: see below\n${diff}`));
+  t.true(beginsAsMail(`\r\nX-Note: a\r\n b\r\nSubject: c\r\n\r\n${diff}`));
+});
+
+test('mail: lines of a repository keep their ends, lines of a mail program do not', (t) => {
+  t.is(parseMail('Subject: x\n\n+a\r\n', 'kept').body, '+a\r\n');
+  t.is(parseMail('Subject: x\r\n\r\n+a\r\n').body, '+a\n');
+});
+
+test('mail: the time for a hostile text grows no faster than the text', (t) => {
+  const times = [20_000, 320_000].map((count) => {
+    const quoted = `Content-Transfer-Encoding: quoted-printable\n\n${' '.repeat(count)}x\n`;
+    const lines = `\nFrom ${'a'.repeat(count)}\n`.repeat(4);
+    const started = performance.now();
+    parseMail(quoted);
+    splitMbox(lines);
+    parseMail(`${'A'.repeat(count)}\n${' '.repeat(count)}x`);
+    return performance.now() - started;
+  });
+  // Sixteen times the text; where time grew with its square, it would be 256 times as much and seconds.
+  t.true((times[1] ?? 0) < 16 * (times[0] ?? 0) + 500, JSON.stringify(times));
 });
 
 test('mail: headers are unfolded and encoded words decoded', (t) => {

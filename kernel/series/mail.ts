@@ -9,38 +9,74 @@ export interface Mail {
 }
 
 /**
- * Splits an mbox into messages. Input and output are latin1, so that every byte survives. A separator line is
- * `From`, a sender and a date that ends in a year, at the start or after an empty line; a file without one is
- * a single message.
+ * Splits an mbox into messages. Input and output are latin1, so that every byte survives. A message begins below a
+ * line that git takes for a separator; a text without one is a single message.
  */
 export function splitMbox(text: string): readonly string[] {
-  const separator = /(?:^|(?<=\n\r?\n))From \S+.*\d{4}(?: [+-]\d{4})?\r?\n/gu;
-  const starts = [...text.matchAll(separator)].map((match) => ({
-    from: match.index,
-    body: match.index + match[0].length,
-  }));
-  if (starts.length === 0) return text.trim() === '' ? [] : [text];
-  return starts
-    .map((start, index) => text.slice(start.body, starts[index + 1]?.from))
-    .filter((message) => message.trim() !== '');
+  const messages: string[] = [];
+  let start = 0;
+  for (let at = text.startsWith('From ') ? 0 : nextFrom(text, 0); at !== -1; at = nextFrom(text, at)) {
+    const end = text.indexOf('\n', at);
+    if (end === -1 || !isSeparator(text.slice(at, end))) continue;
+    messages.push(text.slice(start, at));
+    start = end + 1;
+  }
+  messages.push(text.slice(start));
+  return messages.filter((message) => message.trim() !== '');
 }
 
-export function parseMail(message: string): Mail {
-  const unix = message.replaceAll('\r\n', '\n');
+/** Where the next line begins with `From `; -1 for none. */
+function nextFrom(text: string, after: number): number {
+  const found = text.indexOf('\nFrom ', after);
+  return found === -1 ? -1 : found + 1;
+}
+
+/**
+ * Whether a line that begins with `From ` is a separator and no sentence: what ends it is a time with seconds and a
+ * year, as git-mailsplit(1) wants it. An empty line need not stand above.
+ */
+function isSeparator(line: string): boolean {
+  return /\d:\d\d:\d\d (?:[A-Z]{3,5} )?\d{4}(?: [+-]\d{4})?\s*$/u.test(line.slice(-60));
+}
+
+/** Whether a text begins as an mbox or as a mail does, and not with a description of the patch below it. */
+export function beginsAsMail(text: string): boolean {
+  const start = text.trimStart();
+  const [line = ''] = start.split('\n', 1);
+  if (line.startsWith('From ')) return isSeparator(line);
+  const { headers } = splitHead(start.replaceAll('\r\n', '\n'));
+  return headers.has('subject') || headers.has('from');
+}
+
+/** @param ends `kept`: lines that end in CRLF keep it, because no mail program has had the text. */
+export function parseMail(message: string, ends: 'undone' | 'kept' = 'undone'): Mail {
+  const unix = ends === 'kept' ? message : message.replaceAll('\r\n', '\n');
   return parsePart(unix.replace(/^\n+/u, ''), 0);
 }
 
 function parsePart(text: string, depth: number): Mail {
-  const end = text.startsWith('\n') ? 0 : text.indexOf('\n\n');
-  const head = end === -1 ? text : text.slice(0, end);
-  const raw = end === -1 ? '' : text.slice(end + (end === 0 ? 1 : 2));
-  const headers = parseHeaders(head);
+  const { headers, below } = splitHead(text);
   const type = headers.get('content-type') ?? 'text/plain';
   const boundary = /^multipart\//iu.test(type) ? parameter(type, 'boundary') : undefined;
   if (boundary !== undefined && depth < 4) {
-    return { headers, body: textOfParts(raw, boundary, depth) };
+    return { headers, body: textOfParts(below, boundary, depth) };
   }
-  return { headers, body: decodeTransfer(raw, headers.get('content-transfer-encoding')) };
+  return { headers, body: decodeTransfer(below, headers.get('content-transfer-encoding')) };
+}
+
+/** Headers end at an empty line, or at the first line that can be none: the text below somebody's note is no header. */
+function splitHead(text: string): Pick<Mail, 'headers'> & { readonly below: string } {
+  let at = 0;
+  while (at < text.length) {
+    const found = text.indexOf('\n', at);
+    const end = found === -1 ? text.length : found;
+    if (end === at) return { headers: parseHeaders(text.slice(0, at)), below: text.slice(at + 1) };
+    const line = text.slice(at, Math.min(end, at + 200));
+    const goesOn = at > 0 && /^[ \t]/u.test(line);
+    if (!goesOn && !/^>?From |^[!-9;-~]+:/u.test(line)) break;
+    at = end + 1;
+  }
+  return { headers: parseHeaders(text.slice(0, at)), below: text.slice(at) };
 }
 
 function textOfParts(raw: string, boundary: string, depth: number): string {
@@ -85,10 +121,19 @@ function decodeTransfer(raw: string, encoding: string | undefined): string {
 
 function decodeQuotedPrintable(text: string): string {
   return text
-    .replace(/[ \t]+$/gmu, '')
+    .split('\n')
+    .map(withoutTrailingBlanks)
+    .join('\n')
     .replace(/=\n/gu, '')
     .replace(/=([0-9A-Fa-f]{2})/gu, (_, hex: string) => String.fromCharCode(parseInt(hex, 16)))
     .replaceAll('\r\n', '\n');
+}
+
+/** In time that grows with the line alone: blanks are what a hostile mail has many of. */
+function withoutTrailingBlanks(line: string): string {
+  let end = line.length;
+  while (line[end - 1] === ' ' || line[end - 1] === '\t') end -= 1;
+  return line.slice(0, end);
 }
 
 /** RFC 2047 encoded words; what is left is taken as UTF-8 where it is, as git does. */

@@ -1,7 +1,8 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { Failure } from '#runner/lib/failure.ts';
-import { parseMbox, parseSubject } from './mbox.ts';
+import { parseMbox } from './mbox.ts';
+import { parseSubject } from './subject.ts';
 
 function diffOf(file: string, from: string, to: string): string {
   return `diff --git a/${file} b/${file}\n--- a/${file}\n+++ b/${file}\n@@ -1 +1 @@\n-${from}\n+${to}\n`;
@@ -31,6 +32,26 @@ test('subject: version, number and title are taken apart', (t) => {
   t.like(parseSubject('[RFC][PATCH 1/2] [fs] y'), { number: 1, title: 'y' });
 });
 
+const written: readonly (readonly [string, number, number | undefined, number | undefined])[] = [
+  ['[PATCHv3 2/7] x', 3, 2, 7],
+  ['[PATCH-v3 2/7] x', 3, 2, 7],
+  ['[PATCH v3.1 2/7] x', 3.1, 2, 7],
+  ['[v3,2/7] x', 3, 2, 7],
+  ['[PATCH v3,2/7] x', 3, 2, 7],
+  ['[RFC,v2,02/07] x', 2, 2, 7],
+  ['[v2] x', 2, undefined, undefined],
+  ['[2/7 v4] x', 4, 2, 7],
+  ['[PATCH v2 2/7] [backport v9] x', 2, 2, 7],
+  ['[backport v9] [PATCH] x', 1, undefined, undefined],
+  ['[LTP results v20 ] x', 1, undefined, undefined],
+  ['[PATCH] [1/2] x', 1, 1, 2],
+];
+for (const [subject, version, number, total] of written) {
+  test(`subject: ${subject}`, (t) => {
+    t.deepEqual(parseSubject(subject), { title: 'x', version, number, total, reply: false });
+  });
+}
+
 test('mbox: patches come in the order of their numbers, cover letter as title, replies left out', (t) => {
   const series = parseMbox(
     [
@@ -58,6 +79,61 @@ test('mbox: of several versions in a thread the newest counts', (t) => {
     series.patches.map(({ subject }) => subject),
     ['new'],
   );
+});
+
+test('mbox: a version with one patch anew takes the others of the version before', (t) => {
+  const first = [1, 2, 3].map((n) => patch(`[PATCH ${n}/3] number ${n}`, `v${n}`));
+  const series = parseMbox([...first, patch('[PATCH v2 2/3] number 2', 'other')].join('\n'), 's');
+  const diffs = series.patches.map(({ diff }) => /^\+\w+$/mu.exec(Buffer.from(diff).toString())?.[0]);
+  t.deepEqual(diffs, ['+v1', '+other', '+v3']);
+  t.true(series.notes?.includes('v2 does not have patches 1/3, 3/3: of v1'));
+  const anew = parseMbox([...first, patch('[PATCH v1.1 2/3] number 2', 'other')].join('\n'), 's');
+  t.is(anew.fingerprint, series.fingerprint);
+});
+
+test('mbox: a patch without a number is no part of a series with numbers', (t) => {
+  const thread = [patch('[PATCH 1/2] a'), patch('[PATCH 2/2] b', 'b'), patch('[PATCH] another idea')];
+  const series = parseMbox(thread.join('\n'), 's');
+  t.deepEqual(
+    series.patches.map(({ subject }) => subject),
+    ['a', 'b'],
+  );
+  t.deepEqual(series.notes, ['left out, because it has no number: another idea']);
+});
+
+test('mbox: what a bot or a list says of its own versions is no version of the series', (t) => {
+  const series = parseMbox(
+    [patch('[PATCH v2 1/1] a'), message('[LTP results v20 ] x', 'all well'), patch('[RFC v1] old')].join(
+      '\n',
+    ),
+    's',
+  );
+  t.is(series.patches[0]?.subject, 'a');
+  t.is(series.patches.length, 1);
+});
+
+test('mbox: one patch of a series alone is taken, and said', (t) => {
+  const alone = patch('[PATCH 2/3] b');
+  const thread = [alone, message('Re: [PATCH 2/3] b', 'Why?')].join('\n');
+  for (const text of [alone, thread]) t.deepEqual(parseMbox(text, 's').notes, ['it is patch 2/3 alone']);
+});
+
+test('mbox: messages that follow one another without an empty line are told apart', (t) => {
+  const whole = [1, 2, 3].map((n) =>
+    message(`[PATCH ${n}/3] number ${n}`, `Why.\n---\n${diffOf(`f${n}`, 'a', 'b')}`.trimEnd()),
+  );
+  const series = parseMbox(whole.join(''), 's');
+  t.deepEqual(
+    series.patches.map(({ files }) => files),
+    [['f1'], ['f2'], ['f3']],
+  );
+});
+
+test('mbox: a paragraph that begins with From and ends in a year is text', (t) => {
+  const body = `Why.\n\nFrom the review of January 2021\nit is known.\n---\n${diffOf('f', 'a', 'b')}`;
+  const series = parseMbox(message('[PATCH] x', body), 's');
+  t.is(series.patches.length, 1);
+  t.true(series.patches[0]?.message.includes('review of January 2021'));
 });
 
 test('mbox: a resend with other trailers keeps the fingerprint, another change does not', (t) => {
@@ -93,7 +169,37 @@ const refused: readonly (readonly [string, string, `E_${string}`, RegExp])[] = [
     'a gap',
     [patch('[PATCH 1/4] a'), patch('[PATCH 3/4] c')].join('\n'),
     'E_SERIES_INCOMPLETE',
-    /lacks patch 2\/4, 4\/4/,
+    /lacks patches 2\/4, 4\/4/,
+  ],
+  [
+    'a cover letter with one patch of several',
+    [message('[PATCH 0/7] c', 'text'), patch('[PATCH 1/7] a')].join('\n'),
+    'E_SERIES_INCOMPLETE',
+    /lacks patches 2\/7, /,
+  ],
+  [
+    'a new version of which the thread has only some patches, with another total',
+    [patch('[PATCH 1/2] a'), patch('[PATCH 2/2] b'), patch('[PATCH v2 2/3] c')].join('\n'),
+    'E_SERIES_INCOMPLETE',
+    /lacks patches 1\/3, 3\/3/,
+  ],
+  [
+    'a new version of which the thread has only the cover letter',
+    [patch('[PATCH 1/1] a'), message('[PATCH v2 0/1] c', 'text')].join('\n'),
+    'E_SERIES_INCOMPLETE',
+    /lacks patch 1\/1/,
+  ],
+  [
+    'a new version without numbers',
+    [patch('[PATCH 1/2] a'), patch('[PATCH 2/2] b'), patch('[PATCH v2] b')].join('\n'),
+    'E_SERIES_INCOMPLETE',
+    /v2 .* has no numbers \(b\)/,
+  ],
+  [
+    'two series',
+    [message('[PATCH 0/1] A', ''), patch('[PATCH 1/1] a'), patch('[PATCH 2/2] b')].join('\n'),
+    'E_SERIES_MALFORMED',
+    /a series of 1 and of 2 patches/,
   ],
   [
     'the same number twice',
