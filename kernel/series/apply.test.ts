@@ -100,3 +100,29 @@ test('apply: bytes that are no UTF-8 arrive as they are', async (t) => {
   const patched = await apply(parseMbox(diff, 's'));
   t.deepEqual(await readFile(join(patched.dir, 'latin1.c')), Buffer.from('// \xfcber \xe4\n', 'latin1'));
 });
+
+const link = (mode: string): string =>
+  `diff --git a/fs/link b/fs/link\n${mode}--- /dev/null\n+++ b/fs/link\n${mode === '' ? 'new file mode 120000\n' : ''}@@ -0,0 +1 @@\n+/etc/passwd\n\\ No newline at end of file\n`;
+
+for (const [how, diff] of [
+  ['with a zero before its mode', link('new file mode 0120000\n')],
+  ['with a blank after its mode', link('new file mode 120000 \n')],
+] as const) {
+  test(`apply: a symbolic link ${how} is refused, and nothing is left that leads out`, async (t) => {
+    const failure = await t.throwsAsync(apply(parseMbox(`Subject: [PATCH] x\n\n---\n${diff}`, 's')), {
+      instanceOf: Failure,
+    });
+    t.is(failure.code, 'E_SERIES_UNSAFE_PATH');
+    t.is(failure.message, 'patch 1 (x) makes fs/link something other than a plain file');
+    t.false(existsSync(join(dir, `worktree-${count}`, 'fs/link')));
+  });
+}
+
+test('apply: a file below what is a file in the tree is a conflict', async (t) => {
+  const diff =
+    'diff --git a/fs/fuse/file.c/x b/fs/fuse/file.c/x\nnew file mode 100644\n--- /dev/null\n+++ b/fs/fuse/file.c/x\n@@ -0,0 +1 @@\n+int x;\n';
+  const failure = await t.throwsAsync(apply(parseMbox(`Subject: [PATCH] x\n\n---\n${diff}`, 's')), {
+    instanceOf: Failure,
+  });
+  t.is(failure.code, 'E_SERIES_CONFLICT');
+});

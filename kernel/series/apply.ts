@@ -1,4 +1,4 @@
-import { constants } from 'node:fs';
+import { constants, type Stats } from 'node:fs';
 import { copyFile, lstat, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, relative, resolve } from 'node:path';
 import { exec, type ExecResult } from '#runner/lib/exec.ts';
@@ -7,6 +7,7 @@ import { noticeFullDisk } from '../cache/disk-full.ts';
 import { throwIfInterrupted } from '../interruption.ts';
 import { withoutGitVariables } from '../source/git.ts';
 import { explainConflict } from './conflict.ts';
+import { printable } from './printable.ts';
 import type { Patch, Series } from './series.ts';
 
 /** What a series makes of the files it touches; every other file of the tree stays as it is. */
@@ -43,6 +44,7 @@ export async function applySeries(series: Series, options: ApplyOptions): Promis
     for (const patch of series.patches) {
       throwIfInterrupted(options.signal);
       await applyPatch(patch, series, { ...options, worktree });
+      await refuseSpecialFiles(worktree, patch);
       options.onApplied(patch);
     }
     return { dir: worktree, files: await touchedFiles(worktree, files) };
@@ -90,23 +92,54 @@ async function gitApply(
   });
 }
 
+/** What git made of a patch is looked at, not what its header lines say: git's reading of a mode is not ours. */
+async function refuseSpecialFiles(worktree: string, patch: Patch): Promise<void> {
+  const entries = await readdir(worktree, { recursive: true, withFileTypes: true });
+  const special = entries.find((entry) => !entry.isFile() && !entry.isDirectory());
+  if (special === undefined) return;
+  const path = relative(worktree, join(special.parentPath, special.name));
+  await rm(join(special.parentPath, special.name), { force: true });
+  throw new Failure(
+    'E_SERIES_UNSAFE_PATH',
+    'series',
+    `patch ${patch.index} (${patch.subject}) makes ${printable(path)} something other than a plain file`,
+    { hint: 'build the tree yourself and name it with --tree or its bzImage with --kernel' },
+  );
+}
+
 async function copyIfPresent(tree: string, worktree: string, file: string): Promise<void> {
-  const from = join(tree, file);
-  const stat = await lstat(from).catch(() => undefined);
-  if (stat === undefined) return;
+  // A file that the patch takes for a directory is a conflict, which git sees only where the file is.
+  const found = await firstFileOf(tree, file);
+  if (found === undefined) return;
+  const { path, stat } = found;
   if (!stat.isFile()) {
     throw new Failure(
       'E_SERIES_UNSAFE_PATH',
       'series',
-      `the series changes ${file}, which is no plain file`,
+      `the series changes ${file}, and ${path} is no plain file`,
       {
         hint: 'build the tree yourself and name it with --tree or its bzImage with --kernel',
       },
     );
   }
-  const to = join(worktree, file);
+  const to = join(worktree, path);
   await mkdir(dirname(to), { recursive: true });
-  await copyFile(from, to, constants.COPYFILE_FICLONE);
+  await copyFile(join(tree, path), to, constants.COPYFILE_FICLONE);
+}
+
+/** The first of `a`, `a/b`, … up to `file` that is there and is no directory. */
+async function firstFileOf(
+  tree: string,
+  file: string,
+): Promise<{ readonly path: string; readonly stat: Stats } | undefined> {
+  const parts = file.split('/');
+  for (const [at] of parts.entries()) {
+    const path = parts.slice(0, at + 1).join('/');
+    const stat = await lstat(join(tree, path)).catch(() => undefined);
+    if (stat === undefined) return undefined;
+    if (!stat.isDirectory() || at === parts.length - 1) return { path, stat };
+  }
+  return undefined;
 }
 
 /** The declared files and whatever git wrote besides: its reading of a diff decides, not ours. */
