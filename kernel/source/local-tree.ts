@@ -2,9 +2,12 @@ import { createHash } from 'node:crypto';
 import { copyFile, lstat, mkdir, readdir, readFile, readlink, realpath, rm, symlink } from 'node:fs/promises';
 import { constants } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
+import { lastLines } from '#runner/lib/exec.ts';
+import { Failure } from '#runner/lib/failure.ts';
 import { sha256OfParts } from '../cache/sha256.ts';
 import { execGuardedOrFail } from '../guarded.ts';
 import { throwIfInterrupted } from '../interruption.ts';
+import { printable } from '../series/printable.ts';
 import { git, isGitTree, resolveObject } from './git.ts';
 import { kernelVersionOf } from './kernel-tree.ts';
 import { lockSource, storeSource } from './source-store.ts';
@@ -14,7 +17,7 @@ import type { SourceContext, SourceTree } from './source-tree.ts';
  * A tree of the user's own, as it stands on disk or at `ref`. It is read and never written to, its .git
  * included; what is built is a snapshot in the cache.
  *
- * @throws Failure E_TREE_INVALID (user), E_GIT_REF (user).
+ * @throws Failure E_TREE_INVALID (user), E_GIT_REF (user), which also is what git says of a broken index.
  */
 export async function localSource(
   tree: string,
@@ -32,9 +35,12 @@ export async function localSource(
   return { ...snapshot, label, lineage, own: true };
 }
 
-/** A commit's files, through git's own archive: no index and no working tree is touched. */
+/**
+ * A commit's files, through git's own archive: no index and no working tree is touched, and lines have the ends that
+ * the repository has, whatever the user's configuration says.
+ */
 const archive =
-  'git -c safe.directory="*" -c core.hooksPath=/dev/null -C "$1" archive --format=tar "$2" | tar -x -C "$3" --no-same-owner';
+  'git -c safe.directory="*" -c core.hooksPath=/dev/null -c core.autocrlf=false -c core.eol=lf -C "$1" archive --format=tar "$2" | tar -x -C "$3" --no-same-owner';
 
 type Snapshot = Pick<SourceTree, 'id' | 'dir' | 'cached'>;
 
@@ -67,6 +73,12 @@ async function changedFiles(path: string, signal: AbortSignal): Promise<readonly
     git(path, ['diff', '--name-only', '--no-renames', '-z', 'HEAD'], { signal }),
     git(path, ['ls-files', '--others', '--exclude-standard', '-z'], { signal }),
   ]);
+  const refused = lists.find(({ exitCode }) => exitCode !== 0);
+  if (refused !== undefined) {
+    throw new Failure('E_GIT_REF', 'user', `git cannot tell what is changed in ${path}`, {
+      hint: printable(lastLines(refused.stderr, 1)),
+    });
+  }
   const files = lists.flatMap((list) => list.stdout.split('\0')).filter((file) => file !== '');
   return [...new Set(files)].toSorted();
 }
