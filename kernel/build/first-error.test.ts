@@ -67,6 +67,24 @@ test('first error: a recipe that was killed, and a log that tells nothing', (t) 
   t.deepEqual(firstBuildError(''), { kind: 'other', message: '' });
 });
 
+const quoted = [
+  [
+    'fs/fuse/file.c:120:2: error: implicit declaration of function ‘fuse_warn’',
+    '  120 |  fuse_warn(fc, "Cannot allocate memory");',
+    '      |  ^~~~~~~~~',
+  ],
+  ['fs/fuse/file.c:7:2: error: #error "No space left on device"'],
+  ['fs/fuse/file.c:7:2: error: #error "cc1: not found"'],
+];
+for (const [first = '', ...rest] of quoted) {
+  test(`first error: ${first} is the source's, whatever it says`, (t) => {
+    t.is(
+      firstBuildError([first, ...rest, 'make: *** [Makefile:1: all] Error 1'].join('\n')).kind,
+      'compiler',
+    );
+  });
+}
+
 test('first error: any log gives an answer', (t) => {
   fc.assert(fc.property(fc.string(), (log) => firstBuildError(log).kind !== ('' as string)));
   t.pass();

@@ -109,13 +109,21 @@ const lastResorts: readonly Rule[] = [
 /** The first real error in the log of a kernel build; a parallel build may have several. */
 export function firstBuildError(log: string): BuildError {
   return (
-    firstMatch(machineRules, log) ??
+    firstMatch(machineRules, withoutSource(log)) ??
     firstLineMatch(log) ??
     firstMatch(lastResorts, log) ?? {
       kind: 'other',
       message: log.trimEnd().split('\n').at(-1) ?? '',
     }
   );
+}
+
+/** What is left when a compiler does not quote: a message about memory in the source is no message about memory. */
+function withoutSource(log: string): string {
+  return log
+    .split('\n')
+    .filter((line) => !/^\s*\d* \| |^\S[^:]*:\d+:(?:\d+:)? (?:error|warning|note): /u.test(line))
+    .join('\n');
 }
 
 function firstMatch(rules: readonly Rule[], text: string): BuildError | undefined {

@@ -2,8 +2,8 @@ import type { Config } from '#runner/config/config.ts';
 import { isRed } from '#runner/gate/decide.ts';
 import { explain as explainTest } from '#runner/gate/explain.ts';
 import { formatGate, type GateFormat } from '#runner/gate/formats.ts';
+import { renderGateAnnotations } from '#runner/gate/render-gate-annotations.ts';
 import type { TimedEvent } from '#runner/lib/events.ts';
-import { renderAnnotations } from '#runner/report/render-annotations.ts';
 import { linesReporter } from '#runner/report/reporters/lines.ts';
 import { LiveReporter } from '#runner/report/reporters/live.ts';
 import type { Report } from '#runner/report/report.ts';
@@ -23,7 +23,7 @@ export function openGateOutput(config: Config, format: GateFormat, explain: stri
     sinks: [(event) => sink(inShort(event))],
     end: ({ report, reportPath }) => {
       live?.[Symbol.dispose]();
-      if (process.env['GITHUB_ACTIONS'] === 'true') write(renderAnnotations(report));
+      if (process.env['GITHUB_ACTIONS'] === 'true') write(renderGateAnnotations(report));
       write(`\nreport: ${reportPath}\n${againLines(report, reportPath)}`);
       process.stdout.write(explain === undefined ? formatGate(report, format) : explainTest(report, explain));
     },

@@ -15,6 +15,18 @@ export function brokenBy(
   return verdicts.filter((verdict) => isRed(verdict) && verdict.patch?.last === index);
 }
 
+/**
+ * The patch since which there is no kernel for the same reason: later patches that do not mend it say no more.
+ * `index` itself where the reason is its own.
+ */
+export function brokenSince(
+  { index, state, message }: Pick<GatePatch, 'index' | 'state' | 'message'>,
+  { patches }: Pick<GateResult, 'patches'>,
+): number {
+  const before = patches.find((patch) => patch.index === index - 1);
+  return before?.state === state && before.message === message ? brokenSince(before, { patches }) : index;
+}
+
 /** Nobody knows yet. */
 export function isOpen(verdict: Pick<GateVerdict, 'kind' | 'confirmed'>): boolean {
   return verdict.kind === 'infra' || verdict.kind === 'not-run' || !verdict.confirmed;

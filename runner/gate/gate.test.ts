@@ -15,6 +15,8 @@ import { loadReport } from '#runner/report/load-report.ts';
 import type { RunParts } from '#runner/run/parts.ts';
 import type { RunOptions } from '#runner/run/run.ts';
 import type { GateVerdict } from './gate-schema.ts';
+import { formatGate } from './formats.ts';
+import { renderGateAnnotations } from './render-gate-annotations.ts';
 import { runGate, type GateWishes } from './run-gate.ts';
 
 // The whole gate with the real AVA, broker, sockets, cache and report; kernels and guests are small.
@@ -43,6 +45,8 @@ type Kernel = (patches: number, question: string) => 'right' | 'wrong' | 'panic'
 interface Bench extends AsyncDisposable {
   readonly dir: string;
   readonly booted: number[];
+  /** Kernels that were asked for, by their number of patches. */
+  readonly prepared: string[];
   gate(
     kernel: Kernel,
     options?: Partial<GateWishes> & {
@@ -64,10 +68,12 @@ async function setUp(patches = 3): Promise<Bench> {
   );
   await writeFile(join(dir, 'v13.mbox'), mbox.join(''));
   const booted: number[] = [];
+  const prepared: string[] = [];
   let nth = 0;
   return {
     dir,
     booted,
+    prepared,
     gate: (kernel, { breaks = {}, images = {}, range = {}, real = {}, ...wishes } = {}) => {
       nth += 1;
       const config = resolveConfig(
@@ -84,7 +90,7 @@ async function setUp(patches = 3): Promise<Bench> {
       const options: RunOptions = {
         config,
         profile: PROFILE,
-        parts: { ...fakeParts(dir, kernel, { breaks, images }, booted), ...real },
+        parts: { ...fakeParts(dir, kernel, { breaks, images }, { booted, prepared }), ...real },
         projectDir: project.dir,
         sinks: [],
         signal: new AbortController().signal,
@@ -128,13 +134,14 @@ function fakeParts(
     readonly breaks: Readonly<Record<number, Failure>>;
     readonly images: Readonly<Record<number, string>>;
   },
-  booted: number[],
+  { booted, prepared }: Pick<Bench, 'booted' | 'prepared'>,
 ): RunParts {
   const guests: FakeGuest[] = [];
   return {
-    prepareKernel: ({ patches: wanted, profile, role, loaded }) => {
+    prepareKernel: ({ patches: wanted, profile, role, loaded, fresh }) => {
       // A whole version: the earlier one stands for the base.
       const patches = wanted ?? (loaded?.name === OLDER ? 0 : (loaded?.patches.length ?? 0));
+      prepared.push(`${patches}${fresh === true ? ' from nothing' : ''}`);
       const broken = breaks[patches];
       if (broken !== undefined) return Promise.reject(broken);
       const patch = patches === 0 ? null : { index: patches, subject: `fuse: p${patches}` };
@@ -291,6 +298,25 @@ test.serial('gate: a patch that does not build does not hide what the next one d
   );
   t.deepEqual(bench.booted, [0, 3, 1]);
 });
+
+test.serial(
+  'gate: the same error after every later patch is built from nothing once, not every time',
+  async (t) => {
+    await using bench = await setUp(4);
+    const broken = new Failure('E_BUILD_FAILED', 'series', 'fs/fuse/cuse.c:5: no such member');
+    const { report, exitCode } = await bench.gate(right, { breaks: { 2: broken, 3: broken, 4: broken } });
+    t.is(exitCode, 4);
+    t.deepEqual(bench.prepared, ['0', '1', '2', '2 from nothing', '3', '4']);
+    const text = formatGate(report, 'text');
+    t.is(text.match(/DOES NOT BUILD: fs/g)?.length, 1);
+    t.is(text.match(/still does not build, see patch 2/g)?.length, 2);
+    t.is(
+      renderGateAnnotations(report).match(/^::error title=patch 2\/4 \(fuse%3A p2\) does not build::/gm)
+        ?.length,
+      1,
+    );
+  },
+);
 
 test.serial('gate: a base that does not build is no verdict on the series', async (t) => {
   await using bench = await setUp();

@@ -1,6 +1,6 @@
 import { cleanLine } from '#runner/lib/clean-text.ts';
 import type { Report } from '#runner/report/report.ts';
-import { isOpen, isRed } from './decide.ts';
+import { brokenSince, isOpen, isRed } from './decide.ts';
 import type { GatePatch, GateResult } from './gate-schema.ts';
 import { headline } from './render-gate.ts';
 
@@ -29,7 +29,10 @@ export function renderB4(report: Report): readonly B4Check[] {
     status: { pass: 'pass', fail: 'fail', inconclusive: 'warn' }[verdict] as B4Check['status'],
     summary: `${headline(gate, verdict)}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`,
     url: '',
-    details: JSON.stringify([...gate.patches.flatMap(missing), ...findings(gate, () => true)]),
+    details: JSON.stringify([
+      ...gate.patches.flatMap((patch) => missing(patch, gate)),
+      ...findings(gate, () => true),
+    ]),
   };
   // One version against another says nothing about single patches.
   if (gate.against !== null) return [{ ...series, tool: cleanLine(`fusegate against ${gate.against.name}`) }];
@@ -52,7 +55,7 @@ function patchCheck(patch: GatePatch, gate: GateResult): B4Check {
   return {
     tool: `fusegate ${patch.index}/${gate.series.count}`,
     status: failed ? 'fail' : doubtful ? 'warn' : 'pass',
-    summary: stateOf(patch) ?? `${broken}${warned}`,
+    summary: stateOf(patch, gate) ?? `${broken}${warned}`,
     url: '',
     details: JSON.stringify([
       ...patch.warnings.map((description) => ({ status: 'warn', description: cleanLine(description) })),
@@ -66,11 +69,14 @@ function patchCheck(patch: GatePatch, gate: GateResult): B4Check {
 }
 
 /** Why a patch has no kernel. */
-function stateOf({ state, message }: GatePatch): string | undefined {
+function stateOf(patch: GatePatch, gate: GateResult): string | undefined {
+  const { index, state, message } = patch;
+  const since = brokenSince(patch, gate);
   switch (state) {
     case 'built':
       return undefined;
     case 'not-built':
+      if (since !== index) return `still does not build, see patch ${since}`;
       return cleanLine(`does not build: ${message ?? ''}`);
     case 'not-applied':
       return cleanLine(`does not apply: ${message ?? ''}`);
@@ -79,8 +85,8 @@ function stateOf({ state, message }: GatePatch): string | undefined {
   }
 }
 
-function missing(patch: GatePatch): readonly Finding[] {
-  const state = stateOf(patch);
+function missing(patch: GatePatch, gate: GateResult): readonly Finding[] {
+  const state = stateOf(patch, gate);
   if (state === undefined) return [];
   const status = patch.state === 'not-run' ? 'warn' : 'fail';
   return [{ status, description: cleanLine(`patch ${patch.index} ${state}`) }];

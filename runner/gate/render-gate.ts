@@ -1,5 +1,5 @@
 import { formatDuration } from '#runner/report/format.ts';
-import { isOpen, isRed } from './decide.ts';
+import { isOpen, isRed, brokenSince } from './decide.ts';
 import type { GatePatch, GateResult, GateVerdict } from './gate-schema.ts';
 import { BOOT } from './sample.ts';
 import { renderAgainst } from './render-against.ts';
@@ -114,6 +114,8 @@ function renderPatch(patch: GatePatch, gate: GateResult): readonly string[] {
 function patchState(patch: GatePatch, gate: GateResult): string {
   switch (patch.state) {
     case 'not-built':
+      if (brokenSince(patch, gate) !== patch.index)
+        return `still does not build, see patch ${brokenSince(patch, gate)}`;
       return `DOES NOT BUILD: ${shown(patch.message ?? '').replace(/^the kernel build failed: /, '')}`;
     case 'not-applied':
       return notApplied(patch, gate);

@@ -51,12 +51,16 @@ export async function buildSeries(build: SeriesBuild): Promise<readonly PatchBui
     const conflict = builds.find((done) => done.state === 'not-applied');
     if (conflict !== undefined) builds.push({ ...conflict, index });
     else if (index > 0 && build.late()) builds.push({ state: 'not-run', index });
-    else builds.push(await buildOne(build, index));
+    else builds.push(await buildOne(build, index, builds.at(-1)));
   }
   return builds;
 }
 
-async function buildOne(build: SeriesBuild, index: number): Promise<PatchBuild> {
+async function buildOne(
+  build: SeriesBuild,
+  index: number,
+  before: PatchBuild | undefined,
+): Promise<PatchBuild> {
   const { kernelAt, nameOf, emit, patches } = build;
   const out = join(build.out, 'kernels', index === 0 ? 'base' : `patch-${index}`);
   await mkdir(out, { recursive: true });
@@ -67,7 +71,7 @@ async function buildOne(build: SeriesBuild, index: number): Promise<PatchBuild> 
   });
   const wanted = kernelAt(index);
   try {
-    const made = await preparedOrFresh(wanted, build, index, out);
+    const made = await preparedOrFresh(wanted, build, { index, out, before });
     // Also where an earlier version of the series is what the rest is compared with.
     const kernel: KernelImage = index === 0 ? { ...made, role: 'base' } : made;
     await build.inspect(index, kernel, wanted, out);
@@ -79,12 +83,18 @@ async function buildOne(build: SeriesBuild, index: number): Promise<PatchBuild> 
   }
 }
 
-/** A build that fails anywhere but in what the series touches may have stumbled over old objects: once from nothing. */
+/**
+ * A build that fails anywhere but in what the series touches may have stumbled over old objects: once from nothing.
+ * Not when the patch before failed with the same words: there it has been made sure already.
+ */
 async function preparedOrFresh(
   request: KernelRequest,
   { parts, emit, signal, patches, sources }: SeriesBuild,
-  index: number,
-  out: string,
+  {
+    index,
+    out,
+    before,
+  }: { readonly index: number; readonly out: string; readonly before: PatchBuild | undefined },
 ): Promise<KernelImage> {
   try {
     return await parts.prepareKernel(request, { emit, signal, out, sources });
@@ -92,6 +102,7 @@ async function preparedOrFresh(
     if (!(error instanceof Failure) || error.code !== 'E_BUILD_FAILED' || index === 0) throw error;
     const own = patches.slice(0, index).flatMap(({ files }) => files);
     if (own.some((file) => error.message.includes(file))) throw error;
+    if (before?.state === 'not-built' && before.failure.message === error.message) throw error;
     emit({ type: 'note', text: `${error.message}; building once more from nothing, to be sure` });
     return await parts.prepareKernel({ ...request, fresh: true }, { emit, signal, out, sources });
   }
