@@ -55,7 +55,7 @@ const bad: readonly (readonly [string, readonly string[], number, RegExp])[] = [
     'jobs that are no number',
     ['run', '--jobs', 'x'],
     2,
-    /^fusegate: E_USAGE: --jobs must be a number, not "x"\n/,
+    /^fusegate: E_USAGE: --jobs must be a whole number, not "x"\n/,
   ],
   ['a gate without a series', ['gate'], 2, /^fusegate: E_USAGE: a gate needs a series\n {4}hint: .*\n$/],
   [

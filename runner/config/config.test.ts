@@ -46,7 +46,7 @@ test('config: the command line outweighs the environment', (t) => {
 
 test('config: a place in a series and in a tree', (t) => {
   t.like(resolve({ patches: '0', tree: dir, base: 'v6.12~1' }), { patches: 0, tree: dir, base: 'v6.12~1' });
-  for (const patches of ['-1', '1.5', 'all'])
+  for (const patches of ['-1', '1.5', 'all', '', ' ', '0x2', '1e0', true])
     t.throws(() => resolve({ patches }), { message: /^--patches must be/ });
   t.throws(() => resolve({ base: 'v6.12' }), { message: '--base is a commit of the tree that --tree names' });
 });
@@ -80,7 +80,8 @@ test('config: suites and titles', (t) => {
 
 const bad: readonly (readonly [Options, RegExp])[] = [
   [{ jobs: '0' }, /^--jobs must be at least 1, not "0"$/],
-  [{ jobs: 'many' }, /^--jobs /],
+  [{ jobs: 'many' }, /^--jobs must be a whole number, not "many"$/],
+  [{ patches: '' }, /^--patches must be a whole number$/],
   [{ accel: 'hvf' }, /^--accel must be one of auto, kvm, tcg, not "hvf"$/],
   [{ profile: '' }, /^--profile must not be empty/],
   [{ kernel: 'nope' }, /^--kernel: there is no "nope"$/],

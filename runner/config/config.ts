@@ -54,14 +54,18 @@ export interface Surroundings {
 const text = z.string().min(1, 'must not be empty');
 const list = z.union([z.array(text), text.transform((value) => [value])]);
 
+/** In digits: an empty word, as of a variable that is not set, is no 0. */
+function wholeNumber(bounds: (number: z.ZodNumber) => z.ZodNumber) {
+  return z.preprocess(
+    (value) => (typeof value === 'string' && /^-?\d+$/.test(value) ? Number(value) : value),
+    bounds(z.number('must be a whole number').int('must be a whole number')),
+  );
+}
+
 const schema = z.object({
   profile: text.optional(),
   series: text.optional(),
-  patches: z.coerce
-    .number('must be a number')
-    .int('must be a whole number')
-    .min(0, 'must be at least 0')
-    .optional(),
+  patches: wholeNumber((number) => number.min(0, 'must be at least 0')).optional(),
   tree: text.optional(),
   base: text.optional(),
   kernel: text.optional(),
@@ -70,12 +74,7 @@ const schema = z.object({
   suite: list.default([]),
   match: list.default([]),
   accel: z.enum(['auto', 'kvm', 'tcg']).default('auto'),
-  jobs: z.coerce
-    .number('must be a number')
-    .int('must be a whole number')
-    .min(1, 'must be at least 1')
-    .max(64, 'must be at most 64')
-    .optional(),
+  jobs: wholeNumber((number) => number.min(1, 'must be at least 1').max(64, 'must be at most 64')).optional(),
   out: text.optional(),
   keep: z.stringbool().or(z.boolean()).default(false),
   cold: z.stringbool().or(z.boolean()).default(false),

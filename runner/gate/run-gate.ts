@@ -16,8 +16,6 @@ import { gate, type GateContext, type GateOutcome, type GateTools } from './gate
 import { gateReport } from './gate-report.ts';
 
 export interface GateWishes {
-  /** Commit of the tree to put the series on. */
-  readonly base?: string | undefined;
   /** An earlier version of the series: a path as for --series, or a git range. */
   readonly against?: string | undefined;
   /** Such as `30m`. */
@@ -71,7 +69,6 @@ async function prepareAndGate(
   { config, profile, parts, projectDir, signal }: RunOptions,
   spec: string,
   {
-    base,
     against,
     useCache,
     tools,
@@ -82,6 +79,7 @@ async function prepareAndGate(
   const loaded = await loadSeries(spec, config.tree ?? undefined, signal);
   const { series } = loaded;
   const tree = config.tree ?? undefined;
+  const base = config.base ?? undefined;
   const treeLabel = tree ?? profile.source.debianPackage ?? profile.name;
   const found = await seriesBase({ series, tree, treeLabel, wanted: base ?? loaded.base, signal });
   const older = against === undefined ? undefined : await loadOlder(against);

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { Option } from 'commander';
 import { resolve } from 'node:path';
 import { kernelWarnings, pristineSource } from '#kernel/prepare-kernel.ts';
-import { seriesPath, type Options } from '#runner/config/config.ts';
+import { seriesPath, type Config, type Options } from '#runner/config/config.ts';
 import { gateFormats, type GateFormat } from '#runner/gate/formats.ts';
 import { runGate } from '#runner/gate/run-gate.ts';
 import { Failure } from '#runner/lib/failure.ts';
@@ -13,7 +13,6 @@ import { withRun } from '../with-run.ts';
 
 interface GateArguments extends Options {
   readonly format: GateFormat;
-  readonly base?: string;
   readonly against?: string;
   readonly explain?: string;
   readonly deadline?: string;
@@ -39,19 +38,30 @@ export function addGateCommand(program: Command, ends: Ends): void {
     .addOption(
       new Option('--format <format>', 'what standard output gets').choices(gateFormats).default('text'),
     )
-    .action(async ({ format, base, against, explain, deadline, cache, ...options }: GateArguments) => {
+    .action(async ({ format, against, explain, deadline, cache, ...options }: GateArguments) => {
       const older = against === undefined ? undefined : seriesPath(against, (path) => resolve(path));
       const tools = { kernelWarnings, pristineSource };
-      const wishes = { base, against: older, deadline, useCache: cache, tools };
+      const wishes = { against: older, deadline, useCache: cache, tools };
       if (options['tap'] === true) throw tapRefused();
       ends(
         await withRun(
           options,
           (run) => runGate(run, wishes),
-          (config) => openGateOutput(config, format, explain),
+          (config) => {
+            refuseReadyKernel(config);
+            return openGateOutput(config, format, explain);
+          },
         ),
       );
     });
+}
+
+/** @throws Failure E_USAGE (user): a gate compares kernels that differ by its patches, and builds them. */
+function refuseReadyKernel({ kernel }: Pick<Config, 'kernel'>): void {
+  if (kernel === null) return;
+  throw new Failure('E_USAGE', 'user', 'a gate builds its kernels itself: there is no use for --kernel', {
+    hint: '`npx fusegate run --kernel` tests one that is ready',
+  });
 }
 
 /** TAP follows the tests of one kernel as they end; a gate's verdicts are there when all of it is over. */

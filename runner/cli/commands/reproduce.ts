@@ -54,7 +54,6 @@ async function reproduce(where: string, wanted: string, options: ReproduceArgume
 }
 
 function patchNumber(text: string): number {
-  const number = Number(text);
-  if (Number.isInteger(number) && number >= 0) return number;
+  if (/^\d+$/.test(text)) return Number(text);
   throw new InvalidArgumentError('It must be the number of a patch, or 0 for the base.');
 }
