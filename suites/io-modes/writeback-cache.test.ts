@@ -100,7 +100,14 @@ guestTest('of the last page no more is written back than the file has', async (t
   const after = await fuse.position();
   await client.mwrite({ map, offset: 50, data: new Uint8Array(200).fill(7) });
   await client.msync({ map, flags: 'MS_SYNC' });
-  t.deepEqual(await writes(fuse, after), [[0, 100]]);
+  // The kernel may begin on its own between two bytes of a store, and send the page twice.
+  const sent = await writes(fuse, after);
+  t.true(sent.length > 0, 'the page is written back');
+  t.deepEqual(
+    sent.filter(([offset, size]) => offset !== 0 || size !== 100),
+    [],
+    'what is sent is what the file has',
+  );
   t.is((await client.stat({ path: fuse.backing('f') })).size, 100);
   await client.munmap({ map });
   await client.close({ fd });
