@@ -74,7 +74,7 @@ export class Leases {
     const pooled = await this.#acquire(test, signal, alike ? 'shared' : share);
     const { guest } = pooled;
     const { machine } = guest;
-    await guest.call('kernel.mark', { text: `fusegate: ${cleanLine(test, 200)}` }).catch(() => undefined);
+    await guest.call('kernel.mark', { text: cleanLine(test, 200) }).catch(() => undefined);
     const lease: Lease = {
       test,
       terms: {
