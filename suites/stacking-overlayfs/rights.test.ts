@@ -1,0 +1,76 @@
+import { text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { upperOn } from '../lib/stack.ts';
+
+/** Who may do what on an overlay: it acts on its layers as who mounted it, and asks for the caller's rights itself. */
+
+const [OWNER, GROUP, STRANGER] = [1234, 2345, 4000];
+const LONG_AGO_NS = 1_500_000_000_000_000_000;
+
+/** An overlay whose lower layer has `f`, which belongs to OWNER and GROUP. */
+async function overlayWith(guest: TestGuest, client: Client, mode: number) {
+  await using undo = new AsyncDisposableStack();
+  const lower = await guest.directory('ext4', 'lower');
+  const layers = await upperOn(guest);
+  const path = `${lower}/f`;
+  await client.writeFile({ path, data: 'from below' });
+  await client.chown({ path, uid: OWNER, gid: GROUP });
+  await client.chmod({ path, mode });
+  await client.chmod({ path: layers.upper, mode: 0o755 });
+  const overlay = undo.use(await guest.mountOverlay({ lower, ...layers }, client));
+  const all = undo.move();
+  return { overlay, upper: layers.upper, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+/** Where the file is `f`: a user may have no way to there. */
+async function inside(
+  guest: TestGuest,
+  path: string,
+  who: { readonly uid: number; readonly gid: number },
+): Promise<Client> {
+  const client = await guest.client();
+  await client.chdir({ path });
+  await client.setCredentials(who);
+  return client;
+}
+
+guestTest('nobody but its owner changes mode, owner or times of a file of an overlay', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await overlayWith(guest, client, 0o666);
+  const [at, path] = [stack.overlay.path, 'f'];
+  await using stranger = await inside(guest, at, { uid: STRANGER, gid: STRANGER });
+  const changes: Readonly<Record<string, (by: Client) => Promise<string>>> = {
+    chmod: (by) => by.errno.chmod({ path, mode: 0o600 }),
+    'a time of its choice': (by) => by.errno.utimens({ path, atimeNs: LONG_AGO_NS, mtimeNs: LONG_AGO_NS }),
+    'a new group': (by) => by.errno.chown({ path, uid: -1, gid: STRANGER }),
+    'a new owner': (by) => by.errno.chown({ path, uid: STRANGER, gid: -1 }),
+  };
+  for (const [what, change] of Object.entries(changes)) {
+    t.is(await change(stranger), 'EPERM', `a stranger: ${what}`);
+  }
+  t.deepEqual(await client.readdir({ path: stack.upper }), [], 'nothing was copied up for it');
+
+  await using owner = await inside(guest, at, { uid: OWNER, gid: OWNER });
+  t.is(await owner.errno.chown({ path, uid: STRANGER, gid: -1 }), 'EPERM', 'its owner gives it to nobody');
+  t.is(await owner.errno.chown({ path, uid: -1, gid: STRANGER }), 'EPERM', 'nor to a group it is not in');
+  t.is(await owner.errno.chmod({ path, mode: 0o2755 }), 'ok');
+  const mode = ((await client.stat({ path: `${stack.upper}/f` })).mode & 0o7777).toString(8);
+  t.is(mode, '755', 'no setgid bit for a group that its owner is not in');
+});
+
+guestTest('the group of a file of an overlay has the rights of that group', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await overlayWith(guest, client, 0o640);
+  const read = async (gid: number): Promise<string> => {
+    await using member = await inside(guest, stack.overlay.path, { uid: STRANGER, gid });
+    return await member.errno.readFile({ path: 'f' });
+  };
+  t.is(await read(GROUP), 'ok', 'the group below');
+  t.is(await read(0), 'EACCES', 'another group, and be it that of root');
+  await client.chown({ path: stack.overlay.file('f'), uid: -1, gid: GROUP + 1 });
+  t.is(await read(GROUP + 1), 'ok', 'a group that was given on the overlay');
+  t.is(await read(GROUP), 'EACCES', 'the group that it was taken from');
+  t.is(text(await client.readFile({ path: `${stack.upper}/f` })), 'from below', 'the upper file');
+});
