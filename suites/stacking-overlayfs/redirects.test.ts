@@ -139,3 +139,27 @@ guestTest(
     for (const [name, data] of Object.entries(wanted)) t.is(await read(name), `${data} at the bottom`, name);
   },
 );
+
+guestTest(
+  'a redirect is followed where the mount says so, and is an error where it says not to (E16)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    await fill(client, layers[0] ?? '', ['old/', 'old/x', 'kept/', 'kept/y']);
+    {
+      await using overlay = await over(guest, client, layers, 'redirect_dir=on');
+      await client.rename({ from: overlay.file('old'), to: overlay.file('new') });
+    }
+    {
+      await using overlay = await over(guest, client, layers, 'redirect_dir=nofollow');
+      t.is(await client.errno.stat({ path: overlay.file('new') }), 'EPERM', 'redirect_dir=nofollow');
+      t.is(await client.errno.stat({ path: overlay.file('old') }), 'ENOENT', 'where it was it is not');
+      t.is(text(await client.readFile({ path: overlay.file('kept/y') })), 'kept/y at the bottom');
+    }
+    await using overlay = await over(guest, client, layers, 'redirect_dir=follow');
+    const moved = await client.readFile({ path: overlay.file('new/x') });
+    t.is(text(moved), 'old/x at the bottom', 'redirect_dir=follow');
+    const again = { from: overlay.file('kept'), to: overlay.file('moved') };
+    t.is(await client.errno.rename(again), 'EXDEV', 'which makes no redirects of its own');
+  },
+);
