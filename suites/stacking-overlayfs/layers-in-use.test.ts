@@ -1,0 +1,106 @@
+import type { Client } from '../lib/client.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { fill } from '../lib/layers.ts';
+import { upperOn } from '../lib/stack.ts';
+import { overlayRequest, type OverlayOptions } from '../lib/stacked-mount.ts';
+
+/** Directories that cannot be layers of one overlay, or of two at a time (filesystems/overlayfs.rst). */
+
+async function errnoOf(
+  guest: TestGuest,
+  client: Client,
+  layers: OverlayOptions,
+  options: string,
+): Promise<string> {
+  return guest.mountErrno(overlayRequest({ ...layers, options }), client);
+}
+
+guestTest(
+  'with index=on the directories of a mounted overlay are its own, without it they may be shared (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    const first = await upperOn(guest);
+    await fill(client, first.upper, ['sub/']);
+    const sub = `${first.upper}/sub`;
+    /** Each of them with directories of its own for the rest: an index remembers with whom it was mounted. */
+    const shared = async (): Promise<Readonly<Record<string, OverlayOptions>>> => ({
+      'its upper layer': { lower, ...(await upperOn(guest)), upper: first.upper },
+      'its upper layer as a lower one': { lower: first.upper, ...(await upperOn(guest)) },
+      'a directory of its upper layer': { lower, ...(await upperOn(guest)), upper: sub },
+      'a directory of its upper layer as a lower one': { lower: sub, ...(await upperOn(guest)) },
+    });
+    // With index=on alone: two overlays with one work directory would clean up after each other.
+    const sameWork = { lower, ...(await upperOn(guest)), work: first.work };
+    {
+      await using _overlay = await guest.mountOverlay({ lower, ...first }, client);
+      t.is(await errnoOf(guest, client, sameWork, 'index=on'), 'EBUSY', 'its work directory');
+      for (const [what, layers] of Object.entries(await shared())) {
+        t.is(await errnoOf(guest, client, layers, 'index=on'), 'EBUSY', what);
+      }
+      for (const [what, layers] of Object.entries(await shared())) {
+        t.is(await errnoOf(guest, client, layers, 'index=off'), 'ok', `${what}, with index=off`);
+      }
+    }
+    t.is(await errnoOf(guest, client, { lower, ...first }, 'index=on'), 'ok', 'when it is unmounted');
+  },
+);
+
+guestTest('layers of one overlay are neither the same nor in each other', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'lower');
+  await fill(client, lower, ['sub/', 'sub/sub/']);
+  const { upper, work } = await upperOn(guest);
+  await fill(client, upper, ['sub/']);
+  await fill(client, work, ['sub/']);
+  const overlapping: Readonly<Record<string, OverlayOptions>> = {
+    'a lower layer twice': { lower: [lower, lower] },
+    'a lower layer and a directory of it': { lower: [lower, `${lower}/sub/sub`] },
+    'a directory and the lower layer that it is of': { lower: [`${lower}/sub/sub`, lower] },
+    'the upper layer as a lower one': { lower: upper, upper, work },
+    'a directory of the upper layer as a lower one': { lower: `${upper}/sub`, upper, work },
+    'the work directory as a lower layer': { lower: work, upper, work },
+    'a directory of the work directory as a lower layer': { lower: `${work}/sub`, upper, work },
+  };
+  for (const [what, layers] of Object.entries(overlapping)) {
+    t.is(await errnoOf(guest, client, layers, 'index=off'), 'ELOOP', what);
+  }
+  t.is(await errnoOf(guest, client, { lower, upper, work }, 'index=off'), 'ok', 'none of this');
+});
+
+guestTest('an upper layer that is in a lower one cannot be reached through the overlay', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'lower');
+  await fill(client, lower, ['up/', 'up/f', 'work/', 'other/', 'other/f']);
+  await using overlay = await guest.mountOverlay(
+    { lower, upper: `${lower}/up`, work: `${lower}/work` },
+    client,
+  );
+  t.deepEqual(await client.readdir({ path: overlay.path }), ['f', 'other', 'up', 'work']);
+  for (const name of ['up', 'work']) {
+    t.is(await client.errno.stat({ path: overlay.file(name) }), 'ELOOP', name);
+  }
+  t.is(await client.errno.stat({ path: overlay.file('other/f') }), 'ok');
+});
+
+guestTest(
+  'upper layer and work directory are on one mount, and on one that can be written',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    const both = await guest.directory('ext4', 'both');
+    await fill(client, both, ['upper/', 'work/']);
+    const bound = await guest.directory('area', 'bound');
+    await client.mount({ source: both, target: bound, type: 'none', flags: 'MS_BIND' });
+    const errno = (upper: string, work: string): Promise<string> =>
+      errnoOf(guest, client, { lower, upper: `${upper}/upper`, work: `${work}/work` }, 'index=off');
+    t.is(await errno(both, bound), 'EINVAL', 'the work directory on another mount of the filesystem');
+    t.is(await errno(bound, both), 'EINVAL', 'the upper layer on another mount');
+    t.is(await errno(bound, bound), 'ok', 'both there');
+    const remount = { source: '', target: bound, type: '', flags: 'MS_REMOUNT|MS_BIND|MS_RDONLY' };
+    await client.mount(remount);
+    t.is(await errno(bound, bound), 'EINVAL', 'a read-only mount of a filesystem that is not');
+    await client.umount2({ target: bound });
+  },
+);
