@@ -1,0 +1,67 @@
+import type { Client } from '../lib/client.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { fill, layersOf, over } from '../lib/layers.ts';
+
+/**
+ * Files of an overlay that may only grow, or not change at all. The overlay keeps that in an attribute of the upper
+ * file: with the flag itself, the upper file could not be given the attribute, or be removed.
+ */
+
+const PROTATTR = 'trusted.overlay.protattr';
+
+/** By flag of chattr(1), which is also what the attribute has: what a file with it allows. */
+const FLAGS: Readonly<Record<string, { readonly what: string; readonly append: string }>> = {
+  a: { what: 'may only grow', append: 'ok' },
+  i: { what: 'may not change', append: 'EPERM' },
+};
+
+/** Those of FLAGS: a filesystem has others besides. */
+async function flagsOf(guest: TestGuest, path: string): Promise<string> {
+  const { stdout } = await guest.run(['lsattr', '-d', path]);
+  return (stdout.split(' ')[0] ?? '').replaceAll(/[^ai]/g, '');
+}
+
+/** What happens to who wants to change a file. */
+async function attempts(client: Client, path: string): Promise<Record<string, string>> {
+  return {
+    write: await client.errno.open({ path, flags: 'O_RDWR' }),
+    append: await client.errno.open({ path, flags: 'O_WRONLY|O_APPEND' }),
+    chmod: await client.errno.chmod({ path, mode: 0o600 }),
+    truncate: await client.errno.truncate({ path, length: 1 }),
+  };
+}
+
+const NONE = { write: 'ok', append: 'ok', chmod: 'ok', truncate: 'ok' };
+
+for (const [flag, { what, append }] of Object.entries(FLAGS)) {
+  guestTest(`a file of an overlay that ${what} is one until the flag is taken away`, async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = '', upper = ''] = layers;
+    await fill(client, lower, ['f']);
+    const refused = { write: 'EPERM', append, chmod: 'EPERM', truncate: 'EPERM' };
+    const mark = { path: `${upper}/f`, name: PROTATTR };
+    {
+      await using overlay = await over(guest, client, layers);
+      await guest.run(['chattr', `+${flag}`, overlay.file('f')]);
+      t.is(await flagsOf(guest, overlay.file('f')), flag, 'the flag is told');
+      t.deepEqual(await attempts(client, overlay.file('f')), refused, 'and counts');
+      t.is(Buffer.from(await client.getxattr(mark)).toString(), flag, 'it is an attribute of the upper file');
+      t.is(await flagsOf(guest, mark.path), '', 'and no flag of the upper file');
+    }
+    {
+      await using overlay = await over(guest, client, layers);
+      t.is(await flagsOf(guest, overlay.file('f')), flag, 'mounted again: the flag is told');
+      t.deepEqual(await attempts(client, overlay.file('f')), refused, 'mounted again: and counts');
+      t.is(await client.errno.unlink({ path: overlay.file('f') }), 'EPERM', 'and it cannot be removed');
+      await guest.run(['chattr', `-${flag}`, overlay.file('f')]);
+      t.deepEqual(await attempts(client, overlay.file('f')), NONE, 'taken away');
+      t.is(await client.errno.getxattr(mark), 'ENODATA', 'taken away: the attribute is gone');
+    }
+    await using overlay = await over(guest, client, layers);
+    t.is(await flagsOf(guest, overlay.file('f')), '', 'mounted again: it is gone');
+    t.deepEqual(await attempts(client, overlay.file('f')), NONE, 'mounted again: it is gone');
+    t.is(await client.errno.unlink({ path: overlay.file('f') }), 'ok');
+  });
+}
