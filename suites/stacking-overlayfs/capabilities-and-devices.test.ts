@@ -1,0 +1,64 @@
+import { guestTest } from '../lib/guest-test.ts';
+import { fill, layersOf, over } from '../lib/layers.ts';
+
+/** What is copied up besides data and modes: the capabilities of a program, the number of a device. */
+
+const CAPABILITY = 'security.capability';
+/** `struct vfs_cap_data`, little-endian: VFS_CAP_REVISION_2 and effective, CAP_NET_RAW permitted, nothing else. */
+const MAY_USE_RAW_SOCKETS = Buffer.from('0100000200200000000000000000000000000000', 'hex');
+
+guestTest(
+  'a program keeps its capabilities when its data are copied up after its metadata (E4)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = '', upper = ''] = layers;
+    await fill(client, lower, ['program', 'written']);
+    const capability = async (path: string): Promise<string> =>
+      Buffer.from(await client.getxattr({ path, name: CAPABILITY })).toString('hex');
+    for (const name of ['program', 'written']) {
+      const data = new Uint8Array(MAY_USE_RAW_SOCKETS);
+      await client.setxattr({ path: `${lower}/${name}`, name: CAPABILITY, data });
+    }
+    const set = await capability(`${lower}/program`);
+    await using overlay = await over(guest, client, layers, 'metacopy=on,redirect_dir=on');
+    for (const name of ['program', 'written']) {
+      await client.chmod({ path: overlay.file(name), mode: 0o755 });
+      const mark = { path: `${upper}/${name}`, name: 'trusted.overlay.metacopy' };
+      t.is(await client.errno.getxattr(mark), 'ok', `${name}: metadata alone`);
+      t.is(await capability(mark.path), set, `${name}: copied up with them`);
+      const fd = await client.open({ path: overlay.file(name), flags: 'O_RDWR' });
+      t.is(await client.errno.getxattr(mark), 'ENODATA', `${name}: the data were copied up as well`);
+      t.is(await capability(mark.path), set, `${name}: which is no write to the program`);
+      if (name === 'written') await client.pwrite({ fd, data: 'x', offset: 0 });
+      await client.close({ fd });
+    }
+    t.is(await capability(overlay.file('program')), set, 'on the overlay');
+    const gone = { path: overlay.file('written'), name: CAPABILITY };
+    t.is(await client.errno.getxattr(gone), 'ENODATA', 'a write takes it away');
+  },
+);
+
+guestTest('a device that is copied up is the same device (E4)', async (t, guest) => {
+  await using client = await guest.client();
+  const layers = await layersOf(guest, 2);
+  const [lower = '', upper = ''] = layers;
+  const kinds = { character: 0o020_000, block: 0o060_000, fifo: 0o010_000 };
+  const numbers = { character: [1, 3], block: [7, 200], fifo: [0, 0] };
+  for (const name of ['character', 'block', 'fifo'] as const) {
+    const [major = 0, minor = 0] = numbers[name];
+    await client.mknod({ path: `${lower}/${name}`, mode: kinds[name] | 0o600, major, minor });
+  }
+  await using overlay = await over(guest, client, layers);
+  for (const name of ['character', 'block', 'fifo'] as const) {
+    await client.chown({ path: overlay.file(name), uid: 1500, gid: 1500 });
+    for (const path of [`${upper}/${name}`, overlay.file(name)]) {
+      const { mode, uid, rdevMajor, rdevMinor } = await client.lstat({ path });
+      t.deepEqual(
+        { kind: mode & 0o170_000, uid, number: [rdevMajor, rdevMinor] },
+        { kind: kinds[name], uid: 1500, number: numbers[name] },
+        path,
+      );
+    }
+  }
+});
