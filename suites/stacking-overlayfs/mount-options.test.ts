@@ -246,3 +246,21 @@ guestTest('a whiteout may be an attribute, in directories that say that they hav
   await client.truncate({ path: `${top}/d/hidden`, length: 1 });
   t.deepEqual(await look(), { names: ['hidden', 'shown'], stat: 'ok' }, 'a whiteout has no contents');
 });
+
+guestTest('an overlay becomes writable by a remount only if it has an upper layer', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = [await guest.directory('ext4', 'lower'), await guest.directory('ext4', 'lower')];
+  const remount = async (target: string, flags: string): Promise<string> =>
+    client.errno.mount({ source: 'overlay', target, type: 'overlay', flags });
+  {
+    await using overlay = await guest.mountOverlay({ lower }, client);
+    t.is(await remount(overlay.path, 'MS_REMOUNT'), 'EROFS', 'without one');
+    t.is(await remount(overlay.path, 'MS_REMOUNT|MS_RDONLY'), 'ok', 'it stays read-only');
+    t.is(await client.errno.mkdir({ path: overlay.file('d') }), 'EROFS');
+  }
+  await using overlay = await guest.mountOverlay({ lower, ...(await upperOn(guest)) }, client);
+  t.is(await remount(overlay.path, 'MS_REMOUNT|MS_RDONLY'), 'ok');
+  t.is(await client.errno.mkdir({ path: overlay.file('d') }), 'EROFS', 'remounted read-only');
+  t.is(await remount(overlay.path, 'MS_REMOUNT'), 'ok');
+  t.is(await client.errno.mkdir({ path: overlay.file('d') }), 'ok', 'and writable again');
+});
