@@ -5,7 +5,7 @@ import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import { upperOn } from '../lib/stack.ts';
-import type { StackedMount } from '../lib/stacked-mount.ts';
+import { overlayRequest, type StackedMount } from '../lib/stacked-mount.ts';
 import { writesAndSyncs } from '../lib/writes-and-syncs.ts';
 
 /** What an overlay asks of a plain FUSE server that has one of its layers. */
@@ -17,13 +17,17 @@ interface OnFuse extends AsyncDisposable {
   readonly fuse: FuseMount;
 }
 
-async function upperOnFuse(guest: TestGuest, client: Client): Promise<OnFuse & { readonly lower: string }> {
+async function upperOnFuse(
+  guest: TestGuest,
+  client: Client,
+  options?: string,
+): Promise<OnFuse & { readonly lower: string }> {
   await using undo = new AsyncDisposableStack();
   const fuse = undo.use(await guest.mountFuse({ passthrough: 'off', init: WITHOUT_PASSTHROUGH }));
   const lower = await guest.directory('ext4', 'lower');
   for (const name of ['upper', 'work']) await client.mkdir({ path: fuse.backing(name) });
   await client.writeFile({ path: fuse.backing('upper/old'), data: 'from above' });
-  const layers = { lower, upper: fuse.file('upper'), work: fuse.file('work') };
+  const layers = { lower, upper: fuse.file('upper'), work: fuse.file('work'), options };
   const overlay = undo.use(await guest.mountOverlay(layers, client));
   const all = undo.move();
   return { overlay, fuse, lower, [Symbol.asyncDispose]: () => all.disposeAsync() };
@@ -105,6 +109,40 @@ guestTest('a copy-up is synced, and O_TRUNC empties the file of the upper layer'
   t.is((await client.stat({ path: fuse.backing('upper/old') })).size, 0, 'the upper file');
   t.is((await client.fstat({ fd: cut })).size, 0, 'the file of the overlay');
   await client.close({ fd: cut });
+});
+
+/** What copying up syncs, in this order: an empty file, a directory, a file with data. */
+const SYNCED: Readonly<Record<string, readonly (readonly string[])[]>> = {
+  volatile: [[], [], []],
+  'fsync=auto': [[], [], ['FSYNC']],
+  'fsync=strict': [['FSYNC'], ['FSYNCDIR'], ['FSYNC']],
+};
+
+/** Those options of SYNCED that this kernel has. */
+async function syncOptions(guest: TestGuest, client: Client): Promise<string[]> {
+  const lower = await guest.directory('ext4', 'lower');
+  const request = overlayRequest({ lower, ...(await upperOn(guest)), options: 'fsync=auto' });
+  const hasModes = (await guest.mountErrno(request, client)) === 'ok';
+  return Object.keys(SYNCED).filter((option) => hasModes || !option.startsWith('fsync='));
+}
+
+guestTest('data that are copied up are synced, metadata only with fsync=strict', async (t, guest) => {
+  await using client = await guest.client();
+  for (const option of [undefined, ...(await syncOptions(guest, client))]) {
+    await using stack = await upperOnFuse(guest, client, option);
+    const { overlay, fuse, lower } = stack;
+    await client.writeFile({ path: `${lower}/empty`, data: '' });
+    await client.mkdir({ path: `${lower}/directory` });
+    await client.writeFile({ path: `${lower}/file`, data: 'from below' });
+    const synced: string[][] = [];
+    for (const name of ['empty', 'directory', 'file']) {
+      const after = await fuse.position();
+      await client.chmod({ path: overlay.file(name), mode: 0o700 });
+      synced.push(await fuse.opcodes({ opcode: ['FSYNC', 'FDATASYNC', 'FSYNCDIR'], after }));
+    }
+    const expected = SYNCED[option ?? 'fsync=auto'];
+    t.deepEqual(synced, expected, `${option ?? 'no option'}: an empty file, a directory, a file with data`);
+  }
 });
 
 guestTest('who may read a file of an overlay needs no rights on its layers', async (t, guest) => {

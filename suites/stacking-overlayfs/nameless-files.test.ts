@@ -1,0 +1,38 @@
+import { text } from '../lib/bytes.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import { fill, layersOf, over } from '../lib/layers.ts';
+
+/** O_TMPFILE on an overlay, in a directory that only the lower layer has. */
+
+const [CALLER, GROUP] = [1500, 2345];
+
+guestTest(
+  'a file without a name gets its directory copied up, and has the owner that a named one has (A4)',
+  async (t, guest) => {
+    guest.needs(guest.expected.hasIoModes, 'files without a name on overlays: they came with 6.3');
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = '', upper = ''] = layers;
+    await fill(client, lower, ['d/', 'd/below']);
+    // setgid: what is made there belongs to the directory's group.
+    await client.chown({ path: `${lower}/d`, uid: 0, gid: GROUP });
+    await client.chmod({ path: `${lower}/d`, mode: 0o2777 });
+    await using overlay = await over(guest, client, layers);
+    await using caller = await guest.client();
+    await caller.chdir({ path: overlay.file('d') });
+    await caller.setCredentials({ uid: CALLER, gid: CALLER });
+    const fd = await caller.open({ path: '.', flags: 'O_TMPFILE|O_RDWR', mode: 0o640 });
+    await caller.write({ fd, data: 'nameless' });
+    t.is(text(await caller.pread({ fd, count: 20, offset: 0 })), 'nameless');
+    t.deepEqual(await client.readdir({ path: upper }), ['d'], 'the directory is copied up');
+    t.deepEqual(await client.readdir({ path: overlay.file('d') }), ['below'], 'no name yet');
+    await client.linkFd({ fd: await client.adoptFd({ pid: caller.pid, fd }), to: overlay.file('d/named') });
+    await caller.close({ fd });
+    for (const path of [overlay.file('d/named'), `${upper}/d/named`]) {
+      const { uid, gid, mode, size } = await client.stat({ path });
+      const kept = { uid: CALLER, gid: GROUP, mode: 0o100_640, size: 8 };
+      t.deepEqual({ uid, gid, mode, size }, kept, path);
+    }
+    t.deepEqual(await client.readdir({ path: overlay.file('d') }), ['below', 'named']);
+  },
+);
