@@ -1,0 +1,97 @@
+import { text } from '../lib/bytes.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
+
+/** What ecryptfs makes of names and rights that change below it, and what it changes there. */
+
+guestTest('a file that is removed below ecryptfs is gone on it', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  for (const name of ['removed', 'stays']) {
+    await client.writeFile({ path: ecryptfs.file(name), data: name });
+    t.is(await client.errno.stat({ path: ecryptfs.file(name) }), 'ok', `${name}: it is known`);
+  }
+  await client.unlink({ path: `${lower}/removed` });
+  t.is(await client.errno.stat({ path: ecryptfs.file('removed') }), 'ENOENT');
+  t.is(await client.errno.open({ path: ecryptfs.file('removed'), flags: 'O_RDONLY' }), 'ENOENT');
+  t.is(text(await client.readFile({ path: ecryptfs.file('stays') })), 'stays');
+  t.deepEqual(await client.readdir({ path: ecryptfs.path }), ['stays']);
+});
+
+guestTest('a name on ecryptfs is looked up again when it is not valid any more below', async (t, guest) => {
+  await using client = await guest.client();
+  await using fuse = await guest.mountFuse({ passthrough: 'off', init: WITHOUT_PASSTHROUGH });
+  await using ecryptfs = await guest.mountEcryptfs({ lower: fuse.path }, client);
+  const path = ecryptfs.file('f');
+  for (const name of ['f', 'other']) await client.writeFile({ path: ecryptfs.file(name), data: name });
+  t.is(text(await client.readFile({ path })), 'f');
+  for (const round of ['first', 'second']) {
+    const after = await fuse.position();
+    await client.stat({ path });
+    // The server says that names are valid for no time at all.
+    t.true((await fuse.opcodes({ opcode: 'LOOKUP', after })).length > 0, `a LOOKUP for the ${round} stat`);
+  }
+  // A copy, which the server has not met under another name.
+  const data = await client.readFile({ path: fuse.backing('other') });
+  await client.writeFile({ path: fuse.backing('new'), data });
+  await client.rename({ from: fuse.backing('new'), to: fuse.backing('f') });
+  t.is(text(await client.readFile({ path })), 'other', 'the file that has the name now');
+});
+
+/** `ACL_EA_VERSION`, then tag, permissions and id of each entry: the owner, user 1500, group, mask, others. */
+const ACL = Buffer.from(
+  '02000000' +
+    '01000600ffffffff' +
+    '02000700dc050000' +
+    '04000400ffffffff' +
+    '10000700ffffffff' +
+    '20000000ffffffff',
+  'hex',
+);
+
+guestTest('an access control list on ecryptfs is one of the lower file, and counts', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await client.chmod({ path: lower, mode: 0o755 });
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  await client.writeFile({ path: ecryptfs.file('f'), data: 'contents', mode: 0o600 });
+  const list = { path: ecryptfs.file('f'), name: 'system.posix_acl_access' };
+  const below = { ...list, path: `${lower}/f` };
+  const opened = async (uid: number): Promise<string> => {
+    await using user = await guest.client();
+    await user.chdir({ path: ecryptfs.path });
+    await user.setCredentials({ uid, gid: uid });
+    return await user.errno.open({ path: 'f', flags: 'O_RDWR' });
+  };
+  t.is(await opened(1500), 'EACCES', 'without a list');
+  await client.setxattr({ ...list, data: new Uint8Array(ACL) });
+  t.deepEqual(Buffer.from(await client.getxattr(below)), ACL, 'below');
+  t.deepEqual(Buffer.from(await client.getxattr(list)), ACL, 'on ecryptfs');
+  t.is(await opened(1500), 'ok', 'who the list names');
+  t.is(await opened(4000), 'EACCES', 'who it does not name');
+  await client.removexattr(list);
+  t.is(await client.errno.getxattr(below), 'ENODATA', 'removed');
+  t.is(await opened(1500), 'EACCES', 'removed');
+});
+
+guestTest('ecryptfs over a read-only filesystem is read-only, and stays so', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('area', 'small');
+  await client.mount({ source: 'none', target: lower, type: 'tmpfs' });
+  const remount = { source: '', target: lower, type: '' };
+  await client.mount({ ...remount, flags: 'MS_REMOUNT|MS_RDONLY' });
+  {
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    t.is(await client.errno.mkdir({ path: ecryptfs.file('d') }), 'EROFS');
+    await client.mount({ ...remount, flags: 'MS_REMOUNT' });
+    t.is(await client.errno.mkdir({ path: `${lower}/below` }), 'ok', 'the lower one can be written now');
+    t.is(await client.errno.mkdir({ path: ecryptfs.file('d') }), 'EROFS', 'and ecryptfs as little as before');
+    t.is(await ecryptfs.unmount(), 'ok');
+  }
+  {
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    t.is(await client.errno.mkdir({ path: ecryptfs.file('d') }), 'ok', 'mounted anew');
+  }
+  await client.umount2({ target: lower });
+});

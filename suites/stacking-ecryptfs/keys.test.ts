@@ -1,0 +1,60 @@
+import { text } from '../lib/bytes.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import { ecryptfsOptions, type MountRequest } from '../lib/stacked-mount.ts';
+
+/** Which keys a mount of ecryptfs takes: the one it names, and those of its user for files that were made elsewhere. */
+
+const ONLY_ITS_OWN = 'ecryptfs_mount_auth_tok_only';
+/** Signature of no key. */
+const NOBODYS = '0123456789abcdef';
+
+function request(lower: string, signature: string, ...more: string[]): MountRequest {
+  return { source: lower, type: 'ecryptfs', options: ecryptfsOptions(signature, { more }) };
+}
+
+guestTest(
+  'ecryptfs is not mounted without a key, nor with a cipher that it does not know',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const signature = await guest.ecryptfsKey();
+    const mount = (options: string): Promise<string> =>
+      guest.mountErrno({ source: lower, type: 'ecryptfs', options }, client);
+    t.is(await mount(ecryptfsOptions(signature)), 'ok');
+    t.is(await mount('ecryptfs_cipher=aes,ecryptfs_key_bytes=16'), 'EINVAL', 'no signature of a key');
+    t.is(await mount(ecryptfsOptions(NOBODYS)), 'ENOENT', 'the signature of a key that nobody has');
+    const cipher = `ecryptfs_sig=${signature},ecryptfs_key_bytes=16,ecryptfs_cipher=rot13`;
+    t.is(await mount(cipher), 'EINVAL', 'no such cipher');
+    const bytes = `ecryptfs_sig=${signature},ecryptfs_cipher=aes,ecryptfs_key_bytes=17`;
+    t.is(await mount(bytes), 'EINVAL', 'a key of no length that AES has');
+  },
+);
+
+guestTest(
+  'a file of another key is read with that key, unless the mount takes none but its own (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const [first, second] = [await guest.ecryptfsKey('the first'), await guest.ecryptfsKey('the second')];
+    {
+      await using ecryptfs = await guest.mount(request(lower, first), client);
+      await client.writeFile({ path: ecryptfs.file('of-the-first'), data: 'first' });
+      t.is(await ecryptfs.unmount(), 'ok');
+    }
+    {
+      await using ecryptfs = await guest.mount(request(lower, second), client);
+      await client.writeFile({ path: ecryptfs.file('of-the-second'), data: 'second' });
+      const other = await client.readFile({ path: ecryptfs.file('of-the-first') });
+      t.is(text(other), 'first', 'the key is in the keyring of who reads');
+      t.is(await ecryptfs.unmount(), 'ok');
+    }
+    for (const [signature, own, other] of [
+      [first, 'of-the-first', 'of-the-second'],
+      [second, 'of-the-second', 'of-the-first'],
+    ] as const) {
+      await using ecryptfs = await guest.mount(request(lower, signature, ONLY_ITS_OWN), client);
+      t.is(await client.errno.readFile({ path: ecryptfs.file(own) }), 'ok', own);
+      t.is(await client.errno.readFile({ path: ecryptfs.file(other) }), 'EIO', `${other}, for another mount`);
+    }
+  },
+);
