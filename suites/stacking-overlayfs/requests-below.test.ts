@@ -145,6 +145,27 @@ guestTest('data that are copied up are synced, metadata only with fsync=strict',
   }
 });
 
+guestTest('on a volatile overlay nothing is synced', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await upperOnFuse(guest, client, 'volatile');
+  const { overlay, fuse } = stack;
+  const since = async (work: () => Promise<unknown>) => writesAndSyncs(fuse, work);
+  const fd = await client.open({ path: overlay.file('new'), flags: 'O_RDWR|O_CREAT' });
+  t.deepEqual(await since(() => client.pwrite({ fd, data: 'x', offset: 0 })), ['WRITE'], 'a write');
+  t.deepEqual(await since(() => client.fsync({ fd })), [], 'fsync');
+  t.deepEqual(await since(() => client.fdatasync({ fd })), [], 'fdatasync');
+  for (const flags of ['RWF_DSYNC', 'RWF_SYNC']) {
+    const write = { fd, chunks: [new Uint8Array(1)], offset: 0, flags };
+    t.deepEqual(await since(() => client.pwritev2(write)), ['WRITE'], `a write with ${flags}`);
+  }
+  await client.close({ fd });
+  const directory = await client.open({ path: overlay.path, flags: 'O_RDONLY|O_DIRECTORY' });
+  const after = await fuse.position();
+  await client.fsync({ fd: directory });
+  t.deepEqual(await fuse.opcodes({ opcode: 'FSYNCDIR', after }), [], 'fsync of a directory');
+  await client.close({ fd: directory });
+});
+
 guestTest('who may read a file of an overlay needs no rights on its layers', async (t, guest) => {
   await using client = await guest.client();
   // Nobody but who mounted it may use this one.
