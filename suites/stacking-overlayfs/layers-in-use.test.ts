@@ -7,6 +7,8 @@ import { overlayRequest, type OverlayOptions } from '../lib/stacked-mount.ts';
 
 /** Directories that cannot be layers of one overlay, or of two at a time (filesystems/overlayfs.rst). */
 
+const LONG_AGO_NS = 1_500_000_000_000_000_000;
+
 async function errnoOf(
   guest: TestGuest,
   client: Client,
@@ -101,6 +103,42 @@ guestTest(
     const remount = { source: '', target: bound, type: '', flags: 'MS_REMOUNT|MS_BIND|MS_RDONLY' };
     await client.mount(remount);
     t.is(await errno(bound, bound), 'EINVAL', 'a read-only mount of a filesystem that is not');
+    await client.umount2({ target: bound });
+  },
+);
+
+guestTest('an overlay is no upper layer of another one', async (t, guest) => {
+  await using client = await guest.client();
+  const [lower, first] = [await guest.directory('ext4', 'lower'), await upperOn(guest)];
+  await fill(client, first.upper, ['upper/', 'work/']);
+  await using overlay = await guest.mountOverlay({ lower, ...first }, client);
+  const [upper, work] = [overlay.file('upper'), overlay.file('work')];
+  t.is(await errnoOf(guest, client, { lower, upper, work }, 'index=off'), 'EINVAL');
+  t.is(await errnoOf(guest, client, { lower: [upper, lower] }, 'index=off'), 'ok', 'a lower one it may be');
+});
+
+guestTest(
+  'access times change on an overlay whose upper layer comes from a mount without them',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    const both = await guest.directory('ext4', 'both');
+    await fill(client, both, ['upper/', 'upper/f', 'work/']);
+    const bound = await guest.directory('area', 'bound');
+    await client.mount({ source: both, target: bound, type: 'none', flags: 'MS_BIND' });
+    const remount = { source: '', target: bound, type: '', flags: 'MS_REMOUNT|MS_BIND|MS_NOATIME' };
+    await client.mount(remount);
+    const after = async (path: string): Promise<number> => {
+      await client.utimens({ path: `${both}/upper/f`, atimeNs: LONG_AGO_NS, mtimeNs: null });
+      await client.readFile({ path });
+      return (await client.stat({ path: `${both}/upper/f` })).atimeNs;
+    };
+    t.is(await after(`${bound}/upper/f`), LONG_AGO_NS, 'read on that mount');
+    {
+      const layers = { lower, upper: `${bound}/upper`, work: `${bound}/work` };
+      await using overlay = await guest.mountOverlay(layers, client);
+      t.not(await after(overlay.file('f')), LONG_AGO_NS, 'read on the overlay');
+    }
     await client.umount2({ target: bound });
   },
 );
