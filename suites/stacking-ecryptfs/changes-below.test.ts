@@ -95,3 +95,25 @@ guestTest('ecryptfs over a read-only filesystem is read-only, and stays so', asy
   }
   await client.umount2({ target: lower });
 });
+
+guestTest('flags of a file on ecryptfs are flags of the lower file', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  const path = ecryptfs.file('f');
+  await client.writeFile({ path, data: 'contents' });
+  /** A: no access times; i: may not change. A filesystem has others besides. */
+  const flags = async (of: string): Promise<string> =>
+    ((await guest.run(['lsattr', of])).stdout.split(' ')[0] ?? '').replaceAll(/[^Ai]/g, '');
+  for (const [change, seen, written] of [
+    ['+A', 'A', 'ok'],
+    ['+i', 'iA', 'EPERM'],
+    ['-i', 'A', 'ok'],
+    ['-A', '', 'ok'],
+  ] as const) {
+    await guest.run(['chattr', change, path]);
+    t.is(await flags(`${lower}/f`), seen, `${change}, below`);
+    t.is(await flags(path), seen, `${change}, on ecryptfs`);
+    t.is(await client.errno.open({ path, flags: 'O_RDWR' }), written, `${change}: opened for writing`);
+  }
+});

@@ -1,9 +1,17 @@
 import { bytes, text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { ecryptfsOptions } from '../lib/stacked-mount.ts';
 
 /** What mounts of ecryptfs refuse, and what they make of files and attributes below. */
+
+/** Options of the mount at `target`, as the kernel has them. */
+async function optionsOf(client: Client, target: string): Promise<string[]> {
+  const lines = text(await client.readFile({ path: '/proc/self/mountinfo' })).split('\n');
+  const line = lines.find((one) => one.split(' ')[4] === target);
+  return (line?.split(' ').at(-1) ?? '').split(',').sort();
+}
 
 async function optionsFor(guest: TestGuest, more = ''): Promise<string> {
   return ecryptfsOptions(await guest.ecryptfsKey()) + more;
@@ -143,3 +151,35 @@ guestTest(
     await client.umount2({ target: lower });
   },
 );
+
+/** By options that are given besides those of a key: what there is to see besides them. */
+const SHOWN: Readonly<Record<string, readonly string[]>> = {
+  '': [],
+  ecryptfs_passthrough: ['ecryptfs_passthrough'],
+  ecryptfs_xattr_metadata: ['ecryptfs_xattr_metadata'],
+  ecryptfs_encrypted_view: ['ecryptfs_encrypted_view', 'ecryptfs_xattr_metadata'],
+  ecryptfs_unlink_sigs: ['ecryptfs_unlink_sigs'],
+  ecryptfs_mount_auth_tok_only: ['ecryptfs_mount_auth_tok_only'],
+};
+
+guestTest('the options of a mount of ecryptfs are there to see', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  const signature = await guest.ecryptfsKey();
+  const shown = async (options: string): Promise<string[]> => {
+    await using ecryptfs = await guest.mount({ source: lower, type: 'ecryptfs', options }, client);
+    return await optionsOf(client, ecryptfs.path);
+  };
+  for (const keyBytes of [16, 32] as const) {
+    const key = ecryptfsOptions(signature, { keyBytes });
+    t.deepEqual(await shown(key), ['rw', ...key.split(',')].sort(), `a key of ${keyBytes} bytes`);
+  }
+  const names = ecryptfsOptions(signature, { namesKey: signature });
+  t.deepEqual(await shown(names), ['rw', 'ecryptfs_fn_cipher=aes', ...names.split(',')].sort(), 'names');
+  const key = ecryptfsOptions(signature);
+  for (const [given, seen] of Object.entries(SHOWN)) {
+    const access = given === 'ecryptfs_encrypted_view' ? 'ro' : 'rw';
+    const all = [access, ...key.split(','), ...seen].sort();
+    t.deepEqual(await shown(given === '' ? key : `${key},${given}`), all, given);
+  }
+});
