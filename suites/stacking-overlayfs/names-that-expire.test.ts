@@ -1,0 +1,53 @@
+import type { Client } from '../lib/client.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
+import { upperOn } from '../lib/stack.ts';
+import type { StackedMount } from '../lib/stacked-mount.ts';
+
+/** Names of layers that a server says are valid for no time: an overlay may not trust them for longer. */
+
+type Layer = 'lower' | 'upper';
+
+/** One layer on a plain FUSE filesystem; it has `d/f`, and the server has it at `backing`. */
+interface OnFuse extends AsyncDisposable {
+  readonly overlay: StackedMount;
+  readonly fuse: FuseMount;
+  readonly backing: string;
+}
+
+async function onFuse(guest: TestGuest, client: Client, layer: Layer): Promise<OnFuse> {
+  await using undo = new AsyncDisposableStack();
+  const plain = { passthrough: 'off', init: WITHOUT_PASSTHROUGH, entryValidS: 0 } as const;
+  const fuse = undo.use(await guest.mountFuse(plain));
+  for (const name of [layer, 'work', `${layer}/d`]) await client.mkdir({ path: fuse.backing(name) });
+  const backing = fuse.backing(`${layer}/d/f`);
+  await client.writeFile({ path: backing, data: 'of the layer' });
+  const layers =
+    layer === 'lower'
+      ? { lower: fuse.file('lower'), ...(await upperOn(guest)) }
+      : { lower: await guest.directory('ext4'), upper: fuse.file('upper'), work: fuse.file('work') };
+  const overlay = undo.use(await guest.mountOverlay(layers, client));
+  const all = undo.move();
+  return { overlay, fuse, backing, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+for (const layer of ['lower', 'upper'] as const) {
+  guestTest(`names of the ${layer} layer are looked up again when they have expired`, async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await onFuse(guest, client, layer);
+    const path = stack.overlay.file('d/f');
+    t.is(await client.errno.stat({ path }), 'ok');
+    for (const round of ['second', 'third']) {
+      const after = await stack.fuse.position();
+      await client.stat({ path });
+      const asked = await stack.fuse.requests({ opcode: 'LOOKUP', after });
+      t.deepEqual([...new Set(asked.map(({ args }) => args['name']))], ['d', 'f'], `the ${round} stat`);
+    }
+    // Nobody may change a layer past the overlay: it does not look for what is there now, and says so.
+    await client.unlink({ path: stack.backing });
+    t.is(await client.errno.stat({ path }), 'ESTALE', 'removed in the layer');
+    t.is(await client.errno.open({ path, flags: 'O_RDONLY' }), 'ESTALE', 'removed in the layer, opened');
+  });
+}
