@@ -1,0 +1,46 @@
+import { firstDifference, pattern } from '../lib/bytes.ts';
+import { guestTest } from '../lib/guest-test.ts';
+
+/** Headers in which something is not as the format has it (fs/ecryptfs/keystore.c, RFC 2440). */
+
+/** Of the packet of the key, behind size, marker, flags and the size of the header. */
+const KEY = 26;
+/** Of the packet of the key’s signature, behind that of an AES key of 16 bytes. */
+const SIGNATURE = KEY + 31;
+
+/** What is at these bytes otherwise, and is not needed to decrypt the file: only a look at it tells. */
+const DAMAGES: Readonly<Record<string, { readonly at: number; readonly was: number; readonly is: number }>> =
+  {
+    'no packet of a key': { at: KEY, was: 0x8c, is: 0x8d },
+    'another version of the packet': { at: KEY + 2, was: 4, is: 5 },
+    'another way from passphrase to key': { at: KEY + 4, was: 3, is: 1 },
+    'another hash': { at: KEY + 5, was: 1, is: 2 },
+    'no packet of a signature': { at: SIGNATURE, was: 0xed, is: 0xec },
+    'a signature that is text': { at: SIGNATURE + 2, was: 0x62, is: 0x74 },
+    'a signature whose file has a longer name': { at: SIGNATURE + 3, was: 8, is: 9 },
+  };
+
+guestTest('a file whose header is damaged is not opened', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  const data = pattern(5000);
+  {
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    await client.writeFile({ path: ecryptfs.file('whole'), data });
+    t.is(await ecryptfs.unmount(), 'ok');
+  }
+  const whole = await client.readFile({ path: `${lower}/whole` });
+  await client.writeFile({ path: `${lower}/copy`, data: whole });
+  for (const [what, { at, was, is }] of Object.entries(DAMAGES)) {
+    t.is(whole[at], was, `${what}: the byte as it was`);
+    const damaged = whole.slice();
+    damaged[at] = is;
+    await client.writeFile({ path: `${lower}/${what}`, data: damaged });
+  }
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  for (const what of Object.keys(DAMAGES)) {
+    t.is(await client.errno.open({ path: ecryptfs.file(what), flags: 'O_RDONLY' }), 'EIO', what);
+  }
+  const copy = await client.readFile({ path: ecryptfs.file('copy') });
+  t.is(firstDifference(copy, data), undefined, 'one that is not damaged is a file like any other');
+});
