@@ -1,17 +1,10 @@
 import { bytes, text } from '../lib/bytes.ts';
-import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { shownOptions } from '../lib/shown-options.ts';
 import { ecryptfsOptions } from '../lib/stacked-mount.ts';
 
 /** What mounts of ecryptfs refuse, and what they make of files and attributes below. */
-
-/** Options of the mount at `target`, as the kernel has them. */
-async function optionsOf(client: Client, target: string): Promise<string[]> {
-  const lines = text(await client.readFile({ path: '/proc/self/mountinfo' })).split('\n');
-  const line = lines.find((one) => one.split(' ')[4] === target);
-  return (line?.split(' ').at(-1) ?? '').split(',').sort();
-}
 
 async function optionsFor(guest: TestGuest, more = ''): Promise<string> {
   return ecryptfsOptions(await guest.ecryptfsKey()) + more;
@@ -168,7 +161,7 @@ guestTest('the options of a mount of ecryptfs are there to see', async (t, guest
   const signature = await guest.ecryptfsKey();
   const shown = async (options: string): Promise<string[]> => {
     await using ecryptfs = await guest.mount({ source: lower, type: 'ecryptfs', options }, client);
-    return await optionsOf(client, ecryptfs.path);
+    return (await shownOptions(client, ecryptfs.path)).sort();
   };
   for (const keyBytes of [16, 32] as const) {
     const key = ecryptfsOptions(signature, { keyBytes });

@@ -3,17 +3,16 @@ import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { shownOptions } from '../lib/shown-options.ts';
 import { upperOn } from '../lib/stack.ts';
 import { overlayRequest, type OverlayOptions } from '../lib/stacked-mount.ts';
 
 /** What the options of an overlay mean, and which do not go together (filesystems/overlayfs.rst). */
 
-/** Options of the mount at `target`, as the kernel has them. */
+/** Those that say neither where layers are nor whether they can be written. */
 async function optionsOf(client: Client, target: string): Promise<string[]> {
-  const lines = text(await client.readFile({ path: '/proc/self/mountinfo' })).split('\n');
-  const line = lines.find((one) => one.split(' ')[4] === target);
-  if (line === undefined) throw new Error(`there is no mount at ${target}`);
-  return (line.split(' ').at(-1) ?? '').split(',').filter((option) => !/^(rw|ro|.*dir=\/.*)$/.test(option));
+  const options = await shownOptions(client, target);
+  return options.filter((option) => !/^(rw|ro|.*dir=\/.*)$/.test(option));
 }
 
 /** EINVAL, or what a second mount has then: the first one of new layers may show that it has given them a number. */
