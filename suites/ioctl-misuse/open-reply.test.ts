@@ -172,6 +172,7 @@ guestTest(
       t.is(text(await client.readFile({ path: fuse.file('f') })), SERVED, `${round} open`);
     }
     t.deepEqual(await fuse.opcodes({ opcode: ['OPEN', 'RELEASE'] }), ['OPEN']);
+    t.deepEqual(await fuse.opcodes('READ'), ['READ'], 'an open that nobody answers keeps the cache');
   },
 );
 

@@ -1,5 +1,7 @@
-import { bytes, pattern } from '../lib/bytes.ts';
+import { bytes, pattern, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
+import { ATTR, ATTR_OUT, u32, u64 } from '../lib/entry-answer.ts';
+import type { OpcodeName } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { Witness } from '../lib/witness.ts';
 
@@ -8,6 +10,9 @@ import { Witness } from '../lib/witness.ts';
 /** Where `size` stands in the answer to GETATTR: behind validity (16 bytes) and the inode number. */
 const ATTR_SIZE_AT = 24;
 const BEYOND = 9000;
+const PAGE = 4096;
+/** Longer than any test. Seconds. */
+const LONG = 100_000;
 
 type Write = (client: Client, fd: number) => Promise<unknown>;
 
@@ -101,3 +106,167 @@ guestTest(
     await client.close({ fd });
   },
 );
+
+interface Resize {
+  /** Gives the errno, or ok. */
+  readonly call: (client: Client, fd: number) => Promise<string>;
+  readonly opcode: OpcodeName | readonly OpcodeName[];
+}
+
+/** Calls that change the size of five bytes, and what they send. */
+const RESIZES: Readonly<Record<string, Resize>> = {
+  'a write behind the end': {
+    // A whole page: of a part the page stays locked, and who shortens the file meanwhile would wait for it.
+    call: (client, fd) => client.errno.pwrite({ fd, data: pattern(PAGE), offset: 2 * PAGE }),
+    opcode: 'WRITE',
+  },
+  copy_file_range: {
+    call: (client, fd) =>
+      client.errno.copy_file_range({ fdIn: fd, offIn: 0, fdOut: fd, offOut: 5, length: 5 }),
+    opcode: ['COPY_FILE_RANGE', 'COPY_FILE_RANGE_64'],
+  },
+  fallocate: {
+    call: (client, fd) => client.errno.fallocate({ fd, offset: 0, length: BEYOND }),
+    opcode: 'FALLOCATE',
+  },
+  ftruncate: {
+    call: (client, fd) => client.errno.ftruncate({ fd, length: BEYOND }),
+    opcode: 'SETATTR',
+  },
+};
+
+guestTest(
+  'while a call changes the size what the server tells of it does not count (A41)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off', attrValidS: LONG });
+    await using client = await guest.client();
+    await using other = await guest.client();
+    await fuse.rule({
+      match: { opcode: 'GETATTR' },
+      action: { do: 'patch', at: ATTR_SIZE_AT, bytes: u64(3n) },
+    });
+    for (const [what, { call, opcode }] of Object.entries(RESIZES)) {
+      await client.writeFile({ path: fuse.backing(what), data: 'short' });
+      const fd = await client.open({ path: fuse.file(what), flags: 'O_RDWR' });
+      const seen = await other.open({ path: fuse.file(what), flags: 'O_RDONLY' });
+      const hold = await fuse.hold({ opcode });
+      const calling = call(client, fd);
+      calling.catch(() => undefined);
+      const request = await hold.arrived();
+      await other.fstat({ fd: seen, flags: 'AT_STATX_FORCE_SYNC' });
+      const { size } = await other.fstat({ fd: seen, flags: 'AT_STATX_DONT_SYNC' });
+      t.is(size, 5, `${what}: the size that the kernel knows`);
+      await hold.stop();
+      await hold.release(request);
+      t.is(await calling, 'ok', what);
+      await client.close({ fd });
+      await other.close({ fd: seen });
+    }
+  },
+);
+
+guestTest(
+  'after a call that changed the size, or failed to, what the server tells of it counts again (A41)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client();
+    for (const outcome of ['EACCES', 'ok']) {
+      for (const [what, { call, opcode }] of Object.entries(RESIZES)) {
+        const name = `${what}, ${outcome}`;
+        const path = fuse.backing(name);
+        await client.writeFile({ path, data: 'short' });
+        const fd = await client.open({ path: fuse.file(name), flags: 'O_RDWR' });
+        const takeBack = outcome === 'ok' ? undefined : await fuse.fail({ opcode }, outcome);
+        t.is(await call(client, fd), outcome, name);
+        await takeBack?.();
+        await client.writeFile({ path, data: 'and more', flags: 'O_WRONLY|O_APPEND' });
+        const seen = await client.pread({ fd, count: 2 * BEYOND, offset: 0 });
+        t.is(text(seen.subarray(-8)), 'and more', `${name}: a read sees what the file got afterwards`);
+        await client.close({ fd });
+      }
+    }
+  },
+);
+
+/** Calls that an answer to GETATTR from before them must not undo: what it says, and what is true. */
+const OVERTAKING: Readonly<
+  Record<
+    string,
+    {
+      readonly call: (client: Client, path: string) => Promise<unknown>;
+      readonly member: 'nlink' | 'size';
+      readonly old: Uint8Array;
+      readonly now: number;
+    }
+  >
+> = {
+  unlink: {
+    call: (client, path) => client.unlink({ path }),
+    member: 'nlink',
+    old: u32(1),
+    now: 0,
+  },
+  'an open with O_TRUNC': {
+    call: async (client, path) =>
+      client.close({ fd: await client.open({ path, flags: 'O_WRONLY|O_TRUNC' }) }),
+    member: 'size',
+    old: u64(5n),
+    now: 0,
+  },
+};
+
+guestTest(
+  'attributes that are older than an unlink or a truncation do not undo it (A41)',
+  async (t, guest) => {
+    // Names that count: a LOOKUP on the way would bring newer attributes than those that are held.
+    await using fuse = await guest.mountFuse({ passthrough: 'off', entryValidS: LONG, attrValidS: LONG });
+    await using client = await guest.client();
+    await using other = await guest.client();
+    for (const [what, { call, member, old, now }] of Object.entries(OVERTAKING)) {
+      await client.writeFile({ path: fuse.backing(what), data: 'short' });
+      const fd = await other.open({ path: fuse.file(what), flags: 'O_RDONLY' });
+      const hold = await fuse.hold({ opcode: 'GETATTR', path: `/${what}` });
+      const asking = other.fstat({ fd, flags: 'AT_STATX_FORCE_SYNC' });
+      asking.catch(() => undefined);
+      const request = await hold.arrived();
+      await call(client, fuse.file(what));
+      await hold.stop();
+      await hold.release(request, { do: 'patch', at: ATTR_OUT.attr + ATTR[member], bytes: old });
+      await asking;
+      const known = await other.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
+      t.is(known[member], now, `${what}: the answer was asked for before it`);
+      await other.close({ fd });
+    }
+  },
+);
+
+for (const [opcode, ask] of [
+  ['GETATTR', (client: Client, fd: number) => client.fstat({ fd, flags: 'AT_STATX_FORCE_SYNC' })],
+  ['SETATTR', (client: Client, fd: number) => client.fchmod({ fd, mode: 0o600 })],
+] as const) {
+  guestTest(
+    `attributes that the server takes back while its answer to ${opcode} is on its way are asked for again (A41)`,
+    async (t, guest) => {
+      guest.needs(
+        opcode === 'GETATTR' || guest.expected.hasIoModes,
+        'look at how old the attributes are that SETATTR brings, which came after 6.1',
+      );
+      await using fuse = await guest.mountFuse({ attrValidS: LONG });
+      await using client = await guest.client();
+      await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+      const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+      const hold = await fuse.hold(opcode);
+      const asking = ask(client, fd);
+      asking.catch(() => undefined);
+      const request = await hold.arrived();
+      t.is(await fuse.notify({ inode: '/f', offset: -1, length: 0 }), 'ok');
+      await hold.stop();
+      await hold.release(request);
+      await asking;
+      const after = await fuse.position();
+      await client.fstat({ fd });
+      t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', after }), ['GETATTR']);
+      await client.close({ fd });
+    },
+  );
+}

@@ -128,6 +128,12 @@ const CHANGES: Readonly<Record<string, Change>> = {
     sends: ['FALLOCATE'],
     stale: ['file'],
   },
+  'fallocate that keeps the size': {
+    call: (client, _fuse, fd) =>
+      client.fallocate({ fd, mode: 'FALLOC_FL_KEEP_SIZE', offset: 0, length: 8192 }),
+    sends: ['FALLOCATE'],
+    stale: ['file'],
+  },
   symlink: {
     call: (client, fuse) => client.symlink({ target: 'f', path: fuse.file('s') }),
     sends: ['LOOKUP', 'SYMLINK'],

@@ -105,16 +105,16 @@ guestTest(
 async function asksToClear(
   fuse: FuseMount,
   work: () => Promise<unknown>,
-): Promise<Partial<Record<'OPEN' | 'SETATTR', boolean>>> {
+): Promise<Partial<Record<'OPEN' | 'CREATE' | 'SETATTR', boolean>>> {
   const after = await fuse.position();
   await work();
-  const requests = await fuse.requests({ opcode: ['OPEN', 'SETATTR'], after });
+  const requests = await fuse.requests({ opcode: ['OPEN', 'CREATE', 'SETATTR'], after });
   return Object.fromEntries(
     requests.map(({ opcode, args }) => {
       const bit =
-        opcode === 'OPEN'
-          ? Number(args['open_flags']) & OPEN_KILL_SUIDGID
-          : Number(args['valid']) & FATTR_KILL_SUIDGID;
+        opcode === 'SETATTR'
+          ? Number(args['valid']) & FATTR_KILL_SUIDGID
+          : Number(args['open_flags']) & OPEN_KILL_SUIDGID;
       return [opcode, bit !== 0];
     }),
   );
@@ -142,6 +142,11 @@ guestTest(
         await client.close({ fd: await client.open({ path, flags: 'O_WRONLY|O_TRUNC' }) });
       });
       t.deepEqual(opened, { OPEN: asks }, `${who}: O_TRUNC`);
+      const made = await asksToClear(fuse, async () => {
+        const flags = 'O_WRONLY|O_CREAT|O_TRUNC';
+        await client.close({ fd: await client.open({ path: `made by ${who}`, flags }) });
+      });
+      t.deepEqual(made, { CREATE: asks }, `${who}: O_TRUNC of a name that there is not`);
       const fd = await client.open({ path, flags: 'O_RDWR' });
       const cut = await asksToClear(fuse, () => client.ftruncate({ fd, length: 3 }));
       t.deepEqual(cut, { SETATTR: asks }, `${who}: ftruncate`);

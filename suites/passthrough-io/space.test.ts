@@ -93,6 +93,37 @@ guestTest('RLIMIT_FSIZE of the caller cuts a write and then refuses it (A38)', a
   t.deepEqual(await fuse.dataRequests(), []);
 });
 
+guestTest(
+  'fallocate and truncation past RLIMIT_FSIZE of the caller are refused, and the server is not asked (A28, A38)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    await client.signal({ signal: 'SIGXFSZ', disposition: 'ignore' });
+    await client.setrlimit({ resource: 'RLIMIT_FSIZE', soft: 5000 });
+    const path = fuse.file('f');
+    const fd = await client.open({ path, flags: 'O_RDWR' });
+    const calls: Readonly<Record<string, (length: number) => Promise<string>>> = {
+      FALLOCATE: (length) => client.errno.fallocate({ fd, offset: 0, length }),
+      'SETATTR of ftruncate': (length) => client.errno.ftruncate({ fd, length }),
+      'SETATTR of truncate': (length) => client.errno.truncate({ path, length }),
+    };
+    for (const [what, call] of Object.entries(calls)) {
+      const sent = async (): Promise<number> =>
+        (await fuse.requests({ opcode: ['FALLOCATE', 'SETATTR'] })).length;
+      const before = await sent();
+      t.is(await call(5001), 'EFBIG', `${what}: a byte too much`);
+      t.is(await sent(), before, `${what}: the server is not asked for it`);
+      t.is(await call(5000), 'ok', `${what}: up to the limit`);
+      t.is(await sent(), before + 1, `${what}: the server is`);
+      await client.truncate({ path: fuse.backing('f'), length: 8 });
+      await client.fstat({ fd });
+    }
+    await client.close({ fd });
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
 guestTest('a write past RLIMIT_FSIZE raises SIGXFSZ in the caller (A38)', async (t, guest) => {
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();
