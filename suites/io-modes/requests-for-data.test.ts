@@ -109,6 +109,28 @@ guestTest('asynchronous reads and writes complete with what the server has answe
   t.deepEqual(await fuse.opcodes({ opcode: 'READ', after }), [], 'the server is not asked');
 });
 
+guestTest(
+  'after an asynchronous write attributes are asked for again, and one behind the end makes the file longer first',
+  async (t, guest) => {
+    await using file = await plainFile(guest, 0, { ...ASYNC, flags: 'O_RDWR|O_DIRECT' });
+    const { fuse, client, fd } = file;
+    const write = (offset: number) =>
+      client.aio({ operations: [{ op: 'pwrite', fd, data: pattern(PAGE, 5), offset }] });
+    const asked = async (): Promise<string[]> => {
+      const after = await fuse.position();
+      await client.fstat({ fd });
+      return fuse.opcodes({ opcode: 'GETATTR', after });
+    };
+    await asked();
+    t.deepEqual(await asked(), [], 'attributes that count');
+    await write(PAGE);
+    t.deepEqual(await asked(), ['GETATTR'], 'after a write inside the file');
+    await write(8 * PAGE);
+    const { size } = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
+    t.is(size, 9 * PAGE, 'the size after a write behind the end, before anybody is asked');
+  },
+);
+
 guestTest('a write past the end that the server refuses is cut off again there', async (t, guest) => {
   await using file = await plainFile(guest, 0, { ...ASYNC, flags: 'O_RDWR|O_DIRECT' });
   const { fuse, client, fd } = file;

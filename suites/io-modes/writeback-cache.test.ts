@@ -2,7 +2,8 @@ import { firstDifference, pattern } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { compareSequence, type FreshPlaces } from '../lib/differential/compare-files.ts';
 import { generate } from '../lib/differential/generate.ts';
-import type { FuseMount } from '../lib/fuse-mount.ts';
+import { OpenFlag, type OpcodeName } from '../lib/fuse-abi.ts';
+import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 
@@ -12,15 +13,15 @@ const PAGE = 4096;
 /** The same sequence in every run; another one with FUSEGATE_SEED. */
 const SEED = Number(process.env['FUSEGATE_SEED'] ?? 20_210_119);
 const LONG_AGO_NS = 1_500_000_000_000_000_000;
+const HOUR_S = 3600;
+/** include/uapi/linux/fuse.h */
+const WRITE_KILL_SUIDGID = 1 << 2;
 
-function writtenBack(guest: TestGuest, maxWrite?: number): Promise<FuseMount> {
+function writtenBack(guest: TestGuest, { init, ...options }: FuseOptions = {}): Promise<FuseMount> {
   return guest.mountFuse({
     passthrough: 'off',
-    init: {
-      addFlags: ['WRITEBACK_CACHE'],
-      dropFlags: ['PASSTHROUGH', 'PASSTHROUGH_FD'],
-      ...(maxWrite === undefined ? {} : { maxWrite }),
-    },
+    init: { addFlags: ['WRITEBACK_CACHE'], dropFlags: ['PASSTHROUGH', 'PASSTHROUGH_FD'], ...init },
+    ...options,
   });
 }
 
@@ -67,7 +68,7 @@ guestTest(
 guestTest(
   'pages are written back up to max_write at a time, and only those that were written',
   async (t, guest) => {
-    await using fuse = await writtenBack(guest, 2 * PAGE);
+    await using fuse = await writtenBack(guest, { init: { maxWrite: 2 * PAGE } });
     await using client = await guest.client();
     const fd = await open(client, fuse);
     const after = await fuse.position();
@@ -197,3 +198,127 @@ guestTest('a direct read waits for the pages of its range that are being written
   await reader.close({ fd: direct });
   await client.close({ fd });
 });
+
+/** Calls that write back, and what they send when that is done. */
+const SYNCS = [
+  ['close', 'FLUSH'],
+  ['fsync', 'FSYNC'],
+] as const;
+
+guestTest('close and fsync wait for what is being written back, and give its error', async (t, guest) => {
+  for (const [call, request] of SYNCS) {
+    await using fuse = await writtenBack(guest);
+    await using client = await guest.client();
+    await using other = await guest.client();
+    const fd = await open(client, fuse);
+    const hold = await fuse.hold('WRITE');
+    const after = await fuse.position();
+    await client.pwrite({ fd, data: 'lost', offset: 0 });
+    const syncing = client.errno[call]({ fd });
+    syncing.catch(() => undefined);
+    const write = await hold.arrived();
+    // A request that is sent now comes after one that would not wait.
+    await other.stat({ path: fuse.file('f') });
+    t.deepEqual(await fuse.opcodes({ opcode: request, after }), [], `${call} sends nothing before`);
+    await hold.stop();
+    await hold.release(write, { do: 'error', errno: 'ENOSPC' });
+    t.is(await syncing, 'ENOSPC', `${call} tells that the data are lost`);
+  }
+});
+
+/** Each kind of request once, in the order in which they first came. */
+async function kinds(fuse: FuseMount, after: number, opcode: readonly OpcodeName[]): Promise<string[]> {
+  return [...new Set(await fuse.opcodes({ opcode, after }))];
+}
+
+guestTest('fsync tells the server the time that the kernel keeps before FSYNC', async (t, guest) => {
+  await using fuse = await writtenBack(guest);
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  await client.utimens({ path: fuse.backing('f'), atimeNs: LONG_AGO_NS, mtimeNs: LONG_AGO_NS });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+  const after = await fuse.position();
+  await client.pwrite({ fd, data: 'new', offset: 0 });
+  const { mtimeNs } = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
+  await client.fsync({ fd });
+  t.deepEqual(await kinds(fuse, after, ['SETATTR', 'FSYNC']), ['SETATTR', 'FSYNC']);
+  t.is((await client.stat({ path: fuse.backing('f') })).mtimeNs, mtimeNs, 'the time of the write');
+  await client.close({ fd });
+});
+
+guestTest('times are set after what waits in the cache was written', async (t, guest) => {
+  await using fuse = await writtenBack(guest);
+  await using client = await guest.client();
+  const fd = await open(client, fuse, 'contents');
+  const after = await fuse.position();
+  await client.pwrite({ fd, data: 'new', offset: 0 });
+  await client.utimens({ path: fuse.file('f'), atimeNs: LONG_AGO_NS, mtimeNs: LONG_AGO_NS });
+  t.deepEqual(await kinds(fuse, after, ['WRITE', 'SETATTR']), ['WRITE', 'SETATTR']);
+  await client.close({ fd });
+  t.is((await client.stat({ path: fuse.backing('f') })).mtimeNs, LONG_AGO_NS, 'and stay as they were set');
+});
+
+guestTest(
+  'a truncation changes the time that the kernel keeps of a file, but truncate to the size it has does not',
+  async (t, guest) => {
+    await using fuse = await writtenBack(guest);
+    await using client = await guest.client();
+    const fd = await open(client, fuse, pattern(100));
+    const path = fuse.file('f');
+    const cuts: Readonly<Record<string, readonly [() => Promise<unknown>, boolean]>> = {
+      truncate: [() => client.truncate({ path, length: 50 }), true],
+      'truncate to the same size': [() => client.truncate({ path, length: 50 }), false],
+      'an open with O_TRUNC': [
+        async () => client.close({ fd: await client.open({ path, flags: 'O_WRONLY|O_TRUNC' }) }),
+        true,
+      ],
+    };
+    for (const [what, [cut, changes]] of Object.entries(cuts)) {
+      await client.utimens({ path, atimeNs: LONG_AGO_NS, mtimeNs: LONG_AGO_NS });
+      await cut();
+      const { mtimeNs } = await client.fstat({ fd });
+      t.is(mtimeNs > LONG_AGO_NS, changes, `${what}: the mtime is another`);
+    }
+    await client.close({ fd });
+  },
+);
+
+guestTest('after close the server is asked how many blocks a written file has', async (t, guest) => {
+  await using fuse = await writtenBack(guest, { attrValidS: HOUR_S });
+  await using client = await guest.client();
+  const fd = await open(client, fuse);
+  t.is((await client.fstat({ fd })).blocks, 0, 'an empty file');
+  await client.pwrite({ fd, data: pattern(16 * PAGE), offset: 0 });
+  await client.close({ fd: await client.dup({ fd }) });
+  const { blocks } = await client.fstat({ fd });
+  t.true(blocks >= (16 * PAGE) / 512, `${blocks} blocks of 512 bytes hold 64 KiB`);
+  await client.close({ fd });
+});
+
+guestTest('with the writeback cache FLUSH is sent although the server wants none', async (t, guest) => {
+  await using fuse = await writtenBack(guest);
+  await using client = await guest.client();
+  await fuse.answerOpen('OPEN', { openFlags: OpenFlag.NOFLUSH });
+  await client.close({ fd: await open(client, fuse) });
+  t.deepEqual(await fuse.opcodes('FLUSH'), ['FLUSH']);
+});
+
+guestTest(
+  'a stranger’s write to a setuid file does not wait where the server clears the bit: it asks for that',
+  async (t, guest) => {
+    const init = { addFlags: ['WRITEBACK_CACHE', 'HANDLE_KILLPRIV_V2'] } as const;
+    await using fuse = await writtenBack(guest, { allowOther: true, init });
+    await using client = await guest.client();
+    const fd = await open(client, fuse, 'program');
+    await client.chmod({ path: fuse.backing('f'), mode: 0o4755 });
+    await client.setCredentials({ uid: 4000, gid: 4000 });
+    const after = await fuse.position();
+    await client.pwrite({ fd, data: 'new', offset: 0 });
+    const sent = await fuse.requests({ opcode: 'WRITE', after });
+    t.deepEqual(
+      sent.map(({ args }) => Number(args['write_flags']) & WRITE_KILL_SUIDGID),
+      [WRITE_KILL_SUIDGID],
+    );
+    await client.close({ fd });
+  },
+);
