@@ -4,6 +4,7 @@ import { OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { mountWritebackCache } from '../lib/writeback-cache.ts';
 
 /** The page cache of FUSE where nothing is in passthrough mode: what is in it must not outlive its truth. */
 
@@ -123,10 +124,7 @@ guestTest('after a direct read the access time is asked for again (A40)', async 
 
 /** A file in the writeback cache. */
 async function writtenBack(guest: TestGuest, client: Client) {
-  const fuse = await guest.mountFuse({
-    passthrough: 'off',
-    init: { addFlags: ['WRITEBACK_CACHE'], dropFlags: ['PASSTHROUGH', 'PASSTHROUGH_FD'] },
-  });
+  const fuse = await mountWritebackCache(guest);
   await client.writeFile({ path: fuse.backing('f'), data: 'old contents' });
   const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
   /** What is sent after a write that waits, each kind once: how many WRITEs a page is is the kernel's business. */

@@ -198,6 +198,72 @@ guestTest('a cached write on O_SYNC is followed by FSYNC', async (t, guest) => {
   }
 });
 
+/** Transfers of two pages that travel one by one: what lets both be under way at once. */
+const TRANSFERS: Readonly<
+  Record<
+    string,
+    {
+      readonly flags: string;
+      readonly allowing: 'ASYNC_READ' | 'ASYNC_DIO';
+      readonly opcode: 'READ' | 'WRITE';
+      readonly call: (client: Client, fd: number) => Promise<unknown>;
+    }
+  >
+> = {
+  'a cached read': {
+    flags: 'O_RDWR',
+    allowing: 'ASYNC_READ',
+    opcode: 'READ',
+    call: (client, fd) => client.pread({ fd, count: 2 * PAGE, offset: 6 * PAGE }),
+  },
+  'a direct read': {
+    flags: 'O_RDWR|O_DIRECT',
+    allowing: 'ASYNC_DIO',
+    opcode: 'READ',
+    call: (client, fd) => client.pread({ fd, count: 2 * PAGE, offset: 6 * PAGE }),
+  },
+  'a direct write': {
+    flags: 'O_RDWR|O_DIRECT',
+    allowing: 'ASYNC_DIO',
+    opcode: 'WRITE',
+    call: (client, fd) => client.pwrite({ fd, data: pattern(2 * PAGE), offset: 6 * PAGE }),
+  },
+};
+
+guestTest(
+  'requests of one transfer are sent at once where the server allows that, else one after the other',
+  async (t, guest) => {
+    for (const [what, { flags, allowing, opcode, call }] of Object.entries(TRANSFERS)) {
+      for (const allowed of [true, false]) {
+        const init = allowed
+          ? ({ addFlags: [allowing], dropFlags: ['AUTO_INVAL_DATA'], maxWrite: PAGE } as const)
+          : ({ dropFlags: [allowing, 'AUTO_INVAL_DATA'], maxWrite: PAGE } as const);
+        await using file = await plainFile(guest, 0, { init, flags, maxRead: PAGE });
+        const { fuse, client, fd } = file;
+        const after = await fuse.position();
+        const hold = await fuse.hold(opcode);
+        const calling = call(client, fd);
+        calling.catch(() => undefined);
+        const first = await hold.arrived();
+        const name = `${what}, ${allowing} ${allowed ? 'on' : 'off'}`;
+        if (allowed) {
+          const second = await hold.arrived().catch(() => undefined);
+          t.is(second?.args['offset'], 7 * PAGE, `${name}: the second while the first is not answered`);
+          if (second !== undefined) await hold.release(second);
+        } else {
+          // A request that is sent now comes after one that would not wait.
+          await client.stat({ path: fuse.path });
+          t.is((await fuse.requests({ opcode, after })).length, 1, `${name}: no second one`);
+        }
+        await hold.stop();
+        await hold.release(first);
+        await calling;
+        t.is((await fuse.requests({ opcode, after })).length, 2, `${name}: in all`);
+      }
+    }
+  },
+);
+
 guestTest('no READ is longer than max_read, and no WRITE than max_write', async (t, guest) => {
   const limits = { maxRead: 2 * PAGE, init: { maxWrite: PAGE, dropFlags: ['AUTO_INVAL_DATA'] } } as const;
   for (const openFlags of [0, OpenFlag.DIRECT_IO]) {

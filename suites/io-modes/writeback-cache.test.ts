@@ -2,10 +2,10 @@ import { firstDifference, pattern } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { compareSequence, type FreshPlaces } from '../lib/differential/compare-files.ts';
 import { generate } from '../lib/differential/generate.ts';
-import { OpenFlag, type OpcodeName } from '../lib/fuse-abi.ts';
-import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
+import { OpenFlag } from '../lib/fuse-abi.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import type { TestGuest } from '../lib/guest.ts';
+import { mountWritebackCache } from '../lib/writeback-cache.ts';
 
 /** Files whose writes wait in the page cache of FUSE (FUSE_WRITEBACK_CACHE): what is sent of them, and when. */
 
@@ -16,14 +16,6 @@ const LONG_AGO_NS = 1_500_000_000_000_000_000;
 const HOUR_S = 3600;
 /** include/uapi/linux/fuse.h */
 const WRITE_KILL_SUIDGID = 1 << 2;
-
-function writtenBack(guest: TestGuest, { init, ...options }: FuseOptions = {}): Promise<FuseMount> {
-  return guest.mountFuse({
-    passthrough: 'off',
-    init: { addFlags: ['WRITEBACK_CACHE'], dropFlags: ['PASSTHROUGH', 'PASSTHROUGH_FD'], ...init },
-    ...options,
-  });
-}
 
 /** A new file, open, of which nothing is in the cache. */
 async function open(client: Client, fuse: FuseMount, data: Uint8Array | string = ''): Promise<number> {
@@ -42,7 +34,7 @@ async function writes(fuse: FuseMount, after: number): Promise<[number, number][
 guestTest(
   'a random sequence of calls gives in the writeback cache what it gives on ext4, and the same is written back',
   async (t, guest) => {
-    await using fuse = await writtenBack(guest);
+    await using fuse = await mountWritebackCache(guest);
     await using client = await guest.client({ callMs: 20_000 });
     // `behind` is one more descriptor of the mount: what goes past the cache it cannot know.
     const places: FreshPlaces = (round) => {
@@ -68,7 +60,7 @@ guestTest(
 guestTest(
   'pages are written back up to max_write at a time, and only those that were written',
   async (t, guest) => {
-    await using fuse = await writtenBack(guest, { init: { maxWrite: 2 * PAGE } });
+    await using fuse = await mountWritebackCache(guest, { init: { maxWrite: 2 * PAGE } });
     await using client = await guest.client();
     const fd = await open(client, fuse);
     const after = await fuse.position();
@@ -94,7 +86,7 @@ guestTest(
 );
 
 guestTest('of the last page no more is written back than the file has', async (t, guest) => {
-  await using fuse = await writtenBack(guest);
+  await using fuse = await mountWritebackCache(guest);
   await using client = await guest.client();
   const fd = await open(client, fuse, pattern(100));
   const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
@@ -115,7 +107,7 @@ guestTest('of the last page no more is written back than the file has', async (t
 });
 
 guestTest('a write to part of a page keeps the rest of it, or makes it zeros', async (t, guest) => {
-  await using fuse = await writtenBack(guest);
+  await using fuse = await mountWritebackCache(guest);
   await using client = await guest.client();
   const old = pattern(2 * PAGE + 100);
   const fd = await open(client, fuse, old);
@@ -147,7 +139,7 @@ guestTest('a write to part of a page keeps the rest of it, or makes it zeros', a
 });
 
 guestTest('what cannot be written back is told by the next fsync, once', async (t, guest) => {
-  await using fuse = await writtenBack(guest);
+  await using fuse = await mountWritebackCache(guest);
   await using client = await guest.client();
   const fd = await open(client, fuse);
   await fuse.fail('WRITE', 'ENOSPC');
@@ -158,7 +150,7 @@ guestTest('what cannot be written back is told by the next fsync, once', async (
 });
 
 guestTest('a store into a mapping changes the time that the kernel keeps of a file', async (t, guest) => {
-  await using fuse = await writtenBack(guest);
+  await using fuse = await mountWritebackCache(guest);
   await using client = await guest.client();
   const fd = await open(client, fuse, pattern(100));
   const path = fuse.file('f');
@@ -177,7 +169,7 @@ guestTest('a store into a mapping changes the time that the kernel keeps of a fi
 });
 
 guestTest('a direct read waits for the pages of its range that are being written back', async (t, guest) => {
-  await using fuse = await writtenBack(guest);
+  await using fuse = await mountWritebackCache(guest);
   await using client = await guest.client();
   await using reader = await guest.client();
   const fd = await open(client, fuse, pattern(PAGE));
@@ -199,69 +191,10 @@ guestTest('a direct read waits for the pages of its range that are being written
   await client.close({ fd });
 });
 
-/** Calls that write back, and what they send when that is done. */
-const SYNCS = [
-  ['close', 'FLUSH'],
-  ['fsync', 'FSYNC'],
-] as const;
-
-guestTest('close and fsync wait for what is being written back, and give its error', async (t, guest) => {
-  for (const [call, request] of SYNCS) {
-    await using fuse = await writtenBack(guest);
-    await using client = await guest.client();
-    await using other = await guest.client();
-    const fd = await open(client, fuse);
-    const hold = await fuse.hold('WRITE');
-    const after = await fuse.position();
-    await client.pwrite({ fd, data: 'lost', offset: 0 });
-    const syncing = client.errno[call]({ fd });
-    syncing.catch(() => undefined);
-    const write = await hold.arrived();
-    // A request that is sent now comes after one that would not wait.
-    await other.stat({ path: fuse.file('f') });
-    t.deepEqual(await fuse.opcodes({ opcode: request, after }), [], `${call} sends nothing before`);
-    await hold.stop();
-    await hold.release(write, { do: 'error', errno: 'ENOSPC' });
-    t.is(await syncing, 'ENOSPC', `${call} tells that the data are lost`);
-  }
-});
-
-/** Each kind of request once, in the order in which they first came. */
-async function kinds(fuse: FuseMount, after: number, opcode: readonly OpcodeName[]): Promise<string[]> {
-  return [...new Set(await fuse.opcodes({ opcode, after }))];
-}
-
-guestTest('fsync tells the server the time that the kernel keeps before FSYNC', async (t, guest) => {
-  await using fuse = await writtenBack(guest);
-  await using client = await guest.client();
-  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
-  await client.utimens({ path: fuse.backing('f'), atimeNs: LONG_AGO_NS, mtimeNs: LONG_AGO_NS });
-  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
-  const after = await fuse.position();
-  await client.pwrite({ fd, data: 'new', offset: 0 });
-  const { mtimeNs } = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
-  await client.fsync({ fd });
-  t.deepEqual(await kinds(fuse, after, ['SETATTR', 'FSYNC']), ['SETATTR', 'FSYNC']);
-  t.is((await client.stat({ path: fuse.backing('f') })).mtimeNs, mtimeNs, 'the time of the write');
-  await client.close({ fd });
-});
-
-guestTest('times are set after what waits in the cache was written', async (t, guest) => {
-  await using fuse = await writtenBack(guest);
-  await using client = await guest.client();
-  const fd = await open(client, fuse, 'contents');
-  const after = await fuse.position();
-  await client.pwrite({ fd, data: 'new', offset: 0 });
-  await client.utimens({ path: fuse.file('f'), atimeNs: LONG_AGO_NS, mtimeNs: LONG_AGO_NS });
-  t.deepEqual(await kinds(fuse, after, ['WRITE', 'SETATTR']), ['WRITE', 'SETATTR']);
-  await client.close({ fd });
-  t.is((await client.stat({ path: fuse.backing('f') })).mtimeNs, LONG_AGO_NS, 'and stay as they were set');
-});
-
 guestTest(
   'a truncation changes the time that the kernel keeps of a file, but truncate to the size it has does not',
   async (t, guest) => {
-    await using fuse = await writtenBack(guest);
+    await using fuse = await mountWritebackCache(guest);
     await using client = await guest.client();
     const fd = await open(client, fuse, pattern(100));
     const path = fuse.file('f');
@@ -284,7 +217,7 @@ guestTest(
 );
 
 guestTest('after close the server is asked how many blocks a written file has', async (t, guest) => {
-  await using fuse = await writtenBack(guest, { attrValidS: HOUR_S });
+  await using fuse = await mountWritebackCache(guest, { attrValidS: HOUR_S });
   await using client = await guest.client();
   const fd = await open(client, fuse);
   t.is((await client.fstat({ fd })).blocks, 0, 'an empty file');
@@ -296,7 +229,7 @@ guestTest('after close the server is asked how many blocks a written file has', 
 });
 
 guestTest('with the writeback cache FLUSH is sent although the server wants none', async (t, guest) => {
-  await using fuse = await writtenBack(guest);
+  await using fuse = await mountWritebackCache(guest);
   await using client = await guest.client();
   await fuse.answerOpen('OPEN', { openFlags: OpenFlag.NOFLUSH });
   await client.close({ fd: await open(client, fuse) });
@@ -307,7 +240,7 @@ guestTest(
   'a stranger’s write to a setuid file does not wait where the server clears the bit: it asks for that',
   async (t, guest) => {
     const init = { addFlags: ['WRITEBACK_CACHE', 'HANDLE_KILLPRIV_V2'] } as const;
-    await using fuse = await writtenBack(guest, { allowOther: true, init });
+    await using fuse = await mountWritebackCache(guest, { allowOther: true, init });
     await using client = await guest.client();
     const fd = await open(client, fuse, 'program');
     await client.chmod({ path: fuse.backing('f'), mode: 0o4755 });
