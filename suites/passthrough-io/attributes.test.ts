@@ -235,6 +235,8 @@ guestTest(
     ] as const;
     for (const { at, ...seek } of seeks) {
       t.is(await client.lseek({ fd, ...seek }), at, `${seek.whence} from ${seek.offset}`);
+      const position = await client.lseek({ fd, offset: 0, whence: 'SEEK_CUR' });
+      t.is(position, at, `${seek.whence} from ${seek.offset}: the position of the next read`);
       t.is(await client.lseek({ fd: make, ...seek }), at, `${seek.whence} from ${seek.offset}, native`);
     }
     t.is(await client.errno.lseek({ fd, offset: 20 * PAGE, whence: 'SEEK_DATA' }), 'ENXIO');

@@ -1,5 +1,6 @@
 import { firstDifference, pattern } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
+import { u64 } from '../lib/entry-answer.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
@@ -65,6 +66,40 @@ guestTest('copy_file_range right after an extending write sees what was written 
   t.is(await client.pwrite({ fd: pair.fdIn, data, offset: 0 }), 9000);
   t.is(await client.copy_file_range({ ...pair, offIn: 0, offOut: 0, length: 9000 }), 9000);
   t.is(firstDifference(await client.readFile({ path: fuse.backing('to') }), data), undefined);
+  for (const fd of [pair.fdIn, pair.fdOut]) await client.close({ fd });
+  t.deepEqual(await fuse.dataRequests(), []);
+});
+
+guestTest('without passthrough: what is copied over the cache is read at once (A24)', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ passthrough: 'off', attrValidS: 3600 });
+  await using client = await guest.client();
+  const data = pattern(12_000);
+  await client.writeFile({ path: fuse.backing('from'), data });
+  await client.writeFile({ path: fuse.backing('to'), data: new Uint8Array(12_000).fill(7) });
+  const pair = await openPair(client, fuse);
+  await client.pread({ fd: pair.fdOut, count: 12_000, offset: 0 });
+  t.is(await client.copy_file_range({ ...pair, offIn: 100, offOut: 5000, length: 6000 }), 6000);
+  const expected = new Uint8Array(12_000).fill(7);
+  expected.set(data.subarray(100, 6100), 5000);
+  const back = await client.pread({ fd: pair.fdOut, count: 12_000, offset: 0 });
+  t.is(firstDifference(back, expected), undefined);
+  for (const fd of [pair.fdIn, pair.fdOut]) await client.close({ fd });
+});
+
+guestTest('an answer that more was copied than was asked for is EIO (A24)', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('from'), data: pattern(1000) });
+  const pair = await openPair(client, fuse);
+  const copy = () => client.errno.copy_file_range({ ...pair, offIn: 0, offOut: 0, length: 500 });
+  // As many bytes as there are, in either answer: a u32 and padding, or a u64.
+  const takeBack = await fuse.rule({
+    match: { opcode: COPY },
+    action: { do: 'body', body: u64(501n) },
+  });
+  t.is(await copy(), 'EIO');
+  await takeBack();
+  t.is(await copy(), 'ok', 'and the files work on');
   for (const fd of [pair.fdIn, pair.fdOut]) await client.close({ fd });
   t.deepEqual(await fuse.dataRequests(), []);
 });

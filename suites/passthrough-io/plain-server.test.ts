@@ -128,6 +128,23 @@ for (const passthrough of ['off', 'auto'] as const) {
   );
 }
 
+guestTest(
+  'for a server without LSEEK a file is data up to the size that the server tells now',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    await fuse.fail('LSEEK', 'ENOSYS');
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+    const hole = () => client.lseek({ fd, offset: 0, whence: 'SEEK_HOLE' });
+    t.is(await hole(), 8);
+    await client.writeFile({ path: fuse.backing('f'), data: ' and more', flags: 'O_WRONLY|O_APPEND' });
+    t.is(await hole(), 17, 'after it has grown there');
+    t.is(await client.errno.lseek({ fd, offset: 17, whence: 'SEEK_DATA' }), 'ENXIO', 'and nothing behind');
+    await client.close({ fd });
+  },
+);
+
 for (const passthrough of ['off', 'auto'] as const) {
   guestTest(
     `a server without CREATE is asked for MKNOD and OPEN, with passthrough ${passthrough}`,
