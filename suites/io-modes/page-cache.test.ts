@@ -176,6 +176,28 @@ guestTest('pages that wait in the writeback cache are written before a direct re
   for (const each of [fd, direct]) await client.close({ fd: each });
 });
 
+guestTest('a write to a page that is being written back from a mapping comes after it', async (t, guest) => {
+  await using client = await guest.client();
+  const { fuse, fd } = await cachedFile(guest, client);
+  await using _fuse = fuse;
+  const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
+  const hold = await fuse.hold('WRITE');
+  await client.mwrite({ map, offset: 0, data: new Uint8Array(Buffer.from('NEW')) });
+  await client.sync_file_range({ fd, offset: 0, length: 0, flags: 'SYNC_FILE_RANGE_WRITE' });
+  const first = await hold.arrived();
+  const writing = client.pwrite({ fd, data: 'written', offset: 4 });
+  writing.catch(() => undefined);
+  // A request that is sent now comes after one that would not wait.
+  await client.stat({ path: fuse.path });
+  t.deepEqual(await fuse.opcodes('WRITE'), ['WRITE'], 'the write waits for the page');
+  await hold.stop();
+  await hold.release(first);
+  await writing;
+  await client.munmap({ map });
+  await client.close({ fd });
+  t.is(text(await client.readFile({ path: fuse.backing('f') })), 'NEW writtens', 'both are at the server');
+});
+
 guestTest(
   'munmap brings what was stored to the server, also when the file is closed already',
   async (t, guest) => {

@@ -12,6 +12,9 @@ const LONG_AGO_NS = 1_500_000_000_000_000_000;
 /** include/uapi/linux/fuse.h */
 const FATTR_SIZE = 1 << 3;
 const FATTR_ATIME = 1 << 4;
+const FATTR_MTIME = 1 << 5;
+const FATTR_FH = 1 << 6;
+const FATTR_CTIME = 1 << 10;
 /** chown(2) */
 const UNCHANGED = -1;
 
@@ -74,6 +77,13 @@ guestTest('fsync tells the server the time that the kernel keeps before FSYNC', 
   const { mtimeNs } = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
   await client.fsync({ fd });
   t.deepEqual(await kinds(fuse, after, ['SETATTR', 'FSYNC']), ['SETATTR', 'FSYNC']);
+  const { reply } = await fuse.waitFor('OPEN');
+  const [told] = await fuse.requests({ opcode: 'SETATTR', after });
+  t.like(
+    told?.args,
+    { valid: FATTR_MTIME | FATTR_CTIME | FATTR_FH, fh: reply?.open?.fh ?? -1 },
+    'the times of change, of data and of attributes, by the handle that may write',
+  );
   t.is((await client.stat({ path: fuse.backing('f') })).mtimeNs, mtimeNs, 'the time of the write');
   await client.close({ fd });
 });
@@ -175,6 +185,32 @@ guestTest(
     await client.close({ fd: other });
   },
 );
+
+guestTest('pages that a truncation cuts off are not written back', async (t, guest) => {
+  await using fuse = await mountWritebackCache(guest);
+  await using client = await guest.client();
+  const fd = await open(client, fuse);
+  await client.pwrite({ fd, data: pattern(3 * PAGE), offset: 0 });
+  const hold = await fuse.hold('SETATTR');
+  const cutting = client.ftruncate({ fd, length: PAGE + 100 });
+  cutting.catch(() => undefined);
+  let cut = await hold.arrived();
+  // The kernel may tell the time of the write before.
+  while ((Number(cut.args['valid']) & FATTR_SIZE) === 0) {
+    await hold.release(cut);
+    cut = await hold.arrived();
+  }
+  const after = await fuse.position();
+  await beginWriteback(client, fd);
+  await client.stat({ path: fuse.path });
+  t.deepEqual(await fuse.opcodes({ opcode: 'WRITE', after }), [], 'none while it is under way');
+  await hold.stop();
+  await hold.release(cut);
+  await cutting;
+  await client.close({ fd });
+  const stored = await client.readFile({ path: fuse.backing('f') });
+  t.is(firstDifference(stored, pattern(3 * PAGE).subarray(0, PAGE + 100)), undefined, 'the rest of the file');
+});
 
 /** Ways to read a page that is not in the cache: with others ahead, and alone. */
 const READING: Readonly<Record<string, (client: Client, fd: number) => Promise<Uint8Array>>> = {
