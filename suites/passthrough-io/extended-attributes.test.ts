@@ -1,4 +1,6 @@
-import { firstDifference, pattern, text } from '../lib/bytes.ts';
+import { bytes, firstDifference, pattern, text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import type { OpcodeName } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
 const STRANGER = 1000;
@@ -82,4 +84,69 @@ guestTest('an access control list decides on opens, and not on what is open (A45
   for (const one of [fd, reader]) await stranger.close({ fd: one });
   t.deepEqual(await fuse.dataRequests(), []);
   t.is(text(await root.readFile({ path: fuse.backing('f') })), 'again!!');
+});
+
+/** What is sent about extended attributes, and by which calls. */
+const REQUESTS: Readonly<
+  Partial<Record<OpcodeName, (client: Client, path: string, name: string) => Promise<string>>>
+> = {
+  SETXATTR: (client, path, name) => client.errno.setxattr({ path, name, data: 'value' }),
+  GETXATTR: (client, path, name) => client.errno.getxattr({ path, name }),
+  LISTXATTR: (client, path) => client.errno.listxattr({ path }),
+  REMOVEXATTR: (client, path, name) => client.errno.removexattr({ path, name }),
+};
+
+guestTest(
+  'what a server does not know of extended attributes is not supported, and it is asked once (A45)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+    for (const [opcode, call] of Object.entries(REQUESTS)) {
+      const match = { opcode: opcode as OpcodeName };
+      await fuse.fail(match, 'ENOSYS');
+      const outcomes = [];
+      for (const name of ['trusted.one', 'trusted.one', 'trusted.other']) {
+        outcomes.push(await call(client, fuse.file('f'), name));
+      }
+      t.deepEqual(outcomes, ['EOPNOTSUPP', 'EOPNOTSUPP', 'EOPNOTSUPP'], opcode);
+      t.is((await fuse.requests(match)).length, 1, `${opcode} is not asked again, of another one neither`);
+    }
+  },
+);
+
+/** Answers to LISTXATTR, and the names that the caller gets. */
+const LISTS: Readonly<Record<string, readonly string[] | 'EIO'>> = {
+  'user.one\0user.other\0': ['user.one', 'user.other'],
+  'user.one\0user.other': 'EIO',
+  'user.one\0\0': 'EIO',
+  '\0user.one\0': 'EIO',
+  '': [],
+};
+
+guestTest('names that a server lists end with a NUL each and are not empty (A45)', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+  const path = fuse.file('f');
+  for (const [list, outcome] of Object.entries(LISTS)) {
+    await fuse.rule({ match: { opcode: 'LISTXATTR' }, action: { do: 'body', body: bytes(list) } });
+    const got = outcome === 'EIO' ? await client.errno.listxattr({ path }) : await client.listxattr({ path });
+    t.deepEqual(got, outcome, JSON.stringify(list));
+  }
+});
+
+guestTest('who has no business on the mount lists no extended attributes (A45)', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ allowOther: false });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+  // Of an open file no directory above is asked.
+  const path = `/proc/self/fd/${fd}`;
+  t.is(await client.errno.listxattr({ path }), 'ok', 'who has mounted it');
+  await client.setCredentials({ uid: STRANGER, gid: STRANGER });
+  const after = await fuse.position();
+  t.is(await client.errno.listxattr({ path }), 'EACCES', 'a stranger');
+  t.deepEqual(await fuse.opcodes({ opcode: 'LISTXATTR', after }), []);
+  await client.close({ fd });
 });

@@ -3,7 +3,7 @@ import type { ReplyRecord, RequestRecord } from '../../protocol/requests.ts';
 import type { Request } from '../fuse/request.ts';
 import { viewOf } from '../sys/bytes.ts';
 
-/** The request log's view of a request: fixed fields, names, and what was retrieved from the page cache. */
+/** The request log's view of a request: fixed fields, names, and a sum of data that no file holds. */
 export function describeArguments(request: Request): RequestRecord['args'] {
   const args: Record<string, number | string | readonly string[]> = { ...request.fields };
   if (request.name !== '') args['name'] = request.name;
@@ -13,7 +13,7 @@ export function describeArguments(request: Request): RequestRecord['args'] {
   if (request.forgets.length > 0) {
     args['forgets'] = request.forgets.map(({ nodeid, nlookup }) => `${nodeid}*${nlookup}`);
   }
-  if (request.label === 'NOTIFY_REPLY') {
+  if (request.label === 'NOTIFY_REPLY' || request.label === 'IOCTL') {
     args['sha1'] = createHash('sha1').update(request.data).digest('hex');
   }
   return args;

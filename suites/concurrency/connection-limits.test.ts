@@ -1,0 +1,106 @@
+import { text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { eventually } from '../lib/eventually.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+
+/** What fusectl lets be seen and changed of a connection. */
+
+const PAGE = 4096;
+const WITHOUT_SYS_ADMIN = ['setpriv', '--bounding-set', '-sys_admin'];
+/** Files that have a limit, and the parameter of the module that bounds it for who is no administrator. */
+const LIMITS = {
+  max_background: 'max_user_bgreq',
+  congestion_threshold: 'max_user_congthresh',
+} as const;
+
+function control(fuse: FuseMount, name: string): string {
+  return `/sys/fs/fuse/connections/${fuse.connection}/${name}`;
+}
+
+async function valueOf(client: Client, path: string): Promise<string> {
+  return text(await client.readFile({ path })).trim();
+}
+
+function change(client: Client, path: string, data: string): Promise<string> {
+  return client.errno.writeFile({ path, data, flags: 'O_WRONLY' });
+}
+
+guestTest('limits of a connection are those that were written, if they may be', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await using limited = await guest.client({ launcher: WITHOUT_SYS_ADMIN });
+  for (const [name, parameter] of Object.entries(LIMITS)) {
+    const path = control(fuse, name);
+    for (const [written, read] of [
+      ['5', '5'],
+      ['0x10', '16'],
+      ['65535', '65535'],
+    ] as const) {
+      t.is(await change(client, path, written), 'ok', `${name} ${written}`);
+      t.is(await valueOf(client, path), read, `${name} after ${written}`);
+    }
+    for (const wrong of ['65536', '-1', 'many']) t.not(await change(client, path, wrong), 'ok', wrong);
+    t.is(await valueOf(client, path), '65535', `${name} after what cannot be`);
+    const bound = Number(await valueOf(client, `/sys/module/fuse/parameters/${parameter}`));
+    t.is(await change(limited, path, String(bound + 1)), 'EINVAL', `${name} beyond ${parameter}`);
+    t.is(await change(limited, path, String(bound)), 'ok', `${name} up to ${parameter}`);
+    t.is(await valueOf(client, path), String(bound), name);
+  }
+});
+
+guestTest('files of a connection are for who has mounted it', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  const modes: Record<string, string> = {};
+  for (const name of ['.', 'abort', 'congestion_threshold', 'max_background', 'waiting']) {
+    const { mode, uid } = await client.stat({ path: control(fuse, name) });
+    modes[name] = `${(mode & 0o7777).toString(8)} of ${uid}`;
+  }
+  t.deepEqual(modes, {
+    '.': '500 of 0',
+    abort: '200 of 0',
+    congestion_threshold: '600 of 0',
+    max_background: '600 of 0',
+    waiting: '400 of 0',
+  });
+});
+
+guestTest('who waits for max_background goes on when it is raised', async (t, guest) => {
+  const init = { maxBackground: 2, addFlags: ['ASYNC_DIO'] } as const;
+  await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+  await using client = await guest.client();
+  await using other = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: new Uint8Array(6 * PAGE) });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_DIRECT' });
+  const hold = await fuse.hold('READ');
+  const reading = client.aio({
+    operations: Array.from({ length: 6 }, (_none, at) => ({
+      op: 'pread' as const,
+      fd,
+      count: PAGE,
+      offset: at * PAGE,
+    })),
+  });
+  reading.catch(() => undefined);
+  const held = [await hold.arrived(), await hold.arrived()];
+  // Two at the server, and the one whose caller is kept from sending more.
+  const waiting = await eventually(
+    () => fuse.waiting(),
+    (count) => count === 3,
+  );
+  t.is(waiting, 3);
+  t.is(await change(other, control(fuse, 'max_background'), '6'), 'ok');
+  for (let at = 2; at < 6; at++) {
+    const next = await hold.arrived().catch(() => undefined);
+    t.is(next?.args['offset'], at * PAGE, `request ${at} is sent while none is answered`);
+    if (next !== undefined) held.push(next);
+  }
+  for (const each of held) await hold.release(each);
+  const results = await reading;
+  t.deepEqual(
+    results.map(({ result }) => result),
+    [PAGE, PAGE, PAGE, PAGE, PAGE, PAGE],
+  );
+  await client.close({ fd });
+});
