@@ -82,6 +82,16 @@ guestTest('the kernel offers PASSTHROUGH in its INIT request', async (t, guest) 
   t.true(fuse.init?.flagsOffered.includes('INIT_EXT'));
 });
 
+guestTest('the kernel offers in its INIT request everything that it has', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  const offered = fuse.init?.flagsOffered ?? [];
+  const missing = guest.expected.offers.filter((flag) => !offered.includes(flag));
+  t.deepEqual(missing, [], 'INIT does not offer these');
+  // Of virtiofs alone.
+  const foreign = offered.filter((flag) => /^(MAP_ALIGNMENT|SUBMOUNTS|HAS_INODE_DAX|FILE_OPS)$/.test(flag));
+  t.deepEqual(foreign, [], 'INIT offers these, which no server in user space can use');
+});
+
 guestTest('a second INIT answer does not turn passthrough on afterwards (B25)', async (t, guest) => {
   await using fuse = await guest.mountFuse({ passthrough: 'off', init: WITHOUT_PASSTHROUGH });
   await using client = await guest.client();

@@ -1,4 +1,4 @@
-import { OpenFlag } from '#rootfs/protocol/fuse.ts';
+import { OpenFlag, type InitFlagName } from '#rootfs/protocol/fuse.ts';
 import type { PassthroughAbi } from '#rootfs/protocol/server-calls.ts';
 
 /** What a generation of the interface does, as data: tests name a member instead of a kernel version. */
@@ -68,7 +68,43 @@ export interface Expectations {
   readonly asksTimeOfBirth: boolean;
   /** overlayfs with `lowerdir=a::b`, in Linux since 6.5, `uuid=on`, since 6.6, and whiteouts as attributes, since 6.7. */
   readonly overlaysWithDataLayers: boolean;
+  /** What INIT offers of every server at least, the feature itself apart. */
+  readonly offers: readonly InitFlagName[];
 }
+
+/** What both generations offer (fuse_send_init). */
+const OFFERED_BY_ALL: readonly InitFlagName[] = [
+  'ASYNC_READ',
+  'POSIX_LOCKS',
+  'ATOMIC_O_TRUNC',
+  'EXPORT_SUPPORT',
+  'BIG_WRITES',
+  'DONT_MASK',
+  'SPLICE_WRITE',
+  'SPLICE_MOVE',
+  'SPLICE_READ',
+  'FLOCK_LOCKS',
+  'HAS_IOCTL_DIR',
+  'AUTO_INVAL_DATA',
+  'DO_READDIRPLUS',
+  'READDIRPLUS_AUTO',
+  'ASYNC_DIO',
+  'WRITEBACK_CACHE',
+  'NO_OPEN_SUPPORT',
+  'PARALLEL_DIROPS',
+  'HANDLE_KILLPRIV',
+  'POSIX_ACL',
+  'ABORT_ERROR',
+  'MAX_PAGES',
+  'CACHE_SYMLINKS',
+  'NO_OPENDIR_SUPPORT',
+  'EXPLICIT_INVAL_DATA',
+  'HANDLE_KILLPRIV_V2',
+  'SETXATTR_EXT',
+  'INIT_EXT',
+  'SECURITY_CTX',
+  'HAS_EXPIRE_ONLY',
+];
 
 const BACKING_ID: Expectations = {
   abi: 'backing-id',
@@ -111,6 +147,14 @@ const BACKING_ID: Expectations = {
   idmappedFuse: 'ok',
   asksTimeOfBirth: true,
   overlaysWithDataLayers: true,
+  offers: [
+    ...OFFERED_BY_ALL,
+    'CREATE_SUPP_GROUP',
+    'DIRECT_IO_ALLOW_MMAP',
+    'NO_EXPORT_SUPPORT',
+    'HAS_RESEND',
+    'ALLOW_IDMAP',
+  ],
 };
 
 /** The 2021 series: V12's answers. */
@@ -155,6 +199,7 @@ const SINGLE_USE: Expectations = {
   idmappedFuse: 'EINVAL',
   asksTimeOfBirth: false,
   overlaysWithDataLayers: false,
+  offers: OFFERED_BY_ALL,
 };
 
 /** What the profile says of the kernel. */

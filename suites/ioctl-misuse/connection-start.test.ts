@@ -1,0 +1,72 @@
+import { text } from '../lib/bytes.ts';
+import { eventually } from '../lib/eventually.ts';
+import type { Rule } from '../lib/fuse-abi.ts';
+import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+
+/** Calls to a mount whose INIT has no answer yet, or one that the kernel does not take. */
+
+const HOLD_INIT: Rule = { match: { opcode: 'INIT' }, action: { do: 'hold' } };
+const REFUSE_INIT: Rule = { match: { opcode: 'INIT' }, action: { do: 'error', errno: 'EIO' } };
+
+const REFUSED: Readonly<Record<string, FuseOptions>> = {
+  'names another major version': { init: { major: 8 } },
+  'is an error': { rules: [REFUSE_INIT], waitForInit: false },
+};
+
+for (const [what, options] of Object.entries(REFUSED)) {
+  guestTest(
+    `a mount whose INIT answer ${what} refuses every call with ECONNREFUSED (B25)`,
+    async (t, guest) => {
+      await using fuse = await guest.mountFuse(options);
+      await using client = await guest.client();
+      await client.writeFile({ path: fuse.backing('f'), data: 'served' });
+      await fuse.waitFor('INIT', 'answered');
+      for (const path of [fuse.path, fuse.file('f')]) {
+        t.is(await client.errno.stat({ path }), 'ECONNREFUSED', `stat of ${path}`);
+      }
+      t.is(await client.errno.statfs({ path: fuse.path }), 'ECONNREFUSED', 'statfs');
+      t.deepEqual(await fuse.opcodes({}), ['INIT'], 'the server gets no request');
+    },
+  );
+}
+
+/** More than usual: the thread that makes the call may have to be started first. */
+const TRIES = 4000;
+
+/** Waits until a call waits beside the INIT that is held. */
+function oneMoreWaits(fuse: FuseMount): Promise<number | null> {
+  return eventually(
+    () => fuse.waiting(),
+    (count) => count === 2,
+    TRIES,
+  );
+}
+
+guestTest('a call that comes before INIT is answered waits, and goes on then (B25)', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ waitForInit: false, rules: [HOLD_INIT] });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'served' });
+  const init = await fuse.waitFor('INIT', 'held');
+  const reading = client.readFile({ path: fuse.file('f') });
+  reading.catch(() => undefined);
+  t.is(await oneMoreWaits(fuse), 2, 'INIT and the call');
+  t.deepEqual(await fuse.opcodes({}), ['INIT'], 'the call is not sent before INIT is answered');
+  await fuse.server.call('held.release', { seq: init.seq });
+  t.is(text(await reading), 'served', 'it goes on');
+});
+
+guestTest(
+  'a connection that is aborted before INIT is answered ends the calls that wait with ENOTCONN (B25, H3)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ waitForInit: false, rules: [HOLD_INIT] });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'served' });
+    await fuse.waitFor('INIT', 'held');
+    const asking = client.errno.stat({ path: fuse.file('f') });
+    t.is(await oneMoreWaits(fuse), 2, 'INIT and the call');
+    await fuse.abort();
+    t.is(await asking, 'ENOTCONN', 'the call that waited for INIT');
+    t.is(await client.errno.stat({ path: fuse.file('f') }), 'ENOTCONN', 'one that comes later');
+  },
+);
