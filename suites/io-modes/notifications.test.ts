@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
 import { pattern, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
-import { OpenFlag } from '../lib/fuse-abi.ts';
+import { OpenFlag, type NotifyName } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { OUT_HEADER_BYTES } from '../lib/raw-server.ts';
 
 /** What the server tells by itself (FUSE_NOTIFY_*), and what the kernel forgets, keeps or sends for it. */
 
@@ -209,4 +210,129 @@ guestTest('DELETE takes a name away, but only from the inode that it says', asyn
   t.deepEqual(await fuse.opcodes({ opcode: 'LOOKUP', after }), ['LOOKUP']);
   t.is(text(await client.pread({ fd, count: 8, offset: 0 })), 'contents', 'what is open stays open');
   await client.close({ fd });
+});
+
+interface Nodes {
+  readonly file: bigint;
+  readonly directory: bigint;
+}
+
+/** A node that no kernel has been told of. */
+const UNKNOWN = 12_345n;
+
+/** What the kernel does not take, with its errno: sizes first, then what it is about. */
+const REFUSED: readonly (readonly [NotifyName, string, (nodes: Nodes) => Uint8Array, string])[] = [
+  ['POLL', 'a byte too few', () => new Uint8Array(7), 'EINVAL'],
+  ['POLL', 'a byte too many', () => new Uint8Array(9), 'EINVAL'],
+  ['INVAL_INODE', 'a byte too few', () => new Uint8Array(23), 'EINVAL'],
+  ['INVAL_INODE', 'a byte too many', () => new Uint8Array(25), 'EINVAL'],
+  ['INVAL_ENTRY', 'no more than the parent', () => body([1n], []), 'EINVAL'],
+  ['INVAL_ENTRY', 'a name that is longer than it says', () => body([1n], [1, 0], 'ff'), 'EINVAL'],
+  ['INVAL_ENTRY', 'a name that is too long', () => body([1n], [TOO_LONG, 0], 'f'), 'ENAMETOOLONG'],
+  ['INVAL_ENTRY', 'an unknown parent', () => body([UNKNOWN], [1, 0], 'f'), 'ENOENT'],
+  ['INVAL_ENTRY', 'a parent that is no directory', ({ file }) => body([file], [1, 0], 'f'), 'ENOTDIR'],
+  ['DELETE', 'no more than the parent', () => body([1n], []), 'EINVAL'],
+  ['DELETE', 'a name that is longer than it says', ({ file }) => body([1n, file], [1, 0], 'ff'), 'EINVAL'],
+  ['DELETE', 'a name that is too long', ({ file }) => body([1n, file], [TOO_LONG, 0], 'f'), 'ENAMETOOLONG'],
+  ['DELETE', 'an unknown parent', ({ file }) => body([UNKNOWN, file], [1, 0], 'f'), 'ENOENT'],
+  ['DELETE', 'a parent that is no directory', ({ file }) => body([file, file], [1, 0], 'f'), 'ENOTDIR'],
+  ['STORE', 'no more than the node', ({ file }) => body([file], []), 'EINVAL'],
+  ['STORE', 'more data than it says', ({ file }) => body([file, 0n], [3, 0], 'abc'), 'EINVAL'],
+  ['STORE', 'fewer data than it says', ({ file }) => body([file, 0n], [5, 0], 'abc'), 'EINVAL'],
+  ['STORE', 'an unknown node', () => body([UNKNOWN, 0n], [4, 0], 'abc'), 'ENOENT'],
+  ['STORE', 'a directory', ({ directory }) => body([directory, 0n], [4, 0], 'abc'), 'EINVAL'],
+  ['RETRIEVE', 'a byte too few', () => new Uint8Array(31), 'EINVAL'],
+  ['RETRIEVE', 'a byte too many', () => new Uint8Array(33), 'EINVAL'],
+  ['RETRIEVE', 'an unknown node', () => body([7n, UNKNOWN, 0n], [10, 0]), 'ENOENT'],
+];
+
+guestTest(
+  'a notification of a wrong size, of an unknown code or about something else is refused',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off', entryValidS: LONG, attrValidS: LONG });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    await client.mkdir({ path: fuse.backing('d') });
+    for (const name of ['f', 'd']) await client.stat({ path: fuse.file(name) });
+    const nodes = { file: await nodeidOf(fuse, '/f'), directory: await nodeidOf(fuse, '/d') };
+    for (const [code, what, of, errno] of REFUSED) {
+      t.is(await fuse.notify({ code, body: of(nodes) }), errno, `${code} with ${what}`);
+    }
+    for (const code of [0, 99]) {
+      const header = new Uint8Array(OUT_HEADER_BYTES);
+      new DataView(header.buffer).setUint32(0, OUT_HEADER_BYTES, true);
+      new DataView(header.buffer).setInt32(4, code, true);
+      t.is(await fuse.server.writeDevice(header), 'EINVAL', `code ${code}`);
+    }
+    t.is(text(await client.readFile({ path: fuse.file('f') })), 'contents', 'the mount works on');
+  },
+);
+
+guestTest(
+  'STORE of a part of a page that is not in the cache leaves the page to the server',
+  async (t, guest) => {
+    const init = { dropFlags: ['AUTO_INVAL_DATA'] } as const;
+    await using fuse = await guest.mountFuse({
+      passthrough: 'off',
+      attrValidS: LONG,
+      entryValidS: LONG,
+      init,
+    });
+    await fuse.answerOpen('OPEN', { openFlags: OpenFlag.KEEP_CACHE });
+    await using client = await guest.client();
+    const rows = [
+      {
+        what: 'from the middle to the end of the file',
+        size: PAGE,
+        offset: 100,
+        length: PAGE - 100,
+        asks: true,
+      },
+      {
+        what: 'from its beginning, not to the end of the file',
+        size: PAGE,
+        offset: 0,
+        length: 100,
+        asks: true,
+      },
+      { what: 'from its beginning to the end of the file', size: 100, offset: 0, length: 100, asks: false },
+      { what: 'all of it', size: 2 * PAGE, offset: 0, length: PAGE, asks: false },
+    ] as const;
+    for (const [at, { what, size, offset, length, asks }] of rows.entries()) {
+      await client.writeFile({ path: fuse.backing(`f${at}`), data: 's'.repeat(size) });
+      const fd = await client.open({ path: fuse.file(`f${at}`), flags: 'O_RDONLY' });
+      await client.fstat({ fd });
+      const after = await fuse.position();
+      const data = new Uint8Array(length).fill(0x6e);
+      t.is(await fuse.notify({ store: `/f${at}`, offset, data }), 'ok');
+      const seen = text(await client.pread({ fd, count: Math.min(size, PAGE), offset: 0 }));
+      t.is(seen, (asks ? 's' : 'n').repeat(Math.min(size, PAGE)), `${what}: what is read`);
+      t.is((await fuse.opcodes({ opcode: 'READ', after })).length > 0, asks, `${what}: the server is asked`);
+      await client.close({ fd });
+    }
+  },
+);
+
+guestTest('DELETE takes an empty directory away, and not one of which a file is in use', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ attrValidS: LONG, entryValidS: LONG });
+  await using client = await guest.client();
+  await client.mkdir({ path: fuse.backing('d') });
+  await client.writeFile({ path: fuse.backing('d/f'), data: 'contents' });
+  const directory = await client.open({ path: fuse.file('d'), flags: 'O_RDONLY|O_DIRECTORY' });
+  const fd = await client.open({ path: fuse.file('d/f'), flags: 'O_RDONLY' });
+  const child = await nodeidOf(fuse, '/d');
+  const remove = (): Promise<string> => fuse.notify({ code: 'DELETE', body: body([1n, child], [1, 0], 'd') });
+  const links = async (): Promise<number> =>
+    (await client.fstat({ fd: directory, flags: 'AT_STATX_DONT_SYNC' })).nlink;
+  t.is(await remove(), 'ENOTEMPTY', 'a file of it is open');
+  t.true((await links()) > 0, 'it still has its name');
+  t.is(text(await client.readFile({ path: fuse.file('d/f') })), 'contents');
+  await client.close({ fd });
+  t.is(await remove(), 'ok', 'nothing of it is in use');
+  t.is(await links(), 0, 'no name');
+  const after = await fuse.position();
+  const create = { dirfd: directory, path: 'new', flags: 'O_WRONLY|O_CREAT' };
+  t.is(await client.errno.open(create), 'ENOENT', 'nothing can be made in a directory that is gone');
+  t.deepEqual(await fuse.opcodes({ opcode: ['LOOKUP', 'CREATE'], after }), [], 'and the server is not asked');
+  await client.close({ fd: directory });
 });
