@@ -29,6 +29,12 @@ const LIMITS: Readonly<Record<string, Limits>> = {
     read: DEFAULT_MAX,
   },
   'the mount option max_read=16384': { init: {}, maxRead: 16 * KIB, write: TRANSFER, read: 16 * KIB },
+  'the mount option max_read=1, which is less than a page': {
+    init: {},
+    maxRead: 1,
+    write: TRANSFER,
+    read: 4 * KIB,
+  },
 };
 
 /** Lengths of the requests that one transfer becomes. */
@@ -105,6 +111,7 @@ guestTest(
     for (const { options, shown } of [
       { options: { allowOther: false }, shown: 'rw,user_id=0,group_id=0' },
       { options: { allowOther: true }, shown: 'rw,user_id=0,group_id=0,allow_other' },
+      { options: { allowOther: false, maxRead: 1 }, shown: 'rw,user_id=0,group_id=0,max_read=4096' },
       {
         options: { allowOther: true, defaultPermissions: true, maxRead: 65_536 },
         shown: 'rw,user_id=0,group_id=0,default_permissions,allow_other,max_read=65536',
