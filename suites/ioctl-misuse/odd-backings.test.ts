@@ -124,6 +124,43 @@ guestTest(
   },
 );
 
+/** Calls on a backing file that has `read` and `write`, and none of the operations that passthrough goes by. */
+const WITHOUT_OPERATIONS: Readonly<Record<string, (client: Client, fd: number) => Promise<unknown>>> = {
+  pread: (client, fd) => client.errno.pread({ fd, count: 10, offset: 0 }),
+  pwrite: (client, fd) => client.errno.pwrite({ fd, data: '13', offset: 0 }),
+  'splice out of it': async (client, fd) => {
+    const [end, fdOut] = await client.pipe({});
+    const errno = await client.errno.splice({ fdIn: fd, offIn: 0, fdOut, length: 2 });
+    for (const each of [end, fdOut]) await client.close({ fd: each });
+    return errno;
+  },
+  'splice into it': async (client, fd) => {
+    const [fdIn, end] = await client.pipe({});
+    await client.write({ fd: end, data: '13' });
+    const errno = await client.errno.splice({ fdIn, fdOut: fd, offOut: 0, length: 2 });
+    for (const each of [fdIn, end]) await client.close({ fd: each });
+    return errno;
+  },
+};
+
+guestTest(
+  'a file that cannot be read, written or spliced by the kernel gives EINVAL through FUSE (A21, A22, B27)',
+  async (t, guest) => {
+    guest.needs(guest.expected.reopensBackingFile, 'backing files without operations of their own');
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client();
+    const path = `/sys/fs/fuse/connections/${fuse.connection}/max_background`;
+    t.is(text(await client.readFile({ path })), '12\n', 'by itself');
+    const fd = await openOn(guest, client, { fuse, from: { path, flags: 'O_RDWR' } });
+    for (const [what, call] of Object.entries(WITHOUT_OPERATIONS)) {
+      t.is(await call(client, fd), 'EINVAL', `${what}: through FUSE`);
+    }
+    await client.close({ fd });
+    t.is(text(await client.readFile({ path })), '12\n', 'nothing was written');
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
 guestTest('procfs is too deep at max_stack_depth 2 as well (B11)', async (t, guest) => {
   await using fuse = await guest.mountFuse({ init: { maxStackDepth: 2 } });
   const file = { path: '/proc/version', flags: 'O_RDONLY' };
