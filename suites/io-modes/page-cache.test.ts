@@ -91,6 +91,26 @@ guestTest('what changes at the server is noticed by what the kernel asks anyway'
   await client.close({ fd: grown.fd });
 });
 
+for (const [what, flags, seen] of [
+  ['without flags', [], 'NEW CONTENTS'],
+  ['with EXPLICIT_INVAL_DATA', ['EXPLICIT_INVAL_DATA'], 'old contents'],
+  ['with both flags', ['EXPLICIT_INVAL_DATA', 'AUTO_INVAL_DATA'], 'NEW CONTENTS'],
+] as const) {
+  const stay = seen === 'old contents' ? 'stay until the server says so' : 'go';
+  guestTest(`${what} pages of a file that has another size ${stay}`, async (t, guest) => {
+    await using client = await guest.client();
+    const { fuse, fd } = await cachedFile(guest, client, { init: { addFlags: flags } });
+    await using _fuse = fuse;
+    await client.writeFile({ path: fuse.backing('f'), data: 'NEW CONTENTS and more', flags: 'O_WRONLY' });
+    t.is((await client.fstat({ fd, flags: 'AT_STATX_FORCE_SYNC' })).size, 21, 'the new size is known');
+    const read = async (): Promise<string> => text(await client.pread({ fd, count: 12, offset: 0 }));
+    t.is(await read(), seen, 'what was in the cache');
+    t.is(await fuse.notify({ inode: '/f', offset: 0, length: 0 }), 'ok');
+    t.is(await read(), 'NEW CONTENTS', 'after the server’s word');
+    await client.close({ fd });
+  });
+}
+
 guestTest('a direct open reads and maps what the server has, not old pages', async (t, guest) => {
   await using client = await guest.client();
   const { fuse, fd } = await cachedFile(guest, client);
