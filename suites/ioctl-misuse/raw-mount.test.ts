@@ -107,6 +107,7 @@ guestTest(
     await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
     const fd = String(await fuse.server.lendDevice(client));
     const request = { source: 'by-hand', type: 'fuse', options: asText({ fd, ...NEEDED }) };
+    t.is(await mountErrno(guest, client, { fd, ...NEEDED }), 'ok', 'a device that is mounted already');
     const second = await guest.mount(request, client);
     const identity = async (path: string): Promise<unknown> => {
       const { devMajor, devMinor, ino } = await client.stat({ path });
@@ -128,14 +129,14 @@ guestTest(
     await using fuse = await guest.mountFuse({ allowOther: false });
     await using client = await guest.client();
     await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
-    const remount = (flags: string): Promise<number> => {
+    const remount = (flags: string): Promise<string> => {
       const options = 'allow_other,no_such_option';
-      return client.mount({ source: 'none', target: fuse.path, type: 'fuse', flags, options });
+      return client.errno.mount({ source: 'none', target: fuse.path, type: 'fuse', flags, options });
     };
     const file = { path: fuse.file('f'), data: 'new', flags: 'O_WRONLY' };
-    await remount('MS_REMOUNT|MS_RDONLY');
+    t.is(await remount('MS_REMOUNT|MS_RDONLY'), 'ok', 'a remount with further options');
     t.is(await client.errno.writeFile(file), 'EROFS', 'read-only');
-    await remount('MS_REMOUNT');
+    t.is(await remount('MS_REMOUNT'), 'ok');
     t.is(await client.errno.writeFile(file), 'ok', 'and back');
     t.is(await shown(client, fuse.path), 'rw,user_id=0,group_id=0', 'as it was mounted');
   },
