@@ -1,203 +1,236 @@
 import { createHash } from 'node:crypto';
-import { bytes, concat, pattern } from '../lib/bytes.ts';
+import { concat, pattern } from '../lib/bytes.ts';
+import { SyscallError, type Client } from '../lib/client.ts';
+import { u32 } from '../lib/entry-answer.ts';
+import type { Rule } from '../lib/fuse-abi.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
-/** ioctl(2) on files of FUSE: what the server gets of it, and the caller of the answer. Passthrough takes no part. */
+/** ioctl(2) of an open file is the server's business, also where its data go past the server. */
 
-const STRANGER = { uid: 4000, gid: 4000 };
-/** Of `fuse_ioctl_in` and `fuse_ioctl_out` (include/uapi/linux/fuse.h). */
-const IOCTL_RETRY = 1 << 2;
-const IOCTL_DIR = 1 << 4;
-/** What its number says of an ioctl (include/uapi/asm-generic/ioctl.h): whether it has data, and in which direction. */
-const DIRECTIONS = { none: 0, write: 1, read: 2, both: 3 } as const;
-const SIZE = 8;
-/** include/uapi/linux/fs.h */
-const FS_IOC = {
-  GETFLAGS: 0x8008_6601,
-  SETFLAGS: 0x4008_6602,
-  FSGETXATTR: 0x801c_581f,
-  FSSETXATTR: 0x401c_5820,
-} as const;
+/** Directions of an ioctl number (asm-generic/ioctl.h), as the caller sees them. */
+const IN = 1;
+const OUT = 2;
+/** include/uapi/linux/fuse.h */
+const RETRY = 1 << 2;
+const OF_DIRECTORY = 1 << 4;
+/** linux/fs.h */
+const GETFLAGS = 0x8008_6601;
+const SETFLAGS = 0x4008_6602;
+const FSGETXATTR = 0x801c_581f;
+const FSSETXATTR = 0x401c_5820;
+const FSXATTR_BYTES = 28;
 
-/** Two flags that any owner may set; as extended flags they have each other's value. */
-const [NODUMP, NOATIME] = [0x40, 0x80];
-
-function command(direction: keyof typeof DIRECTIONS): number {
-  return ((DIRECTIONS[direction] << 30) | (SIZE << 16) | (0x7a << 8) | 1) >>> 0;
-}
-
-/** `fuse_ioctl_out` and what it brings. */
-function answer({ result = 0, flags = 0 }, data: Uint8Array = new Uint8Array()): Uint8Array {
-  const head = new DataView(new ArrayBuffer(16));
-  head.setInt32(0, result, true);
-  head.setUint32(4, flags, true);
-  return concat(new Uint8Array(head.buffer), data);
+function number(direction: number, bytes: number): number {
+  return ((direction << 30) | (bytes << 16) | (0x67 << 8) | 1) >>> 0;
 }
 
 function sha1(data: Uint8Array): string {
   return createHash('sha1').update(data).digest('hex');
 }
 
-function words(...values: readonly number[]): Uint8Array {
-  return new Uint8Array(Uint32Array.from(values).buffer);
+/** `fuse_ioctl_out` and what goes out to the caller. */
+function answer(result: number, out: Uint8Array = new Uint8Array(), flags = 0): Uint8Array {
+  return concat(u32(result), u32(flags), u32(0), u32(0), out);
 }
 
-guestTest(
-  'the server of an open passthrough file gets an ioctl with the data that its number says',
-  async (t, guest) => {
-    await using fuse = await guest.mountFuse();
-    await using client = await guest.client();
-    await client.writeFile({ path: fuse.backing('f'), data: 'x' });
-    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
-    const { reply } = await fuse.waitFor('OPEN');
-    const given = pattern(SIZE);
-    const told = pattern(SIZE, 7);
-    for (const direction of ['none', 'write', 'read', 'both'] as const) {
-      const [brings, takes] = [DIRECTIONS[direction] & 1, DIRECTIONS[direction] & 2];
-      const takeBack = await fuse.rule({
-        match: { opcode: 'IOCTL' },
-        action: { do: 'body', body: answer({ result: 5 }, takes ? told : undefined) },
-      });
-      const after = await fuse.position();
-      const request = command(direction);
-      const { ret, arg } = await client.ioctl({ fd, request, arg: given });
-      t.is(ret, 5, `${direction}: the result`);
-      t.deepEqual(arg, takes ? told : given, `${direction}: the data of the caller`);
-      const [sent] = await fuse.requests({ opcode: 'IOCTL', after });
-      t.like(
-        sent?.args,
-        {
-          fh: reply?.open?.fh ?? -1,
-          cmd: request,
-          flags: 0,
-          in_size: brings ? SIZE : 0,
-          out_size: takes ? SIZE : 0,
-          sha1: sha1(brings ? given : new Uint8Array()),
-        },
-        direction,
-      );
-      await takeBack();
-    }
-    await fuse.rule({ match: { opcode: 'IOCTL' }, action: { do: 'body', body: answer({}) } });
-    const after = await fuse.position();
-    await client.ioctl({ fd, request: command('none'), arg: 42 });
-    const [sent] = await fuse.requests({ opcode: 'IOCTL', after });
-    t.is(sent?.args['arg'], '42', 'an argument that is no pointer');
-    await client.close({ fd });
-    t.deepEqual(await fuse.dataRequests(), []);
-  },
-);
+function withBody(body: Uint8Array): Rule {
+  return { match: { opcode: 'IOCTL' }, action: { do: 'body', body } };
+}
 
-/** Answers to an ioctl that reads eight bytes, and what the caller gets. */
-const ANSWERS: Readonly<Record<string, readonly [body: Uint8Array, outcome: string]>> = {
-  'all that was asked for': [answer({}, pattern(SIZE)), 'ok'],
-  'less data': [answer({}, pattern(SIZE - 1)), 'ok'],
-  'more data': [answer({}, pattern(SIZE + 1)), 'EIO'],
-  'an error as result': [answer({ result: -1 }), 'EPERM'],
-  'ENOSYS as result': [answer({ result: -38 }), 'ENOTTY'],
-  'a wish to have it again with other data': [answer({ flags: IOCTL_RETRY }), 'EIO'],
+const LENGTHS: Readonly<Record<string, { direction: number; bytes: number }>> = {
+  'without data': { direction: 0, bytes: 0 },
+  'with data in': { direction: IN, bytes: 8 },
+  'with data out': { direction: OUT, bytes: 8 },
+  'with data in and out': { direction: IN | OUT, bytes: 8 },
+  'with data of two pages': { direction: IN | OUT, bytes: 5000 },
 };
 
-guestTest('answers to an ioctl become its outcome', async (t, guest) => {
-  await using fuse = await guest.mountFuse({ passthrough: 'off' });
-  await using client = await guest.client();
-  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_CREAT' });
-  const call = () => client.errno.ioctl({ fd, request: command('read'), arg: new Uint8Array(SIZE) });
-  for (const [what, [body, outcome]] of Object.entries(ANSWERS)) {
-    // Should the kernel ask again after all, it gets an answer that ends it.
-    await fuse.rule({ match: { opcode: 'IOCTL' }, action: { do: 'body', body: answer({}) } });
-    await fuse.rule({ match: { opcode: 'IOCTL' }, times: 1, action: { do: 'body', body } });
-    t.is(await call(), outcome, what);
+for (const [what, { direction, bytes }] of Object.entries(LENGTHS)) {
+  guestTest(`an ioctl ${what} goes to the server as its number says, and comes back`, async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const { reply } = await fuse.waitFor('OPEN');
+    const given = pattern(bytes, 3);
+    const out = pattern(bytes, 5);
+    const comes = (direction & OUT) !== 0;
+    await fuse.rule(withBody(answer(42, comes ? out : undefined)));
+    const cmd = number(direction, bytes);
+    const { ret, arg } = await client.ioctl({ fd, request: cmd, arg: bytes === 0 ? 77 : given });
+    const [request] = await fuse.requests('IOCTL');
+    const [inSize, outSize] = [(direction & IN) === 0 ? 0 : bytes, comes ? bytes : 0];
+    t.like(
+      request?.args,
+      {
+        fh: reply?.open?.fh,
+        flags: 0,
+        cmd,
+        in_size: inSize,
+        out_size: outSize,
+        sha1: sha1(given.subarray(0, inSize)),
+      },
+      'what the server gets',
+    );
+    if (bytes === 0) t.is(String(request?.args['arg']), '77', 'the argument as it is');
+    t.is(ret, 42, 'what the server says');
+    t.deepEqual(arg, bytes === 0 ? null : comes ? out : given, 'what the caller has then');
+    await client.close({ fd });
+    t.deepEqual(await fuse.dataRequests(), []);
+  });
+}
+
+const EIGHT = number(IN | OUT, 8);
+
+/** Answers to an ioctl of eight bytes in and out, and what it gives or has then. */
+const ANSWERS: readonly (readonly [string, Rule['action'], string | Uint8Array])[] = [
+  ['ENOSYS', { do: 'error', errno: 'ENOSYS' }, 'ENOTTY'],
+  ['the result ENOSYS', { do: 'body', body: answer(-38) }, 'ENOTTY'],
+  ['EPERM', { do: 'error', errno: 'EPERM' }, 'EPERM'],
+  ['the result EPERM', { do: 'body', body: answer(-1) }, 'EPERM'],
+  ['RETRY', { do: 'body', body: answer(0, undefined, RETRY) }, 'EIO'],
+  ['more data than asked for', { do: 'body', body: answer(0, pattern(9, 5)) }, 'EIO'],
+  [
+    'fewer data than asked for',
+    { do: 'body', body: answer(0, pattern(3, 5)) },
+    concat(pattern(3, 5), pattern(8, 3).subarray(3)),
+  ],
+  ['no data', { do: 'body', body: answer(0) }, pattern(8, 3)],
+];
+
+/** The errno, or what the caller has. */
+async function outcome(client: Client, fd: number): Promise<string | Uint8Array | null> {
+  try {
+    return (await client.ioctl({ fd, request: EIGHT, arg: pattern(8, 3) })).arg;
+  } catch (error) {
+    if (error instanceof SyscallError) return error.errno;
+    throw error;
   }
-  const after = await fuse.position();
-  await fuse.fail('IOCTL', 'ENOSYS');
-  for (const time of ['first', 'second']) t.is(await call(), 'ENOTTY', `ENOSYS, the ${time} time`);
-  t.is((await fuse.requests({ opcode: 'IOCTL', after })).length, 2, 'it may be another ioctl that is known');
-  await fuse.fail('IOCTL', 'EBUSY');
-  t.is(await call(), 'EBUSY', 'another error');
+}
+
+guestTest('an ioctl gives what the server says, and EIO for what it must not say', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+  for (const [what, action, expected] of ANSWERS) {
+    const takeBack = await fuse.rule({ match: { opcode: 'IOCTL' }, action });
+    t.deepEqual(await outcome(client, fd), expected, `the answer is ${what}`);
+    await takeBack();
+  }
+  t.is((await fuse.requests('IOCTL')).length, ANSWERS.length, 'asked each time');
   await client.close({ fd });
 });
 
-guestTest(
-  'an ioctl of a directory says so, and who has no business on the mount sends none',
-  async (t, guest) => {
-    await using fuse = await guest.mountFuse({ passthrough: 'off', allowOther: false });
+for (const [minor, expected, flags] of [
+  [18, pattern(8, 5), [OF_DIRECTORY]],
+  [17, 'ENOTTY', []],
+] as const) {
+  const how = flags.length === 0 ? 'is not sent' : 'is sent as such';
+  guestTest(`an ioctl of a directory ${how} to a server of version 7.${minor}`, async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off', init: { minor } });
     await using client = await guest.client();
-    await fuse.rule({ match: { opcode: 'IOCTL' }, action: { do: 'body', body: answer({}) } });
-    const flags = { 'O_RDONLY|O_DIRECTORY': IOCTL_DIR, 'O_TMPFILE|O_RDWR': 0 };
-    const fds: number[] = [];
-    for (const [open, expected] of Object.entries(flags)) {
-      const fd = await client.open({ path: fuse.path, flags: open });
+    const fd = await client.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
+    await fuse.rule(withBody(answer(0, pattern(8, 5))));
+    t.deepEqual(await outcome(client, fd), expected);
+    const sent = await fuse.requests('IOCTL');
+    t.deepEqual(
+      sent.map(({ args }) => args['flags']),
+      flags,
+      'the requests',
+    );
+    await client.close({ fd });
+  });
+}
+
+/** What the IOCTLs of an open of the kernel's own are, and that each open ends. */
+async function asked(fuse: FuseMount, after: number): Promise<unknown[]> {
+  const sent = await fuse.requests({ opcode: 'IOCTL', after });
+  return sent.map(({ args }) => [
+    args['cmd'],
+    args['flags'],
+    args['in_size'],
+    args['out_size'],
+    args['sha1'],
+  ]);
+}
+
+guestTest(
+  'file attributes of ioctl are asked of the server by an open of the kernel’s own',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off', entryValidS: 1000 });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    await client.mkdir({ path: fuse.backing('d') });
+    const none = sha1(new Uint8Array());
+    for (const [name, opens, flags] of [
+      ['f', ['OPEN', 'RELEASE'], 0],
+      ['d', ['OPENDIR', 'RELEASEDIR'], OF_DIRECTORY],
+    ] as const) {
+      const fd = await client.open({ path: fuse.file(name), flags: 'O_RDONLY' });
       const after = await fuse.position();
-      await client.ioctl({ fd, request: command('none') });
-      const sent = await fuse.requests({ opcode: 'IOCTL', after });
+      // FS_NODUMP_FL
+      await fuse.rule(withBody(answer(0, u32(0x40))));
+      const got = await client.ioctl({ fd, request: GETFLAGS, arg: new Uint8Array(8) });
+      t.deepEqual(got.arg?.subarray(0, 4), u32(0x40), `${name}: flags that the server says`);
+      t.deepEqual(await asked(fuse, after), [[GETFLAGS, flags, 0, 4, none]], `${name}: GETFLAGS`);
+      await fuse.waitFor({ opcode: opens[1], after });
       t.deepEqual(
-        sent.map(({ args }) => args['flags']),
-        [expected],
-        open,
+        await fuse.opcodes({ opcode: [...opens], after }),
+        [...opens],
+        `${name}: an open of its own, which ends`,
       );
-      fds.push(fd);
+
+      const before = await fuse.position();
+      await fuse.rule(withBody(answer(0)));
+      const xattr = concat(u32(0x80), new Uint8Array(FSXATTR_BYTES - 4));
+      await fuse.rule({ ...withBody(answer(0, xattr)), times: 1 });
+      await client.ioctl({ fd, request: SETFLAGS, arg: concat(u32(0x80), u32(0)) });
+      t.deepEqual(
+        await asked(fuse, before),
+        [
+          [FSGETXATTR, flags, 0, FSXATTR_BYTES, none],
+          [SETFLAGS, flags, 4, 0, sha1(u32(0x80))],
+        ],
+        `${name}: what there is, then SETFLAGS`,
+      );
+      await client.close({ fd });
     }
-    await client.setCredentials(STRANGER);
-    const after = await fuse.position();
-    for (const [at, fd] of fds.entries()) {
-      for (const request of [command('none'), FS_IOC.GETFLAGS]) {
-        const arg = new Uint8Array(SIZE);
-        t.is(await client.errno.ioctl({ fd, request, arg }), 'EACCES', `${at}: ${request.toString(16)}`);
-      }
-    }
-    t.deepEqual(await fuse.opcodes({ opcode: ['IOCTL', 'OPEN', 'OPENDIR'], after }), []);
-    for (const fd of fds) await client.close({ fd });
   },
 );
 
 guestTest(
-  'flags of files and directories are asked for and set by ioctls on an open of their own',
+  'further file attributes of ioctl are those of the server, with their project',
   async (t, guest) => {
-    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using fuse = await guest.mountFuse({ passthrough: 'off', entryValidS: 1000 });
     await using client = await guest.client();
-    await client.writeFile({ path: fuse.backing('f'), data: 'x' });
-    await client.mkdir({ path: fuse.backing('d') });
-    // Flags, size of extents, their number, project, size of copied extents: each another value.
-    const extended = words(NODUMP | NOATIME, 3, 4, 5, 6, 0, 0);
-    const changed = words(NODUMP, 0, 0, 77, 0, 0, 0);
-    for (const [name, isDirectory] of [
-      ['f', false],
-      ['d', true],
-    ] as const) {
-      const fd = await client.open({ path: fuse.file(name), flags: 'O_RDONLY' });
-      /** What an ioctl gives and sends, where the server answers one after the other so. */
-      const made = async (request: number, arg: Uint8Array, answers: readonly Uint8Array[]) => {
-        const takeBack: (() => Promise<void>)[] = [];
-        for (const data of [...answers].reverse()) {
-          const action = { do: 'body', body: answer({}, data) } as const;
-          takeBack.push(await fuse.rule({ match: { opcode: 'IOCTL' }, times: 1, action }));
-        }
-        const after = await fuse.position();
-        const got = await client.ioctl({ fd, request, arg });
-        for (const each of takeBack) await each();
-        const opens = await fuse.opcodes({ opcode: ['OPEN', 'OPENDIR'], after });
-        t.is(opens[0], isDirectory ? 'OPENDIR' : 'OPEN', `${name}: an open of its own`);
-        await fuse.waitFor({ opcode: isDirectory ? 'RELEASEDIR' : 'RELEASE', after });
-        const sent = await fuse.requests({ opcode: 'IOCTL', after });
-        const flags = new Set(sent.map(({ args }) => args['flags']));
-        t.deepEqual([...flags], [isDirectory ? IOCTL_DIR : 0], `${name}: says whether it is a directory`);
-        return { got: got.arg, last: sent.at(-1)?.args };
-      };
-      const asked = await made(FS_IOC.GETFLAGS, new Uint8Array(8), [words(NOATIME)]);
-      t.deepEqual(asked.got?.subarray(0, 4), words(NOATIME), `${name}: GETFLAGS`);
-      t.like(asked.last, { cmd: FS_IOC.GETFLAGS, in_size: 0, out_size: 4 }, `${name}: GETFLAGS`);
-      const all = await made(FS_IOC.FSGETXATTR, new Uint8Array(28), [extended]);
-      t.deepEqual(all.got, extended, `${name}: FSGETXATTR`);
-      t.like(all.last, { cmd: FS_IOC.FSGETXATTR, in_size: 0, out_size: 28 }, `${name}: FSGETXATTR`);
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+    // `struct fsxattr`: xflags (FS_XFLAG_NODUMP), extsize, nextents, projid, cowextsize, padding.
+    const xattr = concat(u32(0x80), u32(0), u32(3), u32(4), u32(0), new Uint8Array(8));
+    await fuse.rule(withBody(answer(0, xattr)));
+    const got = await client.ioctl({ fd, request: FSGETXATTR, arg: new Uint8Array(FSXATTR_BYTES) });
+    t.deepEqual(got.arg, xattr, 'what the server says');
 
-      const set = await made(FS_IOC.SETFLAGS, concat(words(NODUMP), bytes('rest')), [extended, bytes('')]);
-      const flag = { cmd: FS_IOC.SETFLAGS, in_size: 4, out_size: 0, sha1: sha1(words(NODUMP)) };
-      t.like(set.last, flag, `${name}: SETFLAGS`);
-      const more = await made(FS_IOC.FSSETXATTR, changed, [extended, bytes('')]);
-      const whole = { cmd: FS_IOC.FSSETXATTR, in_size: 28, out_size: 0, sha1: sha1(changed) };
-      t.like(more.last, whole, `${name}: FSSETXATTR`);
-      await client.close({ fd });
+    const after = await fuse.position();
+    const changed = concat(u32(0x80), u32(0), u32(3), u32(5), u32(0), new Uint8Array(8));
+    await fuse.rule(withBody(answer(0)));
+    await fuse.rule({ ...withBody(answer(0, xattr)), times: 1 });
+    await client.ioctl({ fd, request: FSSETXATTR, arg: changed });
+    const [, last] = await asked(fuse, after);
+    t.deepEqual(last, [FSSETXATTR, 0, FSXATTR_BYTES, 0, sha1(changed)], 'another project is sent');
+
+    for (const [what, action, errno] of [
+      ['ENOSYS', { do: 'error', errno: 'ENOSYS' }, 'ENOTTY'],
+      ['a result', { do: 'body', body: answer(-1, xattr) }, 'EPERM'],
+      ['RETRY', { do: 'body', body: answer(0, xattr, RETRY) }, 'EIO'],
+      ['too short', { do: 'body', body: answer(0, xattr.subarray(4)) }, 'EIO'],
+    ] as const) {
+      await fuse.rule({ match: { opcode: 'IOCTL' }, action });
+      const request = { fd, request: FSGETXATTR, arg: new Uint8Array(FSXATTR_BYTES) };
+      t.is(await client.errno.ioctl(request), errno, `the answer is ${what}`);
     }
+    await client.close({ fd });
   },
 );

@@ -3,7 +3,7 @@ import type { ReplyRecord, RequestRecord } from '../../protocol/requests.ts';
 import type { Request } from '../fuse/request.ts';
 import { viewOf } from '../sys/bytes.ts';
 
-/** The request log's view of a request: fixed fields, names, and a sum of data that no file holds. */
+/** The request log's view of a request: fixed fields, names, and what data are told by. */
 export function describeArguments(request: Request): RequestRecord['args'] {
   const args: Record<string, number | string | readonly string[]> = { ...request.fields };
   if (request.name !== '') args['name'] = request.name;
