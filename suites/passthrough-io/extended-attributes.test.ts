@@ -1,16 +1,16 @@
 import { bytes, firstDifference, pattern, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
-import type { OpcodeName } from '../lib/fuse-abi.ts';
+import type { OpcodeName, Rule } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
 const STRANGER = 1000;
 
-/** `struct posix_acl_xattr_header` and entries u16 tag, u16 permissions, u32 id: rw for the owner, and for one more. */
-function aclFor(uid: number, permissions: number): Uint8Array {
+/** `struct posix_acl_xattr_header` and entries u16 tag, u16 permissions, u32 id: rw for the owner, and for more. */
+function aclFor(uids: readonly number[], permissions: number): Uint8Array {
   const anybody = 0xffff_ffff;
   const entries = [
     [1, 6, anybody],
-    [2, permissions, uid],
+    ...uids.map((uid) => [2, permissions, uid] as const),
     [4, 0, anybody],
     [16, permissions, anybody],
     [32, 0, anybody],
@@ -70,10 +70,10 @@ guestTest('an access control list decides on opens, and not on what is open (A45
   const acl = { path: fuse.file('f'), name: 'system.posix_acl_access' };
   t.is(await stranger.errno.open({ ...file, flags: 'O_RDONLY' }), 'EACCES', 'without an entry');
 
-  await root.setxattr({ ...acl, data: aclFor(STRANGER, 6) });
+  await root.setxattr({ ...acl, data: aclFor([STRANGER], 6) });
   const fd = await stranger.open({ ...file, flags: 'O_RDWR' });
   t.is(await stranger.pwrite({ fd, data: 'written', offset: 0 }), 7);
-  await root.setxattr({ ...acl, data: aclFor(STRANGER, 4) });
+  await root.setxattr({ ...acl, data: aclFor([STRANGER], 4) });
   t.is(await stranger.errno.open({ ...file, flags: 'O_RDWR' }), 'EACCES', 'an entry to read');
   const reader = await stranger.open({ ...file, flags: 'O_RDONLY' });
   t.is(text(await stranger.pread({ fd: reader, count: 7, offset: 0 })), 'written');
@@ -149,4 +149,62 @@ guestTest('who has no business on the mount lists no extended attributes (A45)',
   t.is(await client.errno.listxattr({ path }), 'EACCES', 'a stranger');
   t.deepEqual(await fuse.opcodes({ opcode: 'LISTXATTR', after }), []);
   await client.close({ fd });
+});
+
+/** What the server says of the access control list of a file that everybody may read, and what an open gives. */
+const ACCESS_LISTS: readonly (readonly [string, Rule['action'], string])[] = [
+  ['a list without a right', { do: 'body', body: aclFor([STRANGER], 0) }, 'EACCES'],
+  ['ENODATA', { do: 'error', errno: 'ENODATA' }, 'ok'],
+  ['nothing', { do: 'body', body: new Uint8Array() }, 'ok'],
+  ['ERANGE', { do: 'error', errno: 'ERANGE' }, 'E2BIG'],
+  ['EIO', { do: 'error', errno: 'EIO' }, 'EIO'],
+  ['a list that ends early', { do: 'body', body: aclFor([STRANGER], 4).subarray(0, -3) }, 'EINVAL'],
+  // Never asked again from here on.
+  ['ENOSYS', { do: 'error', errno: 'ENOSYS' }, 'ok'],
+];
+
+guestTest(
+  'an open heeds the access control list that the server tells, and its error for it (A45, F4)',
+  async (t, guest) => {
+    const init = { addFlags: ['POSIX_ACL'] } as const;
+    await using fuse = await guest.mountFuse({ init, defaultPermissions: true });
+    await using root = await guest.client();
+    await using stranger = await guest.client();
+    await root.chmod({ path: fuse.root, mode: 0o755 });
+    const dirfd = await stranger.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
+    await stranger.setCredentials({ uid: STRANGER, gid: STRANGER });
+    for (const [at, [what, action, errno]] of ACCESS_LISTS.entries()) {
+      // A list is remembered: each file has its own.
+      const name = `f${at}`;
+      await root.writeFile({ path: fuse.backing(name), data: 'backing', mode: 0o644 });
+      await fuse.rule({ match: { opcode: 'GETXATTR', path: `/${name}` }, action });
+      const file = { dirfd, path: name, flags: 'O_RDONLY' };
+      t.is(await stranger.errno.open(file), errno, `the server says ${what}`);
+      const [request] = await fuse.requests({ opcode: 'GETXATTR', path: `/${name}` });
+      t.is(request?.args['name'], 'system.posix_acl_access', `asked for before the server says ${what}`);
+    }
+    const last = 'none';
+    await root.writeFile({ path: fuse.backing(last), data: 'backing', mode: 0o644 });
+    t.is(await stranger.errno.open({ dirfd, path: last, flags: 'O_RDONLY' }), 'ok', 'a server without lists');
+    t.deepEqual(await fuse.requests({ opcode: 'GETXATTR', path: `/${last}` }), [], 'is not asked again');
+  },
+);
+
+guestTest('an access control list of more than a page is not sent (A45)', async (t, guest) => {
+  const init = { addFlags: ['POSIX_ACL'] } as const;
+  await using fuse = await guest.mountFuse({ init, defaultPermissions: true });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'backing' });
+  await fuse.rule({ match: { opcode: 'SETXATTR' }, action: { do: 'body', body: new Uint8Array() } });
+  // Header, four entries that there always are, and these: 4096 bytes are 4 and 511 entries.
+  const users = Array.from({ length: 508 }, (_each, at) => 1000 + at);
+  const acl = (data: Uint8Array) => ({ path: fuse.file('f'), name: 'system.posix_acl_access', data });
+  t.is(
+    await client.errno.setxattr(acl(aclFor(users, 6))),
+    'E2BIG',
+    'one entry more than a page has room for',
+  );
+  t.deepEqual(await fuse.requests('SETXATTR'), []);
+  t.is(await client.errno.setxattr(acl(aclFor(users.slice(1), 6))), 'ok', 'as many as there is room for');
+  t.is((await fuse.requests('SETXATTR')).length, 1);
 });
