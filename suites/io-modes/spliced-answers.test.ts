@@ -1,4 +1,4 @@
-import { firstDifference, pattern, text } from '../lib/bytes.ts';
+import { concat, firstDifference, pattern, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
@@ -113,3 +113,38 @@ for (const flags of ['', 'SPLICE_F_MOVE']) {
     },
   );
 }
+
+guestTest(
+  'answers are spliced one by one out of a pipe that has more, and none out of a pipe that has less',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await using helper = await guest.client();
+    const fdOut = await fuse.server.lendDevice(helper);
+    const hold = await fuse.hold('LOOKUP');
+    const ask = async (name: string): Promise<{ asking: Promise<string>; answer: Uint8Array }> => {
+      const asking = client.errno.stat({ path: fuse.file(name) });
+      const { unique } = await hold.arrived();
+      // EACCES, EPERM …: each name has its own.
+      const error = { first: -13, second: -1, third: -5 }[name] ?? 0;
+      return { asking, answer: outHeader({ unique: BigInt(unique), error, bodyBytes: 0 }) };
+    };
+    const [first, second, third] = [await ask('first'), await ask('second'), await ask('third')];
+    const [fdIn, end] = await helper.pipe({});
+    const take = { fdIn, fdOut, length: OUT_HEADER_BYTES };
+    await helper.write({ fd: end, data: concat(first.answer, second.answer) });
+    t.is(await helper.splice(take), OUT_HEADER_BYTES, 'the first half of what one write left in the pipe');
+    t.is(await first.asking, 'EACCES');
+    t.is(await helper.splice(take), OUT_HEADER_BYTES, 'the second half');
+    t.is(await second.asking, 'EPERM');
+
+    await helper.write({ fd: end, data: third.answer });
+    t.is(
+      await helper.errno.splice({ ...take, length: OUT_HEADER_BYTES + 1 }),
+      'EINVAL',
+      'more than there is',
+    );
+    t.is(await helper.splice(take), OUT_HEADER_BYTES, 'nothing was taken out of the pipe');
+    t.is(await third.asking, 'EIO');
+  },
+);
