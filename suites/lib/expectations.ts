@@ -68,8 +68,6 @@ export interface Expectations {
   readonly asksTimeOfBirth: boolean;
   /** overlayfs with `lowerdir=a::b`, in Linux since 6.5, `uuid=on`, since 6.6, and whiteouts as attributes, since 6.7. */
   readonly overlaysWithDataLayers: boolean;
-  /** An answer to SETATTR does not count longer than what came meanwhile: in 6.15, and in stable kernels of 2025. */
-  readonly setattrIsOvertaken: boolean;
   /** What INIT offers of every server at least, the feature itself apart. */
   readonly offers: readonly InitFlagName[];
 }
@@ -149,7 +147,6 @@ const BACKING_ID: Expectations = {
   idmappedFuse: 'ok',
   asksTimeOfBirth: true,
   overlaysWithDataLayers: true,
-  setattrIsOvertaken: true,
   offers: [
     ...OFFERED_BY_ALL,
     'CREATE_SUPP_GROUP',
@@ -202,7 +199,6 @@ const SINGLE_USE: Expectations = {
   idmappedFuse: 'EINVAL',
   asksTimeOfBirth: false,
   overlaysWithDataLayers: false,
-  setattrIsOvertaken: false,
   offers: OFFERED_BY_ALL,
 };
 

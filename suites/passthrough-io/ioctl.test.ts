@@ -144,6 +144,31 @@ for (const [minor, expected, flags] of [
   });
 }
 
+guestTest(
+  'who has no business on the mount sends no ioctl, of a directory or of a file',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off', allowOther: false });
+    await using client = await guest.client();
+    await fuse.rule(withBody(answer(0)));
+    const fds: number[] = [];
+    for (const flags of ['O_RDONLY|O_DIRECTORY', 'O_TMPFILE|O_RDWR']) {
+      const fd = await client.open({ path: fuse.path, flags });
+      t.is(await client.errno.ioctl({ fd, request: number(0, 0) }), 'ok', `${flags}: who has mounted it`);
+      fds.push(fd);
+    }
+    await client.setCredentials({ uid: 4000, gid: 4000 });
+    const after = await fuse.position();
+    for (const [at, fd] of fds.entries()) {
+      for (const request of [number(0, 0), GETFLAGS]) {
+        const arg = new Uint8Array(8);
+        t.is(await client.errno.ioctl({ fd, request, arg }), 'EACCES', `${at}: ${request.toString(16)}`);
+      }
+    }
+    t.deepEqual(await fuse.opcodes({ opcode: ['IOCTL', 'OPEN', 'OPENDIR'], after }), []);
+    for (const fd of fds) await client.close({ fd });
+  },
+);
+
 /** What the IOCTLs of an open of the kernel's own are, and that each open ends. */
 async function asked(fuse: FuseMount, after: number): Promise<unknown[]> {
   const sent = await fuse.requests({ opcode: 'IOCTL', after });
