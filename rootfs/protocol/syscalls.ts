@@ -41,6 +41,8 @@ type At = { dirfd?: number; path: string };
 export type NewTime = number | 'now' | null;
 /** Flags are names joined by `|`, as in C: `O_RDWR|O_CREAT`. */
 type Flags = string;
+/** One for all, or the real, the effective and the saved one. */
+type Ids = number | [real: number, effective: number, saved: number];
 /**
  * Buffers begin on a page boundary, plus `misalign` bytes: O_DIRECT works, and can be made to fail.
  * `count` of reads may be larger than the file.
@@ -250,7 +252,7 @@ export interface Syscalls {
   /** Shares an open file description of another process, as fork or SCM_RIGHTS would (pidfd_getfd). */
   adoptFd: { args: { pid: number; fd: number }; value: number };
   /** glibc's setgroups, setresgid, setresuid: all threads, no way back. */
-  setCredentials: { args: { uid: number; gid: number; groups?: number[] }; value: number };
+  setCredentials: { args: { uid: Ids; gid: Ids; groups?: number[] }; value: number };
   setrlimit: { args: { resource: string; soft: number; hard?: number }; value: number };
   /**
    * The calls one after the other, without a trip to the host in between; each gives its result, whether it

@@ -96,3 +96,26 @@ guestTest(
     t.deepEqual(await fuse.opcodes({ after: before }), [], 'and the server is not asked');
   },
 );
+
+/** Real, effective and saved ids of a user and a group. */
+const OTHER_IDS = [
+  ['real', [STRANGER, 0, 0]],
+  ['effective', [0, STRANGER, 0]],
+  ['saved', [0, 0, STRANGER]],
+] as const;
+
+guestTest(
+  'without allow_other a process is told nothing as soon as one of its ids is not that of who mounted (F3)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ allowOther: false });
+    for (const [which, ids] of [['no', [0, 0, 0]], ...OTHER_IDS] as const) {
+      for (const kind of ['uid', 'gid'] as const) {
+        await using client = await guest.client();
+        await client.chdir({ path: fuse.path });
+        await client.setCredentials({ uid: 0, gid: 0, [kind]: ids });
+        const expected = which === 'no' ? 'ok' : 'EACCES';
+        t.is(await client.errno.stat({ path: '.' }), expected, `${which} ${kind} of another`);
+      }
+    }
+  },
+);

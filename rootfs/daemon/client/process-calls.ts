@@ -40,8 +40,8 @@ export const processCalls = {
   setCredentials: ({ uid, gid, groups }) => {
     const list = Uint32Array.from(groups ?? []);
     mustCall('setgroups', [list.length, new Uint8Array(list.buffer)]);
-    mustCall('setresgid', [gid, gid, gid]);
-    return Promise.resolve(toResult(callSync('setresuid', [uid, uid, uid])));
+    mustCall('setresgid', threeIds(gid));
+    return Promise.resolve(toResult(callSync('setresuid', threeIds(uid))));
   },
   setrlimit: ({ resource, soft, hard }) => {
     const limits = new Uint8Array(16);
@@ -58,6 +58,11 @@ export const processCalls = {
   umask: ({ mask }) => Promise.resolve(toResult(callSync('umask', [mask]))),
   getpid: () => Promise.resolve({ value: process.pid }),
 } satisfies Partial<CallTable>;
+
+/** Real, effective and saved id. */
+function threeIds(id: number | readonly [number, number, number]): readonly number[] {
+  return typeof id === 'number' ? [id, id, id] : id;
+}
 
 function mustCall(name: string, args: readonly NativeArgument[]): void {
   const result = toResult(callSync(name, args));
