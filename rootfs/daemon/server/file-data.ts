@@ -75,20 +75,25 @@ export function statfs(fs: FileSystem): Uint8Array {
 
 /** Entries from the position the kernel names until the answer is full; positions are indices. */
 export function readdir(fs: FileSystem, request: Request, plus: boolean): Uint8Array {
-  const handle = fs.handleOf(request);
   const offset = numberField(request, 'offset');
-  if (offset === 0 || handle.entries === undefined) {
-    handle.entries = ['.', '..', ...readdirSync(fs.absolute(request.nodeid)).sort()];
-  }
   let room = numberField(request, 'size');
   const parts: Uint8Array[] = [];
-  for (const [index, name] of handle.entries.slice(offset).entries()) {
+  for (const [index, name] of entriesOf(fs, request).slice(offset).entries()) {
     const part = directoryEntry(fs, request, { name, next: offset + index + 1, plus, room });
     if (part === undefined) break;
     room -= part.length;
     parts.push(part);
   }
   return joinBytes(...parts);
+}
+
+/** As they were when the kernel last began; a server without OPENDIR has no handle to keep them at. */
+function entriesOf(fs: FileSystem, request: Request): readonly string[] {
+  const list = (): string[] => ['.', '..', ...readdirSync(fs.absolute(request.nodeid)).sort()];
+  const handle = fs.handles.get(numberField(request, 'fh'));
+  if (handle === undefined) return list();
+  if (numberField(request, 'offset') === 0 || handle.entries === undefined) handle.entries = list();
+  return handle.entries;
 }
 
 interface EntryRequest {

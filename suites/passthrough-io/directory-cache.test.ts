@@ -1,0 +1,147 @@
+import type { Client } from '../lib/client.ts';
+import { OpenFlag } from '../lib/fuse-abi.ts';
+import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+
+/** Names of a directory that the kernel keeps because the answer to OPENDIR lets it. */
+
+/** Longer than any test. Seconds. */
+const LONG = 100_000;
+const { CACHE_DIR, KEEP_CACHE } = OpenFlag;
+
+/** A directory of which the kernel believes everything, with `a` in it. */
+async function directory(
+  guest: TestGuest,
+  client: Client,
+  options: FuseOptions = {},
+): Promise<{ fuse: FuseMount; list: () => Promise<{ names: string[]; asked: boolean }> }> {
+  const fuse = await guest.mountFuse({ passthrough: 'off', entryValidS: LONG, attrValidS: LONG, ...options });
+  await client.mkdir({ path: fuse.backing('d') });
+  await client.writeFile({ path: fuse.backing('d/a'), data: '' });
+  const list = async () => {
+    const after = await fuse.position();
+    const names = await client.readdir({ path: fuse.file('d') });
+    const asked = await fuse.opcodes({ opcode: ['READDIR', 'READDIRPLUS'], after });
+    return { names, asked: asked.length > 0 };
+  };
+  return { fuse, list };
+}
+
+/** What OPENDIR is answered, and what a second list has when a file was made behind FUSE after the first. */
+const ANSWERS: Readonly<Record<string, { readonly openFlags: number; readonly kept: boolean }>> = {
+  'CACHE_DIR and KEEP_CACHE': { openFlags: CACHE_DIR | KEEP_CACHE, kept: true },
+  CACHE_DIR: { openFlags: CACHE_DIR, kept: false },
+  KEEP_CACHE: { openFlags: KEEP_CACHE, kept: false },
+  nothing: { openFlags: 0, kept: false },
+};
+
+guestTest(
+  'the names of a directory are kept from one open to the next where OPENDIR says CACHE_DIR and KEEP_CACHE',
+  async (t, guest) => {
+    await using client = await guest.client();
+    for (const [what, { openFlags, kept }] of Object.entries(ANSWERS)) {
+      const { fuse, list } = await directory(guest, client);
+      await using _fuse = fuse;
+      await fuse.answerOpen('OPENDIR', { openFlags });
+      t.deepEqual(await list(), { names: ['a'], asked: true }, `${what}: the first list`);
+      await client.writeFile({ path: fuse.backing('d/b'), data: '' });
+      const names = kept ? ['a'] : ['a', 'b'];
+      t.deepEqual(await list(), { names, asked: !kept }, `${what}: the second list`);
+    }
+  },
+);
+
+/** Changes of a directory through FUSE, each as the one before has left it, and the names after it. */
+const CHANGES: Readonly<
+  Record<string, readonly [(client: Client, fuse: FuseMount) => Promise<unknown>, string[]]>
+> = {
+  'open with O_CREAT': [
+    async (client, fuse) =>
+      client.close({ fd: await client.open({ path: fuse.file('d/b'), flags: 'O_RDWR|O_CREAT' }) }),
+    ['a', 'b'],
+  ],
+  mkdir: [(client, fuse) => client.mkdir({ path: fuse.file('d/c') }), ['a', 'b', 'c']],
+  rmdir: [(client, fuse) => client.rmdir({ path: fuse.file('d/c') }), ['a', 'b']],
+  unlink: [(client, fuse) => client.unlink({ path: fuse.file('d/b') }), ['a']],
+  'rename out of it': [(client, fuse) => client.rename({ from: fuse.file('d/a'), to: fuse.file('a') }), []],
+  'rename into it': [(client, fuse) => client.rename({ from: fuse.file('a'), to: fuse.file('d/z') }), ['z']],
+};
+
+guestTest(
+  'names that are kept are asked for again after the directory was changed through FUSE',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { fuse, list } = await directory(guest, client);
+    await using _fuse = fuse;
+    await fuse.answerOpen('OPENDIR', { openFlags: CACHE_DIR | KEEP_CACHE });
+    for (const [what, [change, names]] of Object.entries(CHANGES)) {
+      await list();
+      t.false((await list()).asked, `${what}: kept before`);
+      await change(client, fuse);
+      t.deepEqual(await list(), { names, asked: true }, what);
+    }
+  },
+);
+
+guestTest(
+  'with AUTO_INVAL_DATA names that are kept are asked for again when the directory has another mtime',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const init = { addFlags: ['AUTO_INVAL_DATA'] } as const;
+    for (const [attrValidS, asked] of [
+      [0, true],
+      [LONG, false],
+    ] as const) {
+      const { fuse, list } = await directory(guest, client, { init, attrValidS });
+      await using _fuse = fuse;
+      await fuse.answerOpen('OPENDIR', { openFlags: CACHE_DIR | KEEP_CACHE });
+      await list();
+      t.false((await list()).asked, `attributes that count ${attrValidS} s: the same mtime`);
+      await client.writeFile({ path: fuse.backing('d/b'), data: '' });
+      await client.utimens({ path: fuse.backing('d'), atimeNs: null, mtimeNs: 1e18 });
+      const names = asked ? ['a', 'b'] : ['a'];
+      t.deepEqual(await list(), { names, asked }, `attributes that count ${attrValidS} s: another mtime`);
+    }
+  },
+);
+
+guestTest('a directory of several pages is kept whole, and read from any part', async (t, guest) => {
+  await using client = await guest.client();
+  const { fuse, list } = await directory(guest, client);
+  await using _fuse = fuse;
+  await fuse.answerOpen('OPENDIR', { openFlags: CACHE_DIR | KEEP_CACHE });
+  const made = Array.from({ length: 200 }, (_none, index) => `a-rather-long-file-name-${1000 + index}`);
+  for (const name of made) await client.writeFile({ path: fuse.backing(`d/${name}`), data: '' });
+  const names = ['a', ...made];
+  t.deepEqual(await list(), { names, asked: true }, 'the first list');
+  t.deepEqual(await list(), { names, asked: false }, 'the second list');
+  const fd = await client.open({ path: fuse.file('d'), flags: 'O_RDONLY|O_DIRECTORY' });
+  const after = await fuse.position();
+  const parts: string[] = [];
+  for (let part = ['']; part.length > 0;) {
+    part = await client.readdirFd({ fd, bytes: 1000 });
+    parts.push(...part);
+  }
+  t.deepEqual(parts, ['.', '..', ...names], 'part by part');
+  t.deepEqual(await client.readdirFd({ fd }), names, 'from the beginning once more');
+  t.deepEqual(await fuse.opcodes({ opcode: ['READDIR', 'READDIRPLUS'], after }), [], 'all of it kept');
+  await client.close({ fd });
+});
+
+guestTest(
+  'a server that answers OPENDIR with ENOSYS is asked once, gets no RELEASEDIR, and names are kept',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { fuse, list } = await directory(guest, client, { init: { addFlags: ['NO_OPENDIR_SUPPORT'] } });
+    await using _fuse = fuse;
+    await fuse.fail('OPENDIR', 'ENOSYS');
+    t.deepEqual(await list(), { names: ['a'], asked: true }, 'the first list');
+    t.deepEqual(await list(), { names: ['a'], asked: false }, 'the second list');
+    await client.writeFile({ path: fuse.file('d/b'), data: '' });
+    t.deepEqual(await list(), { names: ['a', 'b'], asked: true }, 'after a change');
+    // Of a file, and sent after those of the lists would have been.
+    await fuse.waitFor('RELEASE');
+    t.deepEqual(await fuse.opcodes({ opcode: ['OPENDIR', 'RELEASEDIR'] }), ['OPENDIR']);
+  },
+);
