@@ -5,6 +5,7 @@ import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 
 const STRANGER = 1000;
+const HOUR_S = 3600;
 
 /** A client of no privilege, and the directory from which it reaches the FUSE files. */
 async function stranger(guest: TestGuest, fuse: FuseMount): Promise<{ client: Client; dirfd: number }> {
@@ -134,8 +135,12 @@ guestTest(
 guestTest(
   'without default_permissions a sticky directory is the server’s business, too (F4)',
   async (t, guest) => {
-    for (const defaultPermissions of [false, true]) {
-      await using fuse = await guest.mountFuse({ allowOther: true, defaultPermissions });
+    for (const [defaultPermissions, attrValidS] of [
+      [false, 0],
+      [false, HOUR_S],
+      [true, 0],
+    ] as const) {
+      await using fuse = await guest.mountFuse({ allowOther: true, defaultPermissions, attrValidS });
       await using client = await guest.client();
       await client.chmod({ path: fuse.root, mode: 0o755 });
       await client.mkdir({ path: fuse.backing('d') });
@@ -147,8 +152,41 @@ guestTest(
       const errno = await stranger.errno.unlink({ path: 'd/f' });
       t.is(errno, defaultPermissions ? 'EPERM' : 'ok', `default_permissions ${String(defaultPermissions)}`);
       const mode = (await client.stat({ path: fuse.file('d') })).mode & 0o7777;
-      t.is(mode.toString(8), '1777', 'the bit is told in either case');
+      t.is(
+        mode.toString(8),
+        '1777',
+        `the bit is told in either case, by attributes that count ${attrValidS} s`,
+      );
       t.is((await fuse.requests('UNLINK')).length, defaultPermissions ? 0 : 1, 'who decides');
+    }
+  },
+);
+
+/** What only an owner may do by the rules of the kernel. */
+const OWNERS_CALLS: Readonly<Record<string, (client: Client, path: string) => Promise<string>>> = {
+  chmod: (client, path) => client.errno.chmod({ path, mode: 0o666 }),
+  chown: (client, path) => client.errno.chown({ path, uid: STRANGER, gid: STRANGER }),
+  utimens: (client, path) => client.errno.utimens({ path, atimeNs: 1e18, mtimeNs: 1e18 }),
+};
+
+guestTest(
+  'a stranger changes mode, owner and times of a file only where the server decides on it (F4)',
+  async (t, guest) => {
+    for (const defaultPermissions of [false, true]) {
+      await using fuse = await guest.mountFuse({ allowOther: true, defaultPermissions });
+      await using root = await guest.client();
+      await root.chmod({ path: fuse.root, mode: 0o755 });
+      await using stranger = await guest.client();
+      await stranger.chdir({ path: fuse.path });
+      await stranger.setCredentials({ uid: STRANGER, gid: STRANGER });
+      for (const [what, call] of Object.entries(OWNERS_CALLS)) {
+        await root.writeFile({ path: fuse.backing(what), data: 'of root' });
+        const after = await fuse.position();
+        const errno = await call(stranger, what);
+        const asked = await fuse.opcodes({ opcode: 'SETATTR', after });
+        const expected = defaultPermissions ? ['EPERM', []] : ['ok', ['SETATTR']];
+        t.deepEqual([errno, asked], expected, `${what}, default_permissions ${String(defaultPermissions)}`);
+      }
     }
   },
 );

@@ -193,3 +193,27 @@ guestTest(
     t.deepEqual(await fuse.dataRequests(), []);
   },
 );
+
+guestTest(
+  'a server that clears setuid by itself (HANDLE_KILLPRIV) is not asked to by a stranger’s write (A42)',
+  async (t, guest) => {
+    for (const [init, modes] of [
+      [{ addFlags: ['HANDLE_KILLPRIV'] }, []],
+      [{}, [0o755]],
+    ] as const) {
+      await using fuse = await guest.mountFuse({ allowOther: true, passthrough: 'off', init });
+      await using client = await guest.client();
+      await client.writeFile({ path: fuse.backing('f'), data: 'program' });
+      await client.chmod({ path: fuse.backing('f'), mode: 0o4755 });
+      await using stranger = await guest.client();
+      const fd = await stranger.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+      await stranger.setCredentials({ uid: STRANGER, gid: STRANGER });
+      await stranger.pwrite({ fd, data: 'x', offset: 0 });
+      const asked = (await fuse.requests('SETATTR'))
+        .filter(({ args }) => Number(args['valid']) & MODE)
+        .map(({ args }) => Number(args['mode']) & 0o7777);
+      t.deepEqual(asked, modes, `modes that are asked for, with ${JSON.stringify(init)}`);
+      await stranger.close({ fd });
+    }
+  },
+);

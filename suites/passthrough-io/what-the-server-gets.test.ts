@@ -185,6 +185,17 @@ const CALLS: readonly Call[] = [
     once: true,
   },
   {
+    opcode: 'ACCESS',
+    make: async (client, fuse) => {
+      await client.chdir({ path: fuse.file('d') });
+      await client.chdir({ path: '/' });
+    },
+    path: '/d',
+    args: { mask: 1 },
+    unknown: 'ok',
+    once: true,
+  },
+  {
     opcode: 'STATFS',
     make: (client, fuse) => client.statfs({ path: fuse.file('d') }),
     path: '/d',
