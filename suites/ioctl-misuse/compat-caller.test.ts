@@ -1,7 +1,7 @@
 import { text } from '../lib/bytes.ts';
 import { backingMap, DeviceIoctl } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import { ioctl32, needs32Bit } from '../lib/ioctl-32.ts';
+import { ioctl32, needs32Bit } from '../lib/calls-32.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 
 const { BACKING_OPEN, BACKING_CLOSE } = DeviceIoctl;

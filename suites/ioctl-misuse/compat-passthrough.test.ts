@@ -1,7 +1,7 @@
 import { text } from '../lib/bytes.ts';
 import { backingMap } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import { ioctl32, needs32Bit } from '../lib/ioctl-32.ts';
+import { ioctl32, needs32Bit } from '../lib/calls-32.ts';
 import { needsSingleUseIds, openWithId } from '../lib/registration.ts';
 
 /** FUSE_DEV_IOC_PASSTHROUGH_OPEN as a 32-bit program defines it: its pointer has four bytes. */

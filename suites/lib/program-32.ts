@@ -48,6 +48,20 @@ export function ioctlProgram32(how: Ioctl32): Uint8Array {
   return concat(elfHeader(BASE + HEADER_BYTES + start.length, HEADER_BYTES + file.length), file);
 }
 
+/**
+ * An i386 executable that opens a file as it is told and nothing more: without O_LARGEFILE unless the flags have it.
+ * Its exit status is the low byte of what open(2) returned.
+ */
+export function openProgram32(path: string, flags: number): Uint8Array {
+  const name = new Uint8Array(Buffer.from(`${path}\0`, 'utf8'));
+  const code = [
+    ...[...eax(SYS.open), ...ebx(BASE + HEADER_BYTES), ...ecx(flags), ...edx(0o644), ...CALL],
+    ...[...EBX_FROM_EAX, ...eax(SYS.exit), ...CALL],
+  ];
+  const body = concat(name, Uint8Array.from(code));
+  return concat(elfHeader(BASE + HEADER_BYTES + name.length, HEADER_BYTES + body.length), body);
+}
+
 /** mov ebx, eax */
 const EBX_FROM_EAX = [0x89, 0xc3];
 

@@ -81,13 +81,24 @@ guestTest('mincore tells of the pages of the backing file (A34)', async (t, gues
   t.deepEqual(await fuse.dataRequests(), []);
 });
 
-/** A store behind the end in the last page, then a write further on: what lies between, and is it zeros? */
-async function betweenOldEndAndWrite(client: Client, path: string): Promise<boolean> {
+/** What makes a file longer. */
+const GROWTHS: Readonly<Record<string, (client: Client, fd: number) => Promise<unknown>>> = {
+  write: (client, fd) => client.pwrite({ fd, data: 'y', offset: 2000 }),
+  ftruncate: (client, fd) => client.ftruncate({ fd, length: 2001 }),
+  fallocate: (client, fd) => client.fallocate({ fd, offset: 0, length: 2001 }),
+};
+
+/** A store behind the end in the last page, then the file grows: what lies between, and is it zeros? */
+async function betweenOldEndAndNew(
+  client: Client,
+  path: string,
+  grow: (client: Client, fd: number) => Promise<unknown>,
+): Promise<boolean> {
   const fd = await client.open({ path, flags: 'O_RDWR|O_CREAT' });
   await client.write({ fd, data: 'x'.repeat(100) });
   const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
   await client.mwrite({ map, offset: 200, data: bytes('BEYOND') });
-  await client.pwrite({ fd, data: 'y', offset: 2000 });
+  await grow(client, fd);
   const between = await client.pread({ fd, count: 1900, offset: 100 });
   await client.munmap({ map });
   await client.close({ fd });
@@ -101,8 +112,10 @@ guestTest(
     for (const root of ['ext4', 'tmpfs'] as const) {
       await using fuse = await guest.mountFuse({ root });
       await using client = await guest.client();
-      const native = await betweenOldEndAndWrite(client, fuse.backing('native'));
-      t.is(await betweenOldEndAndWrite(client, fuse.file('f')), native, `${root}: zeros`);
+      for (const [what, grow] of Object.entries(GROWTHS)) {
+        const native = await betweenOldEndAndNew(client, fuse.backing(`native-${what}`), grow);
+        t.is(await betweenOldEndAndNew(client, fuse.file(what), grow), native, `${root}, ${what}: zeros`);
+      }
       t.deepEqual(await fuse.dataRequests(), []);
     }
   },
@@ -113,7 +126,9 @@ guestTest(
   async (t, guest) => {
     await using fuse = await guest.mountFuse({ passthrough: 'off' });
     await using client = await guest.client();
-    t.true(await betweenOldEndAndWrite(client, fuse.file('f')), 'zeros');
+    for (const [what, grow] of Object.entries(GROWTHS)) {
+      t.true(await betweenOldEndAndNew(client, fuse.file(what), grow), `${what}: zeros`);
+    }
   },
 );
 

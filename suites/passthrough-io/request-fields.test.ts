@@ -12,6 +12,7 @@ const FATTR_LOCKOWNER = 1 << 9;
 const FATTR_KILL_SUIDGID = 1 << 11;
 const GETATTR_FH = 1 << 0;
 const LK_FLOCK = 1 << 0;
+const RELEASE_FLOCK_UNLOCK = 1 << 1;
 const STRANGER = { uid: 4000, gid: 4001 };
 
 const WITH_LOCKS = { addFlags: ['POSIX_LOCKS', 'FLOCK_LOCKS'] } as const;
@@ -203,8 +204,13 @@ guestTest(
     await fuse.waitFor({ opcode: 'SETLKW', after }, 'arrived');
     await client.flock({ fd: one.fd, operation: 'LOCK_UN' });
     t.is(await waiting, 0, 'who waits for a flock gets it');
-    await client.close({ fd: one.fd });
+    const [granted] = await fuse.requests({ opcode: 'SETLKW', after });
     await other.close({ fd: two.fd });
+    const { args } = await fuse.waitFor({ opcode: 'RELEASE', after });
+    t.not(Number(args['release_flags']) & RELEASE_FLOCK_UNLOCK, 0, 'RELEASE gives a flock back');
+    t.is(args['lock_owner'], granted?.args['owner'], 'RELEASE names the owner of the flock');
+    t.is(await client.errno.flock({ fd: one.fd, operation: 'LOCK_EX|LOCK_NB' }), 'ok', 'nobody has it then');
+    await client.close({ fd: one.fd });
     t.deepEqual(await fuse.dataRequests(), []);
   },
 );

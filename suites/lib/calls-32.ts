@@ -1,7 +1,7 @@
 import type { Client } from './client.ts';
 import type { FuseMount } from './fuse-mount.ts';
 import type { TestGuest } from './guest.ts';
-import { ioctlProgram32, type Ioctl32 } from './program-32.ts';
+import { ioctlProgram32, openProgram32, type Ioctl32 } from './program-32.ts';
 
 interface Caller {
   readonly guest: TestGuest;
@@ -17,8 +17,17 @@ export async function ioctl32(
   how: Pick<Ioctl32, 'open' | 'argAtPageEnd'> = {},
 ): Promise<number> {
   const { deviceFd, pid } = await fuse.server.call('server.info', {});
-  const program = ioctlProgram32({ pid, deviceFd: deviceFd ?? -1, request, arg, ...how });
-  const code = await run(guest, client, program);
+  return returned(
+    await run(guest, client, ioctlProgram32({ pid, deviceFd: deviceFd ?? -1, request, arg, ...how })),
+  );
+}
+
+/** What open(2) of a 32-bit program returns: a descriptor, or a negative errno. `flags`: numbers of i386. */
+export async function open32(guest: TestGuest, client: Client, path: string, flags: number): Promise<number> {
+  return returned(await run(guest, client, openProgram32(path, flags)));
+}
+
+function returned(code: number | null): number {
   if (code === null) throw new Error('the 32-bit program was ended by a signal');
   return code < 128 ? code : code - 256;
 }
