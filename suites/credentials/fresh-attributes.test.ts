@@ -63,6 +63,21 @@ guestTest(
   },
 );
 
+guestTest('attributes that the server has taken back do not decide who opens (F4)', async (t, guest) => {
+  const { fuse, root, stranger } = await strangerIn(guest, LONG);
+  await using _fuse = fuse;
+  await using _root = root;
+  await using _stranger = stranger;
+  await root.writeFile({ path: fuse.backing('f'), data: 'backing' });
+  await root.chmod({ path: fuse.backing('f'), mode: 0o644 });
+  const open = () => stranger.errno.open({ path: 'f', flags: 'O_RDONLY' });
+  t.is(await open(), 'ok');
+  await root.chmod({ path: fuse.backing('f'), mode: 0o600 });
+  t.is(await open(), 'ok', 'a mode that is believed');
+  t.is(await fuse.notify({ inode: '/f', offset: -1, length: 0 }), 'ok');
+  t.is(await open(), 'EACCES', 'after INVAL_INODE the mode is asked for');
+});
+
 guestTest(
   'without default_permissions root executes nothing that has no x bit either (F4, F12)',
   async (t, guest) => {

@@ -194,6 +194,23 @@ guestTest('without passthrough: files that have no position', async (t, guest) =
   }
 });
 
+guestTest('without passthrough: directories that have no position', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: '' });
+  for (const [what, openFlags, errno] of [
+    ['NONSEEKABLE', OpenFlag.NONSEEKABLE, 'ESPIPE'],
+    ['STREAM', OpenFlag.STREAM, 'ESPIPE'],
+    ['nothing', 0, 'ok'],
+  ] as const) {
+    await fuse.answerOpen('OPENDIR', { openFlags }, 1);
+    const fd = await client.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
+    t.is(await client.errno.lseek({ fd, offset: 0, whence: 'SEEK_SET' }), errno, `${what}: lseek`);
+    t.deepEqual(await client.readdirFd({ fd, bytes: 4096 }), ['.', '..', 'f'], `${what}: a list`);
+    await client.close({ fd });
+  }
+});
+
 guestTest('without passthrough: a stream is written to while a read of it waits', async (t, guest) => {
   await using fuse = await guest.mountFuse({ passthrough: 'off' });
   await using client = await guest.client();

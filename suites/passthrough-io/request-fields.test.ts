@@ -87,6 +87,15 @@ guestTest(
       const mode = (Number(args['mode']) & 0o7777).toString(8);
       t.is(mode, masks ? '666' : '640', masks ? 'the server applies the umask' : 'the kernel applies it');
       t.is(args['umask'], 0o027, 'the umask is told');
+      await client.mkdir({ path: fuse.file('d'), mode: 0o777 });
+      await client.mknod({ path: fuse.file('n'), mode: 0o010_666 });
+      for (const [opcode, plain, masked] of [
+        ['MKDIR', 0o777, 0o750],
+        ['MKNOD', 0o010_666, 0o010_640],
+      ] as const) {
+        const made = await fuse.waitFor(opcode);
+        t.is(Number(made.args['mode']), masks ? plain : masked, `${opcode}: the same`);
+      }
 
       const after = await fuse.position();
       const again = await client.open({
