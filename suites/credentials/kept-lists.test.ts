@@ -1,0 +1,129 @@
+import { aclFor } from '../lib/access-control-list.ts';
+import type { Client } from '../lib/client.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+
+/** Access control lists that the kernel keeps beside attributes, with POSIX_ACL. */
+
+const STRANGER = 1000;
+/** Longer than any test. Seconds. */
+const LONG = 100_000;
+const ACCESS = 'system.posix_acl_access';
+const [NOTHING, READ, READ_WRITE] = [0, 4, 6];
+
+interface Setup extends AsyncDisposable {
+  readonly fuse: FuseMount;
+  readonly root: Client;
+  /** What an open by a stranger gives, and how often the list is asked for by it. */
+  readonly opens: (flags?: string) => Promise<[errno: string, asked: number]>;
+}
+
+/** A file that a list gives a stranger so much of; all is believed that the server says. */
+async function listed(guest: TestGuest, permissions: number): Promise<Setup> {
+  const stack = new AsyncDisposableStack();
+  const init = { addFlags: ['POSIX_ACL'], dropFlags: ['READDIRPLUS_AUTO'] } as const;
+  const fuse = stack.use(
+    await guest.mountFuse({ init, defaultPermissions: true, entryValidS: LONG, attrValidS: LONG }),
+  );
+  const root = stack.use(await guest.client());
+  await root.chmod({ path: fuse.root, mode: 0o755 });
+  await root.writeFile({ path: fuse.backing('f'), data: 'backing', mode: 0o600 });
+  await root.setxattr({ path: fuse.backing('f'), name: ACCESS, data: aclFor([STRANGER], permissions) });
+  const stranger = stack.use(await guest.client());
+  await stranger.chdir({ path: fuse.path });
+  await stranger.setCredentials({ uid: STRANGER, gid: STRANGER });
+  const opens = async (flags = 'O_RDONLY'): Promise<[string, number]> => {
+    const after = await fuse.position();
+    const errno = await stranger.errno.open({ path: 'f', flags });
+    const asked = await fuse.requests({ opcode: 'GETXATTR', path: '/f', after });
+    return [errno, asked.filter(({ args }) => args['name'] === ACCESS).length];
+  };
+  return { fuse, root, opens, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+}
+
+/** What brings attributes of the file anew. */
+const NEWS: Readonly<Record<string, (root: Client, fuse: FuseMount) => Promise<unknown>>> = {
+  'a stat that asks the server': (root, fuse) =>
+    root.stat({ path: fuse.file('f'), flags: 'AT_STATX_FORCE_SYNC' }),
+  'a change of the mode': (root, fuse) => root.chmod({ path: fuse.file('f'), mode: 0o640 }),
+  'a list of the directory': (root, fuse) => root.readdir({ path: fuse.path }),
+  // Which must not find it, and so does not believe it.
+  'a LOOKUP': (root, fuse) => root.errno.mkdir({ path: fuse.file('f') }),
+};
+
+guestTest(
+  'an access control list is asked for once, and again after attributes have come anew (A45, F4)',
+  async (t, guest) => {
+    await using setup = await listed(guest, READ);
+    const { fuse, root, opens } = setup;
+    await opens();
+    for (const [what, bring] of Object.entries(NEWS)) {
+      t.deepEqual(await opens(), ['ok', 0], `before ${what}: the list is kept`);
+      await bring(root, fuse);
+      t.deepEqual(await opens(), ['ok', 1], `after ${what}: the list is asked for`);
+    }
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
+guestTest(
+  'before an access control list that is kept denies, the server is asked for a fresh one (A45, F4)',
+  async (t, guest) => {
+    await using setup = await listed(guest, NOTHING);
+    const { fuse, root, opens } = setup;
+    t.is((await opens())[0], 'EACCES');
+    await root.setxattr({ path: fuse.backing('f'), name: ACCESS, data: aclFor([STRANGER], READ) });
+    t.deepEqual(await opens(), ['ok', 1], 'a right that was added behind FUSE counts at once');
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
+guestTest(
+  'an access control list that is set through FUSE is the one that counts and that is told (A45, F4)',
+  async (t, guest) => {
+    await using setup = await listed(guest, READ);
+    const { fuse, root, opens } = setup;
+    t.is((await opens())[0], 'ok');
+    const list = { path: fuse.file('f'), name: ACCESS };
+    const data = aclFor([STRANGER], READ_WRITE);
+    await root.setxattr({ ...list, data });
+    t.deepEqual(await root.getxattr(list), data, 'what is told');
+    t.is((await opens('O_RDWR'))[0], 'ok', 'what counts');
+    await root.removexattr(list);
+    t.is(await root.errno.getxattr(list), 'ENODATA', 'removed: what is told');
+    t.is((await opens())[0], 'EACCES', 'removed: what counts');
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
+guestTest(
+  'without POSIX_ACL the mode alone decides, and no list is asked for (A45, F4)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ defaultPermissions: true });
+    await using root = await guest.client();
+    await root.chmod({ path: fuse.root, mode: 0o755 });
+    await root.writeFile({ path: fuse.backing('f'), data: 'backing', mode: 0o600 });
+    await root.setxattr({ path: fuse.backing('f'), name: ACCESS, data: aclFor([STRANGER], READ) });
+    await using stranger = await guest.client();
+    await stranger.chdir({ path: fuse.path });
+    await stranger.setCredentials({ uid: STRANGER, gid: STRANGER });
+    t.is(await stranger.errno.open({ path: 'f', flags: 'O_RDONLY' }), 'EACCES');
+    t.deepEqual(await fuse.requests('GETXATTR'), []);
+  },
+);
+
+guestTest(
+  'the list that new files of a directory get is told and set by its own name (A45)',
+  async (t, guest) => {
+    await using setup = await listed(guest, READ);
+    const { fuse, root } = setup;
+    await root.mkdir({ path: fuse.backing('d') });
+    const list = { path: fuse.file('d'), name: 'system.posix_acl_default' };
+    const data = aclFor([STRANGER], READ);
+    await root.setxattr({ ...list, data });
+    t.deepEqual(await root.getxattr({ ...list, path: fuse.backing('d') }), data, 'at the server');
+    t.deepEqual(await root.getxattr(list), data, 'through FUSE');
+    t.is(await root.errno.getxattr({ ...list, name: ACCESS }), 'ENODATA', 'the directory’s own');
+  },
+);
