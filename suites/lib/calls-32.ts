@@ -22,6 +22,16 @@ export async function ioctl32(
   );
 }
 
+/** The same of an ioctl on what a process has open. */
+export async function ioctlOn32(
+  guest: TestGuest,
+  client: Client,
+  { pid, fd }: { readonly pid: number; readonly fd: number },
+  { request, arg }: { readonly request: number; readonly arg: Uint8Array },
+): Promise<number> {
+  return returned(await run(guest, client, ioctlProgram32({ pid, deviceFd: fd, request, arg })));
+}
+
 /** What open(2) of a 32-bit program returns: a descriptor, or a negative errno. `flags`: numbers of i386. */
 export async function open32(guest: TestGuest, client: Client, path: string, flags: number): Promise<number> {
   return returned(await run(guest, client, openProgram32(path, flags)));
