@@ -30,7 +30,8 @@ async function mounted(
   const asked = async (name: string): Promise<string[]> => {
     const after = await fuse.position();
     await client.lstat({ path: fuse.file(name) });
-    return fuse.opcodes({ after });
+    // RELEASEDIR of the list before may come any time.
+    return fuse.opcodes({ opcode: ['LOOKUP', 'GETATTR'], after });
   };
   return { fuse, asked };
 }
