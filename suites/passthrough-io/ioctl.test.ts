@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { concat, pattern } from '../lib/bytes.ts';
+import { ioctlOn32, needs32Bit } from '../lib/calls-32.ts';
 import { SyscallError, type Client } from '../lib/client.ts';
 import { u32 } from '../lib/entry-answer.ts';
 import type { Rule } from '../lib/fuse-abi.ts';
@@ -12,7 +13,9 @@ import { guestTest } from '../lib/guest-test.ts';
 const IN = 1;
 const OUT = 2;
 /** include/uapi/linux/fuse.h */
+const COMPAT = 1 << 0;
 const RETRY = 1 << 2;
+const FOR_32_BITS = 1 << 3;
 const OF_DIRECTORY = 1 << 4;
 /** linux/fs.h */
 const GETFLAGS = 0x8008_6601;
@@ -168,6 +171,28 @@ guestTest(
     for (const fd of fds) await client.close({ fd });
   },
 );
+
+guestTest('an ioctl of a 32-bit program says that it is one', async (t, guest) => {
+  await needs32Bit(guest);
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  await fuse.rule(withBody(answer(6)));
+  const request = number(IN, 8);
+  const arg = pattern(8);
+  for (const [path, open, flags] of [
+    [fuse.file('f'), 'O_RDWR', COMPAT | FOR_32_BITS],
+    [fuse.path, 'O_RDONLY|O_DIRECTORY', COMPAT | FOR_32_BITS | OF_DIRECTORY],
+  ] as const) {
+    const fd = await client.open({ path, flags: open });
+    const after = await fuse.position();
+    t.is(await ioctlOn32(guest, client, { pid: client.pid, fd }, { request, arg }), 6, path);
+    const { args } = await fuse.waitFor({ opcode: 'IOCTL', after });
+    t.like(args, { cmd: request, flags, in_size: 8, out_size: 0, sha1: sha1(arg) }, path);
+    await client.close({ fd });
+  }
+  t.deepEqual(await fuse.dataRequests(), []);
+});
 
 /** What the IOCTLs of an open of the kernel's own are, and that each open ends. */
 async function asked(fuse: FuseMount, after: number): Promise<unknown[]> {
