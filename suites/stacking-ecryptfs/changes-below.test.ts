@@ -1,3 +1,4 @@
+import { aclFor } from '../lib/access-control-list.ts';
 import { text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
@@ -39,16 +40,8 @@ guestTest('a name on ecryptfs is looked up again when it is not valid any more b
   t.is(text(await client.readFile({ path })), 'other', 'the file that has the name now');
 });
 
-/** `ACL_EA_VERSION`, then tag, permissions and id of each entry: the owner, user 1500, group, mask, others. */
-const ACL = Buffer.from(
-  '02000000' +
-    '01000600ffffffff' +
-    '02000700dc050000' +
-    '04000400ffffffff' +
-    '10000700ffffffff' +
-    '20000000ffffffff',
-  'hex',
-);
+/** For its owner and user 1500. */
+const ACL = Buffer.from(aclFor([1500], 7));
 
 guestTest('an access control list on ecryptfs is one of the lower file, and counts', async (t, guest) => {
   await using client = await guest.client();

@@ -1,3 +1,4 @@
+import { aclFor } from '../lib/access-control-list.ts';
 import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
@@ -182,16 +183,8 @@ guestTest(
   },
 );
 
-/** `ACL_EA_VERSION`, then tag, permissions and id of each entry: the owner, user 1500, group, mask, others. */
-const ACL = Buffer.from(
-  '02000000' +
-    '01000600ffffffff' +
-    '02000700dc050000' +
-    '04000400ffffffff' +
-    '10000700ffffffff' +
-    '20000000ffffffff',
-  'hex',
-);
+/** For its owner and user 1500. */
+const ACL = Buffer.from(aclFor([1500], 7));
 
 guestTest(
   'data behind a hole, access control lists and inode flags are copied up as well (E4)',
