@@ -39,6 +39,15 @@ export interface PassphraseKey {
 
 /** The key that keys of files are encrypted with, and the signature by which mounts name it. */
 export function passphraseKey(passphrase: string): PassphraseKey {
+  const made = keys.get(passphrase) ?? makeKey(passphrase);
+  keys.set(passphrase, made);
+  return made;
+}
+
+/** By passphrase. */
+const keys = new Map<string, PassphraseKey>();
+
+function makeKey(passphrase: string): PassphraseKey {
   let hash = sha512(Buffer.concat([SALT, Buffer.from(passphrase)]));
   for (let done = 1; done < ITERATIONS; done++) hash = sha512(hash);
   return { key: hash, signature: sha512(hash).subarray(0, 8).toString('hex') };

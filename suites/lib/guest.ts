@@ -1,5 +1,6 @@
 import type { BackingName, KernelLogRecord } from '#rootfs/protocol/calls.ts';
 import { text } from './bytes.ts';
+import { passphraseKey } from './ecryptfs-format.ts';
 import { startClient, SyscallError, type Client, type ClientOptions } from './client.ts';
 import { expectationsFor, type Expectations } from './expectations.ts';
 import { FuseMount, type FuseOptions } from './fuse-mount.ts';
@@ -120,13 +121,18 @@ export class TestGuest {
     return SpareDisk.format(this, type, options);
   }
 
-  /** Signature of a key in root's user keyring, for mounts of ecryptfs. */
+  /**
+   * Signature of a key in root's user keyring, for mounts of ecryptfs. It stays there: what a passphrase becomes
+   * takes ecryptfs-utils a second under emulation, and is the same every time.
+   */
   async ecryptfsKey(passphrase = 'fusegate'): Promise<string> {
+    const { signature } = passphraseKey(passphrase);
+    const there = await this.tryRun(['grep', '-q', ` user *${signature}: `, '/proc/keys']);
+    if (there.code === 0) return signature;
     const stdin = new Uint8Array(Buffer.from(passphrase));
     const { stdout } = await this.run(['ecryptfs-add-passphrase', '-'], { stdin });
-    const signature = /sig \[([0-9a-f]{16})\]/.exec(stdout)?.[1];
-    if (signature === undefined) throw new Error(`ecryptfs-add-passphrase gave no signature: ${stdout}`);
-    return signature;
+    if (stdout.includes(`sig [${signature}]`)) return signature;
+    throw new Error(`ecryptfs-add-passphrase did not give ${signature}: ${stdout}`);
   }
 
   // --- the backing filesystem as an oracle -------------------------------------------------------------
