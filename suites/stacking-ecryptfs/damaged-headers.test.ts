@@ -44,3 +44,32 @@ guestTest('a file whose header is damaged is not opened', async (t, guest) => {
   const copy = await client.readFile({ path: ecryptfs.file('copy') });
   t.is(firstDifference(copy, data), undefined, 'one that is not damaged is a file like any other');
 });
+
+/** In the header: how many extents it has itself, in two bytes of which this is the lower one; two of 4096 bytes is the least. */
+const HEADER_EXTENTS_AT = 25;
+
+guestTest(
+  'a file whose header says that it is shorter than a header can be is not opened (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    {
+      await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+      await client.writeFile({ path: ecryptfs.file('f'), data: pattern(5000) });
+      t.is(await ecryptfs.unmount(), 'ok');
+    }
+    const whole = await client.readFile({ path: `${lower}/f` });
+    t.is(whole[HEADER_EXTENTS_AT], 2, 'the byte as it was');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    for (const extents of [1, 0]) {
+      const damaged = whole.slice();
+      damaged[HEADER_EXTENTS_AT] = extents;
+      await client.writeFile({ path: `${lower}/${extents}`, data: damaged });
+      t.is(
+        await client.errno.readFile({ path: ecryptfs.file(String(extents)) }),
+        'EIO',
+        `${extents} extents`,
+      );
+    }
+  },
+);
