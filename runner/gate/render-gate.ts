@@ -1,5 +1,5 @@
 import { formatDuration } from '#runner/report/format.ts';
-import { isOpen, isRed, brokenSince } from './decide.ts';
+import { brokenSince, isOpen, isRed } from './decide.ts';
 import type { GatePatch, GateResult, GateVerdict } from './gate-schema.ts';
 import { BOOT } from './sample.ts';
 import { renderAgainst } from './render-against.ts';
@@ -112,10 +112,10 @@ function renderPatch(patch: GatePatch, gate: GateResult): readonly string[] {
 }
 
 function patchState(patch: GatePatch, gate: GateResult): string {
+  const since = brokenSince(patch, gate);
   switch (patch.state) {
     case 'not-built':
-      if (brokenSince(patch, gate) !== patch.index)
-        return `still does not build, see patch ${brokenSince(patch, gate)}`;
+      if (since !== patch.index) return `still does not build, see patch ${since}`;
       return `DOES NOT BUILD: ${shown(patch.message ?? '').replace(/^the kernel build failed: /, '')}`;
     case 'not-applied':
       return notApplied(patch, gate);

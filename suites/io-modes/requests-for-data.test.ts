@@ -47,6 +47,13 @@ async function plainFile(
   };
 }
 
+/** The GETATTRs that an fstat of it sends: none while what the kernel knows counts. */
+async function attributesAsked({ fuse, client, fd }: PlainFile): Promise<string[]> {
+  const after = await fuse.position();
+  await client.fstat({ fd });
+  return fuse.opcodes({ opcode: 'GETATTR', after });
+}
+
 /** `fuse_write_out`: so many bytes were written. */
 function written(size: number): Uint8Array {
   const body = new Uint8Array(8);
@@ -113,14 +120,10 @@ guestTest(
   'after an asynchronous write attributes are asked for again, and one behind the end makes the file longer first',
   async (t, guest) => {
     await using file = await plainFile(guest, 0, { ...ASYNC, flags: 'O_RDWR|O_DIRECT' });
-    const { fuse, client, fd } = file;
+    const { client, fd } = file;
     const write = (offset: number) =>
       client.aio({ operations: [{ op: 'pwrite', fd, data: pattern(PAGE, 5), offset }] });
-    const asked = async (): Promise<string[]> => {
-      const after = await fuse.position();
-      await client.fstat({ fd });
-      return fuse.opcodes({ opcode: 'GETATTR', after });
-    };
+    const asked = () => attributesAsked(file);
     await asked();
     t.deepEqual(await asked(), [], 'attributes that count');
     await write(PAGE);
@@ -342,12 +345,8 @@ guestTest('a READ that fails is the error of the call, and nothing is kept of it
 
 guestTest('after a cached read the access time is asked for again (A40)', async (t, guest) => {
   await using file = await plainFile(guest, 0);
-  const { fuse, client, fd } = file;
-  const asked = async (): Promise<string[]> => {
-    const after = await fuse.position();
-    await client.fstat({ fd });
-    return fuse.opcodes({ opcode: 'GETATTR', after });
-  };
+  const { client, fd } = file;
+  const asked = () => attributesAsked(file);
   await asked();
   t.deepEqual(await asked(), [], 'attributes that count');
   const map = await client.mmap({ fd, length: 8 * PAGE, prot: 'PROT_READ', flags: 'MAP_PRIVATE' });

@@ -4,6 +4,7 @@ import { eventually } from '../lib/eventually.ts';
 import { OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { mountedAt } from '../lib/mounted-at.ts';
 
 /** The files of a connection in fusectl (filesystems/fuse.rst). */
 
@@ -145,11 +146,7 @@ guestTest(
     const fd = await client.open({ path: '/dev/fuse', flags: 'O_RDWR' });
     const options = `fd=${fd},rootmode=40000,user_id=7,group_id=8`;
     await using mount = await guest.mount({ source: 'owned', type: 'fuse', options }, client);
-    const lines = text(await client.readFile({ path: '/proc/self/mountinfo' })).split('\n');
-    const minor = lines
-      .find((line) => line.split(' ')[4] === mount.path)
-      ?.split(' ')[2]
-      ?.split(':')[1];
+    const { minor } = await mountedAt(client, mount.path);
     const directory = `/sys/fs/fuse/connections/${minor}`;
     const rights: Record<string, string> = {};
     for (const name of ['.', ...(await client.readdir({ path: directory }))]) {

@@ -1,6 +1,7 @@
 import { pattern, text } from '../lib/bytes.ts';
 import type { FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { mountedAt } from '../lib/mounted-at.ts';
 import { openAs } from '../lib/open-modes.ts';
 
 /** What an answer to INIT settles for files that are served, beside one in passthrough mode, for which it does not count. */
@@ -118,9 +119,7 @@ guestTest(
       },
     ]) {
       await using fuse = await guest.mountFuse(options);
-      const lines = text(await client.readFile({ path: '/proc/self/mountinfo' })).split('\n');
-      const line = lines.find((each) => each.split(' ')[4] === fuse.path);
-      t.is(line?.split(' ').at(-1), shown);
+      t.is((await mountedAt(client, fuse.path)).options, shown);
       const [above, below] = [
         await client.statfs({ path: fuse.path }),
         await client.statfs({ path: fuse.root }),

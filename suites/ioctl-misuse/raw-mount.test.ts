@@ -1,6 +1,7 @@
 import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { mountedAt } from '../lib/mounted-at.ts';
 import type { TestGuest } from '../lib/guest.ts';
 
 /** mount(2) of a FUSE device by hand: what the options have to say, and whose device it may be. */
@@ -19,15 +20,6 @@ function asText(options: Options): string {
 
 function mountErrno(guest: TestGuest, client: Client, options: Options): Promise<string> {
   return guest.mountErrno({ source: 'by-hand', type: 'fuse', options: asText(options) }, client);
-}
-
-/** Options of the mount at `path`, as the kernel has them. */
-async function shown(client: Client, path: string): Promise<string | undefined> {
-  const lines = text(await client.readFile({ path: '/proc/self/mountinfo' })).split('\n');
-  return lines
-    .find((each) => each.split(' ')[4] === path)
-    ?.split(' ')
-    .at(-1);
 }
 
 /** Beside the descriptor of a fresh device; later ones replace what is needed. */
@@ -77,7 +69,7 @@ guestTest('a mount shows the owner that it was made for', async (t, guest) => {
   const fd = await client.open({ path: '/dev/fuse', flags: 'O_RDWR' });
   const options = asText({ fd: String(fd), ...NEEDED, user_id: '7', group_id: '8' });
   await using mount = await guest.mount({ source: 'by-hand', type: 'fuse', options }, client);
-  t.is(await shown(client, mount.path), 'rw,user_id=7,group_id=8');
+  t.is((await mountedAt(client, mount.path)).options, 'rw,user_id=7,group_id=8');
 });
 
 guestTest(
@@ -138,6 +130,6 @@ guestTest(
     t.is(await client.errno.writeFile(file), 'EROFS', 'read-only');
     t.is(await remount('MS_REMOUNT'), 'ok');
     t.is(await client.errno.writeFile(file), 'ok', 'and back');
-    t.is(await shown(client, fuse.path), 'rw,user_id=0,group_id=0', 'as it was mounted');
+    t.is((await mountedAt(client, fuse.path)).options, 'rw,user_id=0,group_id=0', 'as it was mounted');
   },
 );

@@ -1,7 +1,7 @@
 import type { BackingName, KernelLogRecord } from '#rootfs/protocol/calls.ts';
 import { text } from './bytes.ts';
-import { passphraseKey } from './ecryptfs-format.ts';
 import { startClient, SyscallError, type Client, type ClientOptions } from './client.ts';
+import { passphraseKey } from './ecryptfs-format.ts';
 import { expectationsFor, type Expectations } from './expectations.ts';
 import { FuseMount, type FuseOptions } from './fuse-mount.ts';
 import { FuseServer, type ServerOptions } from './fuse-server.ts';

@@ -3,7 +3,7 @@ import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
-import { shownOptions } from '../lib/shown-options.ts';
+import { mountedAt } from '../lib/mounted-at.ts';
 import { upperOn } from '../lib/stack.ts';
 import { overlayRequest, type OverlayOptions } from '../lib/stacked-mount.ts';
 
@@ -11,7 +11,7 @@ import { overlayRequest, type OverlayOptions } from '../lib/stacked-mount.ts';
 
 /** Those that say neither where layers are nor whether they can be written. */
 async function optionsOf(client: Client, target: string): Promise<string[]> {
-  const options = await shownOptions(client, target);
+  const options = (await mountedAt(client, target)).options.split(',');
   return options.filter((option) => !/^(rw|ro|.*dir=\/.*)$/.test(option));
 }
 
