@@ -215,6 +215,9 @@ daemonTest('a client that is not as it was, or not done, is not used again', asy
   const elsewhere = await started();
   await done(elsewhere, 'chdir', { path: '/' });
   t.false(await disposed(elsewhere));
+  const inBatch = await started();
+  await done(inBatch, 'batch', { calls: [{ call: 'umask', args: { mask: 0 } }] });
+  t.false(await disposed(inBatch), 'what a batch has changed is changed, too');
   const launched = await started({ launcher: ['env'] });
   await done(launched, 'getpid', {});
   t.false(await disposed(launched));

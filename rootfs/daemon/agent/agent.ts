@@ -7,7 +7,7 @@ import {
   type ExitRecord,
 } from '../../protocol/calls.ts';
 import { RpcRefusal } from '../../protocol/peer.ts';
-import type { SyscallName } from '../../protocol/syscalls.ts';
+import type { BatchCall, SyscallName } from '../../protocol/syscalls.ts';
 import { servePort, serveStdio } from '../rpc/server.ts';
 import { flagBits } from '../sys/constants.ts';
 import { cString } from '../sys/memory.ts';
@@ -37,6 +37,13 @@ const CHANGES_THE_PROCESS: ReadonlySet<SyscallName> = new Set<SyscallName>([
   'chdir',
   'umask',
 ]);
+
+/** By itself, as one of a batch, or as the call whose allocations fail. */
+function changesTheProcess(call: SyscallName, args: unknown): boolean {
+  const { calls, call: inner } = (args ?? {}) as { calls?: readonly BatchCall[]; call?: string };
+  const all: readonly string[] = [call, ...(calls ?? []).map((each) => each.call), inner ?? ''];
+  return all.some((name) => CHANGES_THE_PROCESS.has(name as SyscallName));
+}
 
 type Handlers = {
   readonly [M in AgentMethod]: (
@@ -153,7 +160,7 @@ function childHandlers(state: TestState): Part<ChildMethod> {
     },
     'client.call': async ({ client, call, args, timeoutMs }) => {
       const child = children.get(client);
-      if (CHANGES_THE_PROCESS.has(call)) child.spoil();
+      if (changesTheProcess(call, args)) child.spoil();
       const result = await child.call(call, args, timeoutMs ?? CALL_TIMEOUT_MS);
       return result as AgentCalls['client.call']['result'];
     },

@@ -1,8 +1,9 @@
-import { openSync, read, writeSync } from 'node:fs';
+import { constants, openSync, writeSync } from 'node:fs';
 import { encodeFrame, FrameDecoder } from '../../protocol/frame.ts';
 import { RpcRefusal } from '../../protocol/peer.ts';
 import type { RpcError, RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
 import { PipeReader, PipeWriter } from '../sys/pipe.ts';
+import { syscallSync, valueOf } from '../sys/syscall.ts';
 
 const STDIN = 0;
 const STDOUT = 1;
@@ -33,34 +34,19 @@ function answering(handlers: RpcHandlers, write: (frame: Uint8Array) => void): (
   };
 }
 
-const PORT_BUFFER_BYTES = 64 * 1024;
-
 /**
- * The same on a virtio-serial port, for as long as the machine runs: the port is read by a thread of the pool
- * that waits in read(2). Only one process can have it open.
+ * The same on a virtio-serial port, for as long as the machine runs. Only one process can have it open, and
+ * libuv watches a descriptor for one thing: a second number of it is for writing.
  */
 export function servePort(path: string, handlers: RpcHandlers, onEnd: () => void): void {
-  const fd = openSync(path, 'r+');
-  const buffer = Buffer.alloc(PORT_BUFFER_BYTES);
-  const receive = answering(handlers, (frame) => writeWhole(fd, frame));
-  const next = (): void => {
-    read(fd, buffer, 0, buffer.length, null, (error, length) => {
-      // Nothing read: the host has closed its end.
-      if (error !== null || length === 0) {
-        onEnd();
-        return;
-      }
-      // The frames outlive this buffer.
-      receive(Uint8Array.from(buffer.subarray(0, length)));
-      next();
-    });
-  };
-  next();
-}
-
-/** The port takes at most 32 KiB at a time. */
-function writeWhole(fd: number, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
+  const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
+  const output = new PipeWriter(valueOf('dup', syscallSync('dup', fd)));
+  // Nothing read: the host has closed its end.
+  new PipeReader(
+    fd,
+    answering(handlers, (frame) => output.write(frame)),
+    onEnd,
+  );
 }
 
 async function answer(handlers: RpcHandlers, request: RpcRequest): Promise<RpcResponse> {
