@@ -40,6 +40,11 @@ test('observe: pass, failure, skip and todo are told with titles and messages', 
     of(events, 'file-finished').map(({ how }) => how),
     [null],
   );
+  t.deepEqual(
+    of(events, 'file-started').map(({ file }) => relative(project.dir, file)),
+    ['suites/area/plain.test.ts'],
+  );
+  t.is(events[0]?.type, 'file-started');
   t.deepEqual(events.at(-1), { type: 'ended', interrupted: false });
 });
 

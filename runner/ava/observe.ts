@@ -11,10 +11,19 @@ import { AVA_EVENTS_FD_ENV } from './ava-event.ts';
 export async function observeRun(run: ObservedRun): Promise<void> {
   const fd = Number(process.env[AVA_EVENTS_FD_ENV] ?? Number.NaN);
   if (!Number.isInteger(fd)) return;
+  const begun = new Set<string>();
   for await (const event of run.events) {
-    const translated = translate(event);
-    if (translated !== undefined) write(fd, translated);
+    for (const translated of [firstSignOf(fileOf(event), begun), translate(event)]) {
+      if (translated !== undefined) write(fd, translated);
+    }
   }
+}
+
+/** AVA itself says only of threads that they start. */
+function firstSignOf(file: string, begun: Set<string>): AvaEvent | undefined {
+  if (file === '' || begun.has(file)) return undefined;
+  begun.add(file);
+  return { type: 'file-started', file };
 }
 
 /** Events that AVA emits and its types leave out (AVA 8.0.1, lib/run-status.js, lib/runner.js). */
@@ -42,8 +51,6 @@ interface SerializedError {
 
 function translate(event: ObservedEvent): AvaEvent | undefined {
   switch (event.type) {
-    case 'starting':
-      return { type: 'file-started', file: event.testFile };
     case 'selected-test':
       return {
         type: 'selected',

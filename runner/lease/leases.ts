@@ -3,12 +3,15 @@ import { Failure } from '#runner/lib/failure.ts';
 import type { LeaseOutcome } from '#runner/verdict/judge-test.ts';
 import type { KernelFault } from '#runner/verdict/kernel-log.ts';
 import { cleanLine } from '#runner/lib/clean-text.ts';
+import type { FileTurns } from './file-turns.ts';
 import type { AcquireResult, MachineShare } from './messages.ts';
 import type { GuestPool, PooledGuest } from './pool.ts';
 import { settle } from './settle.ts';
 
 export interface LeasesOptions {
   readonly pool: GuestPool;
+  /** Default: whoever asks first. */
+  readonly turns?: FileTurns | undefined;
   readonly out: string;
   readonly emit: Emit;
   /** The run is over: guests are given up instead of cleaned. */
@@ -94,11 +97,13 @@ export class Leases {
   }
 
   async #acquire(test: string, signal: AbortSignal, share: MachineShare): Promise<PooledGuest> {
-    const { pool, emit } = this.#options;
+    const { pool, turns, emit } = this.#options;
     emit({ type: 'lease-requested', test });
     try {
+      await turns?.take(fileOf(test), AbortSignal.any([signal, this.#options.signal]));
       return await pool.acquire(signal, { file: fileOf(test), share });
     } catch (error) {
+      turns?.end(fileOf(test));
       emit({ type: 'lease-ended', test, machine: null });
       throw error;
     }

@@ -6,6 +6,7 @@ import type { Profile } from '#kernel/profile.ts';
 import type { Config } from '#runner/config/config.ts';
 import { hasRoomForMachine } from '#runner/config/jobs.ts';
 import { LeaseBroker } from '#runner/lease/broker.ts';
+import { FileTurns } from '#runner/lease/file-turns.ts';
 import { Leases } from '#runner/lease/leases.ts';
 import { GuestPool } from '#runner/lease/pool.ts';
 import { Failure } from '#runner/lib/failure.ts';
@@ -63,14 +64,16 @@ async function onePass(run: SuitesRun, { pool, lockdep }: Machines): Promise<voi
   const listed = run.known ?? (await loadKnownFailures(join(suitesDir, 'known-failures.json')));
   const known = knownOf(listed, { profile: profile.name, release: prepared.kernel.release });
   const today = new Date().toISOString().slice(0, 10);
+  const turns = new FileTurns(config.jobs);
   const ledger = new TestLedger({
     suitesDir,
     known,
     today,
-    emit: durations.watch(context.emit),
+    emit: turns.watch(durations.watch(context.emit)),
   });
   const leases = new Leases({
     pool,
+    turns,
     out: config.out,
     emit: context.emit,
     signal: context.signal,

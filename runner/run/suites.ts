@@ -14,7 +14,7 @@ import type { TestLedger } from './test-ledger.ts';
 export interface SuitesOptions {
   readonly projectDir: string;
   readonly selection: Selection;
-  /** AVA processes side by side, each with files of its own. */
+  /** Test files that have machines at the same time. */
   readonly jobs: number;
   /** What a test file took the last time. Milliseconds; none: it never ran here. */
   readonly expectedMs: (file: string) => number | undefined;
@@ -90,8 +90,9 @@ interface Shard extends Selection {
 
 /**
  * The longest files first, so that none is left over when the other machines have nothing to do any more. One
- * machine: AVA finds the files itself. More: files are dealt out, because AVA's own concurrency would also run
- * the tests of one file side by side and let them queue for machines on AVA's clock.
+ * machine: AVA finds the files itself. More: files are dealt out to as many AVAs and one, whose file is loaded while
+ * the others have the machines; AVA's own concurrency would also run the tests of one file side by side and let them
+ * queue for machines on AVA's clock.
  */
 function shardFiles({ projectDir, selection, jobs, expectedMs }: SuitesOptions): readonly Shard[] {
   const files = estimate(
@@ -100,7 +101,7 @@ function shardFiles({ projectDir, selection, jobs, expectedMs }: SuitesOptions):
     }),
   );
   if (jobs === 1) return [{ ...selection, order: files.map(({ file }) => file) }];
-  const dealt = dealOut(files, jobs).map((share) => ({ ...selection, files: share, order: share }));
+  const dealt = dealOut(files, jobs + 1).map((share) => ({ ...selection, files: share, order: share }));
   return dealt.length === 0 ? [selection] : dealt;
 }
 
