@@ -185,13 +185,13 @@ export interface Sequence {
   readonly maps: boolean;
 }
 
-/** Does a sequence on a new, empty file, all in one process and one request. */
+/** Does a sequence on a new, empty file, all by one thread and in one request. */
 export async function perform(client: Client, place: Place, sequence: Sequence): Promise<Observation[]> {
   await client.writeFile({ path: place.behind, data: '' });
   const recorder = new Recorder(place, sequence.maps);
   for (const operation of sequence.operations) recorder.step(operation);
   recorder.end();
-  const results = await client.batch({ calls: recorder.calls, digests: true });
+  const results = await client.batch({ calls: recorder.calls, digests: true, oneThread: true });
   return results.map((result, index) => {
     const { step = 0, told = asIs } = recorder.told[index] ?? {};
     return { step, call: recorder.calls[index]?.call ?? '', outcome: outcomeOf(result, told) };

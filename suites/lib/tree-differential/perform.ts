@@ -161,7 +161,7 @@ export interface TreeSequence {
   readonly lookEvery: number;
 }
 
-/** Does a sequence from an empty directory on, all in one process and one request. */
+/** Does a sequence from an empty directory on, all by one thread and in one request. */
 export async function perform(
   client: Client,
   place: TreePlace,
@@ -170,7 +170,7 @@ export async function perform(
   const recorder = new Recorder(place, lookEvery);
   for (const operation of operations) recorder.step(operation);
   recorder.end();
-  const results = await client.batch({ calls: recorder.calls, digests: true });
+  const results = await client.batch({ calls: recorder.calls, digests: true, oneThread: true });
   return results.flatMap((result, index) => {
     const { call = '', args = {} } = recorder.calls[index] ?? {};
     const { step = 0, told } = recorder.notes[index] ?? {};
