@@ -17,17 +17,20 @@ export class RpcPeer {
   readonly #send: (frame: Uint8Array) => void;
   readonly #decoder = new FrameDecoder();
   readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>();
-  #nextId = 1;
+  readonly #step: 1 | -1;
+  #lastId = 0;
   #closed: Error | undefined;
 
-  constructor(send: (frame: Uint8Array) => void) {
+  /** @param step -1: ids count down from -1, for a line on which somebody else's requests have the others. */
+  constructor(send: (frame: Uint8Array) => void, step: 1 | -1 = 1) {
     this.#send = send;
+    this.#step = step;
   }
 
   /** Bytes that have come from the other side. */
   receive(chunk: Uint8Array): void {
     try {
-      for (const message of this.#decoder.push(chunk)) this.#settle(message as RpcResponse);
+      for (const message of this.#decoder.push(chunk)) this.settle(message as RpcResponse);
     } catch (error) {
       this.close(error instanceof Error ? error : new Error(String(error)));
     }
@@ -41,7 +44,8 @@ export class RpcPeer {
   /** @throws RpcRefusal as the other side refused, or the reason of `close`. */
   call(method: string, params: unknown): Promise<unknown> {
     if (this.#closed !== undefined) return Promise.reject(this.#closed);
-    const id = this.#nextId++;
+    this.#lastId += this.#step;
+    const id = this.#lastId;
     const answer = Promise.withResolvers<unknown>();
     this.#waiting.set(id, answer);
     this.#send(encodeFrame({ id, method, params }));
@@ -55,7 +59,8 @@ export class RpcPeer {
     this.#waiting.clear();
   }
 
-  #settle(response: RpcResponse): void {
+  /** An answer that has come. */
+  settle(response: RpcResponse): void {
     const answer = this.#waiting.get(response.id);
     this.#waiting.delete(response.id);
     if ('error' in response) answer?.reject(new RpcRefusal(response.error.code, response.error.message));

@@ -58,8 +58,9 @@ async function settingOn(broker: LocalBroker): Promise<Setting> {
     client: Number(client),
     clientPid: Number(pid),
     call,
-    system: (name, args, timeoutMs = 5000) => call('client.call', { client, call: name, args, timeoutMs }),
-    serve: (method, params) => call('server.call', { server, method, params, timeoutMs: 5000 }),
+    // As suites write them: the agent passes these on.
+    system: (name, args, timeoutMs = 5000) => call('client.call', { client, call: name, timeoutMs, args }),
+    serve: (method, params) => call('server.call', { server, method, timeoutMs: 5000, params }),
     reset: async () => (await call('reset', { deadlineMs: 3000 })) as unknown as ResetReport,
   };
 }
@@ -158,6 +159,36 @@ daemonTest('a client that dies says how', async (t, setting) => {
   await t.throwsAsync(past, { message: /was ended by SIGBUS/ });
   const { client } = setting;
   t.deepEqual(await setting.call('client.wait', { client }), { code: null, signal: 'SIGBUS' });
+});
+
+daemonTest('a request in another order, or for nobody, means the same', async (t, setting) => {
+  const { client, server } = setting;
+  const inOrder = await setting.system('getpid', {});
+  t.deepEqual(inOrder, { value: setting.clientPid });
+  t.deepEqual(
+    await setting.call('client.call', { args: {}, timeoutMs: 5000, call: 'getpid', client }),
+    inOrder,
+  );
+  const braces = { path: `${setting.root}/"}}{`, flags: 'O_RDONLY' };
+  t.deepEqual(await setting.system('open', braces), { errno: 'ENOENT' });
+  await t.throwsAsync(setting.system('no-such-call', {}), { code: 'unknown-method' });
+  const nobody = { client: 999, call: 'getpid', timeoutMs: 5000, args: {} };
+  await t.throwsAsync(setting.call('client.call', nobody), { code: 'no-such-child' });
+  await t.throwsAsync(setting.serve('log.wait', { query: {} }), { code: 'not-mounted' });
+  await setting.call('server.kill', { server });
+  await t.throwsAsync(setting.serve('log.get', {}), { code: 'child-gone' });
+});
+
+daemonTest('an answer that comes late is told once, and is no other call’s', async (t, setting) => {
+  const pipe = await setting.system('pipe', {});
+  const [readEnd, writeEnd] = pipe['value'] as number[];
+  const read = { fd: readEnd, count: 4 };
+  await t.throwsAsync(setting.system('read', read, 200), { code: 'deadline' });
+  const second = setting.system('read', read);
+  await setting.system('write', { fd: writeEnd, data: Buffer.from('late') });
+  await setting.system('write', { fd: writeEnd, data: Buffer.from('good') });
+  t.deepEqual(await second, { value: new Uint8Array(Buffer.from('good')) });
+  t.deepEqual(await setting.system('getpid', {}), { value: setting.clientPid });
 });
 
 daemonTest('the end of the connection ends the lease', async (t, { broker }) => {

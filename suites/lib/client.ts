@@ -65,7 +65,8 @@ export async function startClient(lease: Lease, options: ClientOptions): Promise
   const callMs = options.callMs ?? 10_000;
   const invoke = async (call: SyscallName, args: object): Promise<CallResult<unknown>> => {
     const timeoutMs = lease.scaled(callMs + CALL_IN_BATCH_MS * batchLength(args));
-    return lease.call('client.call', { client, call, args: withBytes(args), timeoutMs });
+    // Arguments last: the agent passes them on as they are.
+    return lease.call('client.call', { client, call, timeoutMs, args: withBytes(args) });
   };
   const base: ClientBase = {
     pid,

@@ -34,8 +34,9 @@ export class FuseServer implements AsyncDisposable {
     const result = await this.#lease.call('server.call', {
       server: this.#id,
       method,
-      params,
       timeoutMs: this.#lease.scaled(timeoutMs),
+      // Last: the agent passes them on as they are.
+      params,
     });
     return result as ServerCalls[M]['result'];
   }

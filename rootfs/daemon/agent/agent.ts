@@ -7,8 +7,7 @@ import {
   type ExitRecord,
 } from '../../protocol/calls.ts';
 import { RpcRefusal } from '../../protocol/peer.ts';
-import type { BatchCall, SyscallName } from '../../protocol/syscalls.ts';
-import { servePort, serveStdio } from '../rpc/server.ts';
+import { servePort, serveStdio, type RpcPass } from '../rpc/server.ts';
 import { flagBits } from '../sys/constants.ts';
 import { cString } from '../sys/memory.ts';
 import { listMounts } from '../sys/mount.ts';
@@ -20,30 +19,16 @@ import { abortConnection, mountFusectl, waitingRequests } from './connections.ts
 import { whereItWaits } from './forensics.ts';
 import { KernelObjects } from './kernel-objects.ts';
 import { KernelLog, kernelTaint, markKernelLog } from './kernel-log.ts';
+import { passCall } from './passing.ts';
 import { makeDirectory, TEST_AREA } from './places.ts';
 import { renameMachine, renewMachine } from './restored.ts';
 import { collectLogs, reset, type TestState } from './reset.ts';
 import { runProgram } from './run.ts';
 import { findSpareDisk } from './spare-disk.ts';
+import { changesTheProcess } from './spoiling.ts';
 
 const CALL_TIMEOUT_MS = 30_000;
 const KILL_DEADLINE_MS = 5_000;
-
-/** Calls whose effect is neither a descriptor nor a mapping: they stay until the process ends. */
-const CHANGES_THE_PROCESS: ReadonlySet<SyscallName> = new Set<SyscallName>([
-  'setCredentials',
-  'setrlimit',
-  'signal',
-  'chdir',
-  'umask',
-]);
-
-/** By itself, as one of a batch, or as the call whose allocations fail. */
-function changesTheProcess(call: SyscallName, args: unknown): boolean {
-  const { calls, call: inner } = (args ?? {}) as { calls?: readonly BatchCall[]; call?: string };
-  const all: readonly string[] = [call, ...(calls ?? []).map((each) => each.call), inner ?? ''];
-  return all.some((name) => CHANGES_THE_PROCESS.has(name as SyscallName));
-}
 
 type Handlers = {
   readonly [M in AgentMethod]: (
@@ -73,8 +58,9 @@ export function runAgent(port?: string): void {
     void Promise.all([state.children.clear(1000), state.children.clearIdle(1000)]).finally(() =>
       process.exit(0),
     );
-  if (port === undefined) serveStdio(handlersOf(state), end);
-  else servePort(port, handlersOf(state), end);
+  const pass: RpcPass = (text, write) => passCall(state.children, text, write);
+  if (port === undefined) serveStdio(handlersOf(state), end, pass);
+  else servePort(port, handlersOf(state), end, pass);
 }
 
 function handlersOf(state: TestState): Handlers {

@@ -57,8 +57,12 @@ export class Children {
     return { id, pid: child.pid };
   }
 
+  find(id: ChildId): Child | undefined {
+    return this.#children.get(id);
+  }
+
   get(id: ChildId): Child {
-    const child = this.#children.get(id);
+    const child = this.find(id);
     if (child === undefined) throw new RpcRefusal('no-such-child', `there is no process ${id}`);
     return child;
   }

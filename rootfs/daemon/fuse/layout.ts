@@ -51,7 +51,7 @@ function readField(view: DataView, { type, at }: Field): number | string {
     case 's32':
       return view.getInt32(at, true);
     case 'u64':
-      return Number(view.getBigUint64(at, true));
+      return view.getUint32(at, true) + view.getUint32(at + 4, true) * WORD;
     case 's64':
       return Number(view.getBigInt64(at, true));
     case 'id':
@@ -68,13 +68,20 @@ export function writeLayout(
   const view = viewOf(bytes);
   for (const { name, type, at } of struct.fields) {
     const value = values[name] ?? 0;
-    if (SIZES[type] === 2) view.setUint16(at, Number(value), true);
-    else if (SIZES[type] === 4) view.setUint32(at, Number(value), true);
-    else view.setBigUint64(at, BigInt.asUintN(64, toBigInt(value)), true);
+    if (type === 'u32' || type === 's32') view.setUint32(at, Number(value), true);
+    else if (type === 'u16') view.setUint16(at, Number(value), true);
+    else if (typeof value === 'number' && value >= 0 && value <= Number.MAX_SAFE_INTEGER) {
+      // Numbers that fit are most, and big ones take long.
+      view.setUint32(at, value % WORD, true);
+      view.setUint32(at + 4, value / WORD, true);
+    } else view.setBigUint64(at, toBigInt(value), true);
   }
   return bytes;
 }
 
+const WORD = 2 ** 32;
+
+/** The lowest 64 bits of it are what is written. */
 function toBigInt(value: number | bigint | string): bigint {
   return typeof value === 'number' ? BigInt(Math.trunc(value)) : BigInt(value);
 }

@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { resolve } from 'node:path';
 
 export const ROOT_NODEID = 1;
 
@@ -22,7 +22,7 @@ export class InodeTable {
   #nextNodeid = ROOT_NODEID + 1;
 
   constructor(root: string, rootKey: string) {
-    this.#root = root;
+    this.#root = resolve(root);
     const rootInode = { nodeid: ROOT_NODEID, key: rootKey, names: new Set(['/']), lookups: 1 };
     this.#put(rootInode);
     this.#byName.set('/', rootInode);
@@ -46,7 +46,7 @@ export class InodeTable {
   }
 
   absolute(name: string): string {
-    return join(this.#root, name);
+    return name === '/' ? this.#root : `${this.#root}${name}`;
   }
 
   /** The inode of this file under this name, as the kernel is about to be told: counts a lookup. */

@@ -28,7 +28,7 @@ export class FuseDevice {
   ): void {
     const buffer = Buffer.allocUnsafeSlow(bufferBytes);
     this.#poll = pollReadable(this.fd, () => {
-      const errno = drain(this.fd, buffer, receive);
+      const errno = readOnce(this.fd, buffer, receive);
       if (errno === undefined) return;
       this.stopReading();
       ended(errno);
@@ -74,22 +74,22 @@ export class FuseDevice {
   }
 }
 
-/** Reads all that is there. @returns undefined when the queue is empty, else why reading is over. */
-function drain(fd: number, buffer: Buffer, receive: (bytes: Uint8Array) => void): string | undefined {
-  for (;;) {
-    let length: number;
-    try {
-      length = readSync(fd, buffer, 0, buffer.length, null);
-    } catch (error) {
-      const errno = codeOf(error);
-      if (errno === 'EAGAIN') return undefined;
-      // ENOENT: the request was taken back while it was being copied; EINTR: nothing happened.
-      if (errno === 'ENOENT' || errno === 'EINTR') continue;
-      return errno;
-    }
-    if (length === 0) return 'ENODEV';
-    receive(Uint8Array.from(buffer.subarray(0, length)));
+/**
+ * One request a time: as long as there are more the descriptor polls as readable, and to find out by reading costs
+ * an exception. @returns why reading is over, if it is.
+ */
+function readOnce(fd: number, buffer: Buffer, receive: (bytes: Uint8Array) => void): string | undefined {
+  let length: number;
+  try {
+    length = readSync(fd, buffer);
+  } catch (error) {
+    const errno = codeOf(error);
+    // EAGAIN: somebody else has read it; ENOENT: it was taken back while it was being copied; EINTR: nothing happened.
+    return errno === 'EAGAIN' || errno === 'ENOENT' || errno === 'EINTR' ? undefined : errno;
   }
+  if (length === 0) return 'ENODEV';
+  receive(Uint8Array.from(buffer.subarray(0, length)));
+  return undefined;
 }
 
 export function codeOf(error: unknown): string {

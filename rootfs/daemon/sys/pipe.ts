@@ -73,8 +73,8 @@ export class PipeWriter {
   /** Into a pipe that nobody reads any more: nothing happens. Whoever asked is told of it in another way. */
   write(bytes: Uint8Array): void {
     if (!this.#open) return;
-    this.#kept.push(bytes);
-    if (this.#poll === undefined) this.#flush();
+    if (this.#kept.length > 0) this.#kept.push(bytes);
+    else this.#keep(bytes, this.#writeSome(bytes));
   }
 
   close(): void {
@@ -84,12 +84,17 @@ export class PipeWriter {
     closeSync(this.#fd);
   }
 
+  /** What the pipe has not taken, of the first that it was given. */
+  #keep(bytes: Uint8Array, done = 0): boolean {
+    const all = done === bytes.length;
+    if (!all) this.#kept.unshift(bytes.subarray(done));
+    if (!all && this.#open) this.#poll ??= pollWritable(this.#fd, () => this.#flush());
+    return all;
+  }
+
   #flush(): void {
-    for (let [first] = this.#kept; first !== undefined; [first] = this.#kept) {
-      const done = this.#writeSome(first);
-      if (done === undefined) return;
-      this.#kept =
-        done === first.length ? this.#kept.slice(1) : [first.subarray(done), ...this.#kept.slice(1)];
+    for (let first = this.#kept.shift(); first !== undefined; first = this.#kept.shift()) {
+      if (!this.#keep(first, this.#writeSome(first))) return;
     }
     this.#poll?.close();
     this.#poll = undefined;
@@ -100,8 +105,7 @@ export class PipeWriter {
     try {
       return writeSync(this.#fd, bytes);
     } catch (error) {
-      if (isAgain(error)) this.#poll ??= pollWritable(this.#fd, () => this.#flush());
-      else this.close();
+      if (!isAgain(error)) this.close();
       return undefined;
     }
   }
