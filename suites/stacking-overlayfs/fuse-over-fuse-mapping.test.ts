@@ -39,14 +39,15 @@ guestTest(
     await client.mwrite({ map, offset: at, data: stored });
     await client.msync({ map, offset: 5 * PAGE, length: PAGE, flags: 'MS_SYNC' });
     const sent = await witness.sent(['WRITE', 'FSYNC'], after);
-    t.deepEqual(
-      sent.map(({ opcode }) => opcode),
-      ['WRITE', 'FSYNC'],
-      'msync',
-    );
-    const [write] = sent;
-    t.deepEqual([write?.args['offset'], write?.args['size']], [5 * PAGE, PAGE], 'the page');
-    t.is(Number(write?.args['write_flags']) & WRITE_CACHE, WRITE_CACHE);
+    const writes = sent.filter(({ opcode }) => opcode === 'WRITE');
+    t.true(writes.length > 0, 'msync sends the page');
+    // How often the flusher has sent it before is the kernel's business.
+    for (const { args } of writes) {
+      t.deepEqual([args['offset'], args['size']], [5 * PAGE, PAGE], 'the page');
+      t.is(Number(args['write_flags']) & WRITE_CACHE, WRITE_CACHE);
+    }
+    const last = sent.slice(-2).map(({ opcode }) => opcode);
+    t.deepEqual(last, ['WRITE', 'FSYNC'], 'msync asks for FSYNC when the page is written');
     data.set(stored, at);
     const back = await client.readFile({ path: witness.upper.backing('f') });
     t.is(firstDifference(back, data), undefined, 'after msync');
