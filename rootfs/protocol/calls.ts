@@ -65,6 +65,8 @@ export interface ChildOptions {
 
 /** What servers and clients alike are asked. */
 export interface CommonCalls {
+  /** The answer is that it has started. */
+  up: { params: Record<string, never>; result: null };
   /** Back to how the process started: no descriptors but its own, no mappings, no session. `clean`: it worked. */
   renew: { params: Record<string, never>; result: { clean: boolean } };
 }

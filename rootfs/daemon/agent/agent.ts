@@ -123,8 +123,8 @@ type ChildMethod = Extract<AgentMethod, `server.${string}` | `client.${string}`>
 function childHandlers(state: TestState): Part<ChildMethod> {
   const { children, connections } = state;
   return {
-    'server.start': (options) => {
-      const { id, pid } = children.start('server', options);
+    'server.start': async (options) => {
+      const { id, pid } = await children.start('server', options);
       return { server: id, pid };
     },
     'server.call': async ({ server, method, params, timeoutMs }) => {
@@ -140,8 +140,8 @@ function childHandlers(state: TestState): Part<ChildMethod> {
       await collectLogs(state, server);
       return children.kill(server, signalOf(signal), KILL_DEADLINE_MS);
     },
-    'client.start': (options) => {
-      const { id, pid } = children.start('client', options);
+    'client.start': async (options) => {
+      const { id, pid } = await children.start('client', options);
       return { client: id, pid };
     },
     'client.call': async ({ client, call, args, timeoutMs }) => {

@@ -38,6 +38,8 @@ export class Child {
   readonly exited: Promise<ExitRecord>;
   #alive = true;
   #used = false;
+  /** Whether it was asked if it is. */
+  #up = false;
   /** Something has been done to it that only its end undoes. */
   #spoilt: boolean;
   /** Of our own requests; those that are passed on have the numbers above 0. */
@@ -105,6 +107,13 @@ export class Child {
 
   spoil(): void {
     this.#spoilt = true;
+  }
+
+  /** Resolves when it answers, when it has ended, or when the time is up: whatever comes next will tell. */
+  async up(deadlineMs: number): Promise<void> {
+    if (this.#up) return;
+    this.#up = true;
+    await this.call('up', {}, deadlineMs).catch(() => undefined);
   }
 
   /** Has the process brought back to how it started. @returns whether it can serve again. */

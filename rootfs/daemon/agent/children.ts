@@ -6,6 +6,8 @@ import { until } from './until.ts';
 
 /** How long a process may take to become as new before it is killed instead. Milliseconds. */
 const RENEW_DEADLINE_MS = 500;
+/** How long a process may take to start before it is handed out all the same. Milliseconds. */
+const UP_DEADLINE_MS = 20_000;
 /** Idle processes of a role that are worth their memory, some 45 MB each. */
 const MAX_IDLE: Readonly<Record<Role, number>> = { server: 2, client: 3 };
 
@@ -49,11 +51,16 @@ export class Children {
     return { kept: false };
   }
 
-  start(role: Role, options: ChildOptions): { id: ChildId; pid: number } {
+  /**
+   * One that is kept, or a new one, which is up then: it takes seconds of an emulated machine, and a test that asks
+   * again and again what its first call has come to would take most of them.
+   */
+  async start(role: Role, options: ChildOptions): Promise<{ id: ChildId; pid: number }> {
     const special = options.launcher !== undefined || options.env !== undefined;
     const child = special ? new Child(role, options) : this.#takeIdle(role);
     const id = this.#nextId++;
     this.#children.set(id, child);
+    await child.up(UP_DEADLINE_MS);
     return { id, pid: child.pid };
   }
 

@@ -20,5 +20,5 @@ export function runClient(): void {
   const renew = async (): Promise<CommonCalls['renew']['result']> => {
     return { clean: (await unmapAll()) && (await descriptors.restore()) };
   };
-  serveStdio({ ...calls, renew }, () => process.exit(0));
+  serveStdio({ ...calls, renew, up: () => null }, () => process.exit(0));
 }

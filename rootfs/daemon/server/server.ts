@@ -27,7 +27,7 @@ export function runServer(): void {
   warmUp();
   const server = new Server();
   const renew = async (): Promise<CommonCalls['renew']['result']> => ({ clean: await server.renew() });
-  serveStdio({ ...server.handlers, renew }, () => process.exit(0));
+  serveStdio({ ...server.handlers, renew, up: () => null }, () => process.exit(0));
 }
 
 class Server {

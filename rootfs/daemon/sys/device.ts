@@ -1,10 +1,13 @@
-import { openSync, readSync, writeSync, closeSync } from 'node:fs';
+import { openSync, writeSync, closeSync } from 'node:fs';
+import { constants } from 'node:os';
+import { errnoName } from '../../protocol/errno.ts';
 import { DeviceIoctl } from '../../protocol/fuse.ts';
 import type { CallResult } from '../../protocol/syscalls.ts';
-import { addressOf, pollReadable, type PollHandle } from './ffi.ts';
+import { addressOf, pollReadable, readerInto, type PollHandle } from './ffi.ts';
 import { syscall, syscallSync } from './syscall.ts';
 import type { IoctlArgument } from '../../protocol/server-calls.ts';
 
+const { EAGAIN } = constants.errno;
 /** Not mapped in any process: the first page. */
 const BAD_POINTER = 16n;
 
@@ -27,8 +30,12 @@ export class FuseDevice {
     ended: (errno: string) => void,
   ): void {
     const buffer = Buffer.allocUnsafeSlow(bufferBytes);
+    const read = readerInto(buffer);
     this.#poll = pollReadable(this.fd, () => {
-      const errno = readOnce(this.fd, buffer, receive);
+      const errno = drain(
+        () => read(this.fd),
+        (length) => receive(Uint8Array.from(buffer.subarray(0, length))),
+      );
       if (errno === undefined) return;
       this.stopReading();
       ended(errno);
@@ -75,21 +82,21 @@ export class FuseDevice {
 }
 
 /**
- * One request a time: as long as there are more the descriptor polls as readable, and to find out by reading costs
- * an exception. @returns why reading is over, if it is.
+ * Reads all that is there, before whatever else this process has been asked meanwhile.
+ * @returns undefined when the queue is empty, else why reading is over.
  */
-function readOnce(fd: number, buffer: Buffer, receive: (bytes: Uint8Array) => void): string | undefined {
-  let length: number;
-  try {
-    length = readSync(fd, buffer);
-  } catch (error) {
-    const errno = codeOf(error);
-    // EAGAIN: somebody else has read it; ENOENT: it was taken back while it was being copied; EINTR: nothing happened.
-    return errno === 'EAGAIN' || errno === 'ENOENT' || errno === 'EINTR' ? undefined : errno;
+function drain(read: () => number, receive: (length: number) => void): string | undefined {
+  for (;;) {
+    const length = read();
+    if (length > 0) {
+      receive(length);
+      continue;
+    }
+    if (length === -EAGAIN) return undefined;
+    const errno = length === 0 ? 'ENODEV' : errnoName(-length);
+    // ENOENT: the request was taken back while it was being copied; EINTR: nothing happened.
+    if (errno !== 'ENOENT' && errno !== 'EINTR') return errno;
   }
-  if (length === 0) return 'ENODEV';
-  receive(Uint8Array.from(buffer.subarray(0, length)));
-  return undefined;
 }
 
 export function codeOf(error: unknown): string {

@@ -103,6 +103,23 @@ export function callAsync(name: string, args: readonly NativeArgument[]): Promis
   return promise;
 }
 
+/**
+ * read(2) into the same bytes again and again. Node's own makes an exception of nothing to read, and one takes longer
+ * than all the rest. `bytes` is not on the heap: `Buffer.allocUnsafeSlow`.
+ * @returns how many bytes, or the errno below 0.
+ */
+export function readerInto(bytes: Uint8Array): (fd: number) => number {
+  const read = libcFunction('read', 3);
+  // Addresses of a process have 47 bits.
+  const address = Number(addressOf(bytes));
+  const { length } = bytes;
+  const { native } = ffi();
+  return (fd) => {
+    const value = signed(read(fd, address, length));
+    return value === -1 ? -native.errno() : value;
+  };
+}
+
 const pinned = new Set<readonly NativeArgument[]>();
 
 function toWord(argument: NativeArgument): number | bigint {

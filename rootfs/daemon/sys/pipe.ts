@@ -1,6 +1,7 @@
-import { closeSync, readSync, writeSync } from 'node:fs';
+import { closeSync, writeSync } from 'node:fs';
+import { constants } from 'node:os';
 import { flagBits } from './constants.ts';
-import { pollReadable, pollWritable, type PollHandle } from './ffi.ts';
+import { pollReadable, pollWritable, readerInto, type PollHandle } from './ffi.ts';
 import { syscallSync, valueOf } from './syscall.ts';
 
 /**
@@ -8,6 +9,7 @@ import { syscallSync, valueOf } from './syscall.ts';
  * many times the JavaScript, which an emulated machine feels: every call of a test passes four of them.
  */
 
+const { EAGAIN } = constants.errno;
 const BUFFER_BYTES = 64 * 1024;
 
 /** Both ends are closed in programs that this process starts, unless it hands them over. @throws SystemError */
@@ -23,6 +25,7 @@ export class PipeReader {
   readonly #fd: number;
   readonly #receive: (chunk: Uint8Array) => void;
   readonly #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  readonly #read = readerInto(this.#buffer);
   #poll: PollHandle | undefined;
 
   /** `ended`: by the other side, and only once. */
@@ -47,14 +50,10 @@ export class PipeReader {
   }
 
   #readOnce(): { readonly ended: boolean; readonly empty: boolean } {
-    try {
-      const length = readSync(this.#fd, this.#buffer);
-      // What is made of it outlives this buffer.
-      if (length > 0) this.#receive(Uint8Array.from(this.#buffer.subarray(0, length)));
-      return { ended: length === 0, empty: length === 0 };
-    } catch (error) {
-      return { ended: !isAgain(error), empty: true };
-    }
+    const length = this.#read(this.#fd);
+    // What is made of it outlives this buffer.
+    if (length > 0) this.#receive(Uint8Array.from(this.#buffer.subarray(0, length)));
+    return { ended: length === 0 || (length < 0 && length !== -EAGAIN), empty: length <= 0 };
   }
 }
 
