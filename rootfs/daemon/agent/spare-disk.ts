@@ -10,10 +10,13 @@ const BLOCK_DEVICES = '/sys/block';
 /** _IOWR('X', 120, int) of linux/fs.h. */
 const FITHAW = 0xc004_5878;
 
+/** It is there from the start, or never. */
+let found: string | undefined;
+
 /** Device of the disk that tests may overwrite, or null. Found by its serial number and nothing else. */
 export function findSpareDisk(): string | null {
-  const name = blockDevices().find((device) => attribute(device, 'serial') === SPARE_DISK_SERIAL);
-  return name === undefined ? null : `/dev/${name}`;
+  found ??= blockDevices().find((device) => attribute(device, 'serial') === SPARE_DISK_SERIAL);
+  return found === undefined ? null : `/dev/${found}`;
 }
 
 /**
