@@ -1,5 +1,6 @@
 import { text } from '../lib/bytes.ts';
 import type { BatchCall } from '../lib/client.ts';
+import { u32 } from '../lib/entry-answer.ts';
 import { backingMap, DeviceIoctl } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { openErrno } from '../lib/open-errno.ts';
@@ -183,7 +184,7 @@ guestTest(
     t.deepEqual(await fuse.dataRequests(), []);
     t.is(await guest.umountBacking(), 'EBUSY', 'the file is held by its registrations alone');
     if (guest.expected.hasClose) {
-      const words = ids.map((id) => new Uint8Array(Uint32Array.of(Number(id)).buffer));
+      const words = ids.map((id) => u32(Number(id)));
       const closed = await ioctls(DeviceIoctl.BACKING_CLOSE, words);
       t.deepEqual([...new Set(closed)], [0], 'all are closed');
     } else {

@@ -1,5 +1,6 @@
 import { pattern } from '../lib/bytes.ts';
 import type { BatchCall, Client } from '../lib/client.ts';
+import { u32 } from '../lib/entry-answer.ts';
 import { backingMap, DeviceIoctl, OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
@@ -149,10 +150,7 @@ guestTest(`${ROUNDS} registrations leave no objects in the kernel (C12)`, async 
   const ids = Array.from({ length: ROUNDS }, (_, round) => round + 1);
   const results = await makeAll(
     client,
-    ids.flatMap((id) => [
-      register,
-      ioctl(device, DeviceIoctl.BACKING_CLOSE, new Uint8Array(Uint32Array.of(id).buffer)),
-    ]),
+    ids.flatMap((id) => [register, ioctl(device, DeviceIoctl.BACKING_CLOSE, u32(id))]),
   );
   t.deepEqual(
     results.map((result) => (result as { value: { ret: number } }).value.ret),

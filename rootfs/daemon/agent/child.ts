@@ -37,7 +37,6 @@ export class Child {
   readonly pid: number;
   readonly exited: Promise<ExitRecord>;
   #alive = true;
-  #used = false;
   /** Whether it was asked if it is. */
   #up = false;
   /** Something has been done to it that only its end undoes. */
@@ -119,7 +118,6 @@ export class Child {
   /** Has the process brought back to how it started. @returns whether it can serve again. */
   async renew(deadlineMs: number): Promise<boolean> {
     if (!this.#alive || this.#spoilt || this.#peer.pending > 0 || this.#passed.size > 0) return false;
-    if (!this.#used) return true;
     try {
       const { clean } = (await this.call('renew', {}, deadlineMs)) as CommonCalls['renew']['result'];
       return clean;
@@ -131,7 +129,6 @@ export class Child {
 
   /** As `call`, for a host that gets the answer as the child has written it. */
   pass({ message, ...request }: Passed): void {
-    this.#used = true;
     const dueMs = performance.now() + request.timeoutMs;
     this.#passed.set(request.id, { ...request, dueMs, told: false });
     if (dueMs < this.#wakesMs) this.#wakeAt(dueMs);
@@ -160,8 +157,7 @@ export class Child {
     this.#wakesMs = Infinity;
     const waiting = [...this.#passed.values()].filter(({ told }) => !told);
     for (const each of waiting.filter(({ dueMs }) => dueMs <= now)) {
-      each.told = true;
-      each.write(encodeFrame({ id: each.id, error: describeError(this.#late(each.method, each.timeoutMs)) }));
+      refuse(each, this.#late(each.method, each.timeoutMs));
     }
     const next = Math.min(...waiting.filter(({ told }) => !told).map(({ dueMs }) => dueMs));
     if (next < Infinity) this.#wakeAt(next);
@@ -180,7 +176,6 @@ export class Child {
    *   stands in the kernel, when the answer took too long. The answer may still come: nobody waits for it then.
    */
   async call(method: string, params: unknown, timeoutMs: number): Promise<unknown> {
-    this.#used = true;
     const late = Promise.withResolvers<never>();
     const timer = setTimeout(() => late.reject(this.#late(method, timeoutMs)), timeoutMs);
     try {
@@ -208,12 +203,15 @@ export class Child {
     const reason = new RpcRefusal('child-gone', text);
     this.#peer.close(reason);
     clearTimeout(this.#timer);
-    for (const { id, told, write } of this.#passed.values()) {
-      if (!told) write(encodeFrame({ id, error: describeError(reason) }));
-    }
+    for (const each of this.#passed.values()) if (!each.told) refuse(each, reason);
     this.#passed.clear();
     resolve(record);
   }
+}
+
+function refuse(waiting: Waiting, reason: RpcRefusal): void {
+  waiting.told = true;
+  waiting.write(encodeFrame({ id: waiting.id, error: describeError(reason) }));
 }
 
 const ID = /^\{"id":(\d+),/;

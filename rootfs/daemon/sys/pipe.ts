@@ -83,12 +83,12 @@ export class PipeWriter {
     closeSync(this.#fd);
   }
 
-  /** What the pipe has not taken, of the first that it was given. */
+  /** What the pipe has not taken, of the first that it was given. @returns whether it has taken all. */
   #keep(bytes: Uint8Array, done = 0): boolean {
-    const all = done === bytes.length;
-    if (!all) this.#kept.unshift(bytes.subarray(done));
-    if (!all && this.#open) this.#poll ??= pollWritable(this.#fd, () => this.#flush());
-    return all;
+    if (done === bytes.length) return true;
+    this.#kept.unshift(bytes.subarray(done));
+    if (this.#open) this.#poll ??= pollWritable(this.#fd, () => this.#flush());
+    return false;
   }
 
   #flush(): void {
