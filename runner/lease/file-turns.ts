@@ -1,4 +1,5 @@
 import type { Emit } from '#runner/lib/events.ts';
+import { WaitingLine } from './waiting-line.ts';
 
 /**
  * Which test files may ask for machines: as many as there are machines, each from its first test to the end of its
@@ -7,7 +8,7 @@ import type { Emit } from '#runner/lib/events.ts';
 export class FileTurns {
   readonly #size: number;
   readonly #having = new Set<string>();
-  readonly #waiting: { readonly file: string; readonly go: () => void }[] = [];
+  readonly #line = new WaitingLine<string>();
 
   /** @param size how many files have a turn at the same time. */
   constructor(size: number) {
@@ -22,21 +23,7 @@ export class FileTurns {
       this.#having.add(file);
       return;
     }
-    const turn = Promise.withResolvers<undefined>();
-    const waiting = { file, go: () => turn.resolve(undefined) };
-    this.#waiting.push(waiting);
-    const leave = (): void => {
-      const at = this.#waiting.indexOf(waiting);
-      if (at < 0) return;
-      this.#waiting.splice(at, 1);
-      turn.reject(signal.reason as Error);
-    };
-    signal.addEventListener('abort', leave, { once: true });
-    try {
-      await turn.promise;
-    } finally {
-      signal.removeEventListener('abort', leave);
-    }
+    await this.#line.wait(file, signal);
   }
 
   /** The same `emit`, and the end of a file is the end of its turn. */
@@ -50,13 +37,8 @@ export class FileTurns {
   /** Its tests want no machine now: a process may have died before its turn came. A file may come again. */
   end(file: string): void {
     if (!this.#having.delete(file)) return;
-    const next = this.#waiting[0];
-    if (next === undefined) return;
     // Whoever else waits for the same file has its turn with it.
-    this.#having.add(next.file);
-    for (const each of this.#waiting.filter((waiting) => waiting.file === next.file)) {
-      this.#waiting.splice(this.#waiting.indexOf(each), 1);
-      each.go();
-    }
+    const next = this.#line.callFirstAndAlike();
+    if (next !== undefined) this.#having.add(next);
   }
 }

@@ -4,6 +4,7 @@ import { Failure } from '#runner/lib/failure.ts';
 import { lostKind } from '#runner/verdict/lost-kind.ts';
 import type { Guest } from '#runner/guest/guest.ts';
 import type { MachineShare } from './messages.ts';
+import { WaitingLine } from './waiting-line.ts';
 
 /** A guest and how to end it together with its machine. */
 export interface PooledGuest extends AsyncDisposable {
@@ -79,7 +80,7 @@ export class GuestPool implements AsyncDisposable {
   readonly #ending = new Set<Promise<void>>();
   readonly #living = new Set<PooledGuest>();
   /** Callers that wait for a machine, in their order. */
-  readonly #waiting: (() => void)[] = [];
+  readonly #line = new WaitingLine<undefined>();
   #inUse = 0;
   #attempts = 0;
   #started = 0;
@@ -290,30 +291,12 @@ export class GuestPool implements AsyncDisposable {
       this.#inUse += 1;
       return;
     }
-    const turn = Promise.withResolvers<undefined>();
-    const take = (): void => {
-      turn.resolve(undefined);
-    };
-    const leave = (): void => {
-      const at = this.#waiting.indexOf(take);
-      if (at < 0) return;
-      this.#waiting.splice(at, 1);
-      turn.reject(signal.reason as Error);
-    };
-    this.#waiting.push(take);
-    signal.addEventListener('abort', leave, { once: true });
-    try {
-      await turn.promise;
-    } finally {
-      signal.removeEventListener('abort', leave);
-    }
+    await this.#line.wait(undefined, signal);
   }
 
   /** A slot that nobody waits for becomes free; otherwise it goes to the first who waits. */
   #free(): void {
-    const next = this.#waiting.shift();
-    if (next === undefined) this.#inUse -= 1;
-    else next();
+    if (!this.#line.callFirst()) this.#inUse -= 1;
   }
 
   #tellTryingAgain(error: unknown): void {
