@@ -1,11 +1,8 @@
-import { runAgent } from './agent/agent.ts';
-import { runClient } from './client/client.ts';
-import { runServer } from './server/server.ts';
-
-const roles: Readonly<Record<string, () => void>> = {
-  agent: () => runAgent(process.argv[3]),
-  server: runServer,
-  client: runClient,
+/** Loaded when it is chosen: a role needs little of what the others do, and modules of Node take long to load. */
+const roles: Readonly<Record<string, () => Promise<void>>> = {
+  agent: async () => (await import('./agent/agent.ts')).runAgent(process.argv[3]),
+  server: async () => (await import('./server/server.ts')).runServer(),
+  client: async () => (await import('./client/client.ts')).runClient(),
 };
 
 const role = roles[process.argv[2] ?? ''];
@@ -13,5 +10,5 @@ if (role === undefined) {
   process.stderr.write('usage: daemon.js agent [PORT]|server|client\n');
   process.exit(2);
 } else {
-  role();
+  void role();
 }

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { pattern } from '../../protocol/pattern.ts';
 import type {
   BatchCall,
@@ -7,6 +6,7 @@ import type {
   BatchReference,
   CallResult,
 } from '../../protocol/syscalls.ts';
+import { sha1 } from '../sys/digest.ts';
 import { onThisThread } from '../sys/syscall.ts';
 import type { CallTable, SingleCalls } from './call-table.ts';
 
@@ -59,7 +59,7 @@ function digested(result: CallResult<unknown>): CallResult<unknown> {
   const { value } = result;
   const digest: BatchDigest = {
     length: value.length,
-    sha1: createHash('sha1').update(value).digest('hex'),
+    sha1: sha1().update(value).digest('hex'),
   };
   return { value: digest };
 }

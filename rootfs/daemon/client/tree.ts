@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
 import type { CallResult, Stat, TreeEntry } from '../../protocol/syscalls.ts';
 import { flagBits } from '../sys/constants.ts';
+import { sha1 } from '../sys/digest.ts';
 import { cString } from '../sys/memory.ts';
 import { statxExactly } from '../sys/stat.ts';
 import { syscall } from '../sys/syscall.ts';
@@ -65,7 +65,7 @@ async function contentOf(path: string, kind: number): Promise<string> {
   if (kind !== REGULAR) return '';
   const opened = await syscall('openat', AT_FDCWD, cString(path), flagBits('O_RDONLY'), 0);
   if ('errno' in opened) return opened.errno;
-  const hash = createHash('sha1');
+  const hash = sha1();
   const bytes = Buffer.alloc(READ_BYTES);
   let read = await syscall('read', opened.value, bytes, bytes.length);
   while (!('errno' in read) && read.value > 0) {

@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto';
 import type { ReplyRecord, RequestRecord } from '../../protocol/requests.ts';
 import type { Request } from '../fuse/request.ts';
 import { viewOf } from '../sys/bytes.ts';
+import { sha1 } from '../sys/digest.ts';
 
 /** The request log's view of a request: fixed fields, names, and what data are told by. */
 export function describeArguments(request: Request): RequestRecord['args'] {
@@ -14,7 +14,7 @@ export function describeArguments(request: Request): RequestRecord['args'] {
     args['forgets'] = request.forgets.map(({ nodeid, nlookup }) => `${nodeid}*${nlookup}`);
   }
   if (request.label === 'NOTIFY_REPLY' || request.label === 'IOCTL') {
-    args['sha1'] = createHash('sha1').update(request.data).digest('hex');
+    args['sha1'] = sha1().update(request.data).digest('hex');
   }
   return args;
 }
