@@ -90,6 +90,34 @@ guestTest('who asks for SIGIO on the device gets it with a request, and not befo
   t.like(await gone, { signal: 'SIGIO' });
 });
 
+guestTest('requests come to the server in the order in which they were made', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ entryValidS: 1000 });
+  await using client = await guest.client();
+  const names = ['first', 'second', 'third'];
+  for (const name of names) {
+    await client.writeFile({ path: fuse.backing(name), data: '' });
+    await client.stat({ path: fuse.file(name) });
+  }
+  const after = await fuse.position();
+  await fuse.server.kill('SIGSTOP');
+  const asking: Promise<unknown>[] = [];
+  for (const name of names) {
+    asking.push(client.stat({ path: fuse.file(name) }));
+    const waiting = await eventually(
+      () => fuse.waiting(),
+      (requests) => requests === asking.length,
+    );
+    t.is(waiting, asking.length, `that for ${name} waits`);
+  }
+  await fuse.server.kill('SIGCONT');
+  await Promise.all(asking);
+  const asked = await fuse.requests({ opcode: 'GETATTR', after });
+  t.deepEqual(
+    asked.map(({ path }) => path),
+    names.map((name) => `/${name}`),
+  );
+});
+
 guestTest(
   'a request for which the server has no room is refused, and the next one is read',
   async (t, guest) => {

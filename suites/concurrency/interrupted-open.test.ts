@@ -1,4 +1,5 @@
 import { text } from '../lib/bytes.ts';
+import { eventually } from '../lib/eventually.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
 guestTest(
@@ -81,5 +82,41 @@ guestTest(
     await fuse.fail('INTERRUPT', 'ENOSYS');
     t.is(await interrupted(true), 1, 'ENOSYS');
     t.is(await interrupted(false), 0, 'the next one');
+  },
+);
+
+guestTest(
+  'a signal that comes before the server has read a request is told to it once it has (H10)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ entryValidS: 1000 });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'backing' });
+    // The open sends nothing but OPEN.
+    await client.stat({ path: fuse.file('f') });
+    const hold = await fuse.hold('OPEN');
+    await fuse.server.kill('SIGSTOP');
+    const opening = client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    opening.catch(() => undefined);
+    const waiting = await eventually(
+      () => fuse.waiting(),
+      (requests) => requests === 1,
+    );
+    t.is(waiting, 1, 'a request is in the queue');
+    const stopped = client.kill('SIGSTOP');
+    const state = new RegExp(String.raw`^process ${client.pid} \S+ T`);
+    const where = await eventually(
+      () => guest.where(client.pid),
+      (text) => state.test(text),
+    );
+    t.regex(where, state, 'all threads have the signal');
+    await fuse.server.kill('SIGCONT');
+    const request = await hold.arrived();
+    const interrupt = await fuse.waitFor('INTERRUPT', 'arrived');
+    t.is(interrupt.args['unique'], request.unique, 'of this request');
+    await hold.stop();
+    await hold.release(request);
+    await stopped;
+    await client.kill('SIGCONT');
+    await client.close({ fd: await opening });
   },
 );

@@ -34,13 +34,15 @@ guestTest(
       await using fuse = await mountWithModes(guest, { init });
       await using client = await guest.client();
       await client.writeFile({ path: fuse.backing('f'), data: pattern(PAGE) });
-      const fd = await openAs(client, fuse, { name: 'f', mode: 'direct' });
-      const map = { fd, length: PAGE, prot: 'PROT_READ' };
-      const how = allowed ? 'allowed' : 'not allowed';
-      t.is(await client.errno.mmap({ ...map, flags: 'MAP_PRIVATE' }), 'ok', `private, shared ones ${how}`);
-      const shared = await client.errno.mmap({ ...map, flags: 'MAP_SHARED' });
-      t.is(shared, allowed ? 'ok' : 'ENODEV', `shared, ${how}`);
-      await client.close({ fd });
+      for (const flags of ['O_RDWR', 'O_RDONLY']) {
+        const fd = await openAs(client, fuse, { name: 'f', mode: 'direct', flags });
+        const map = { fd, length: PAGE, prot: 'PROT_READ' };
+        const how = `${flags}, shared ones ${allowed ? 'allowed' : 'not allowed'}`;
+        t.is(await client.errno.mmap({ ...map, flags: 'MAP_PRIVATE' }), 'ok', `private, ${how}`);
+        const shared = await client.errno.mmap({ ...map, flags: 'MAP_SHARED' });
+        t.is(shared, allowed ? 'ok' : 'ENODEV', `shared, ${how}`);
+        await client.close({ fd });
+      }
     }
   },
 );

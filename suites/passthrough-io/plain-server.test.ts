@@ -1,6 +1,7 @@
 import { firstDifference, pattern, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { OpenFlag, type OpcodeName } from '../lib/fuse-abi.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
 /** The server without passthrough is an ordinary file system: what the other tests take for granted. */
@@ -166,6 +167,34 @@ for (const passthrough of ['off', 'auto'] as const) {
     },
   );
 }
+
+/** Every way of making a name, by the request that tells of it. */
+const MAKING: Readonly<Record<string, (client: Client, fuse: FuseMount, path: string) => Promise<unknown>>> =
+  {
+    CREATE: async (client, _fuse, path) =>
+      client.close({ fd: await client.open({ path, flags: 'O_RDWR|O_CREAT|O_EXCL' }) }),
+    MKNOD: (client, _fuse, path) => client.mknod({ path, mode: 0o100_600 }),
+    MKDIR: (client, _fuse, path) => client.mkdir({ path }),
+    SYMLINK: (client, _fuse, path) => client.symlink({ target: 'anywhere', path }),
+    LINK: (client, fuse, path) => client.link({ from: fuse.file('f'), to: path }),
+  };
+
+guestTest(
+  'a name that was just made is not looked up while it counts, however it was made',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ entryValidS: 1000 });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    await client.stat({ path: fuse.file('f') });
+    for (const [opcode, make] of Object.entries(MAKING)) {
+      const path = fuse.file(opcode);
+      await make(client, fuse, path);
+      const after = await fuse.position();
+      await client.lstat({ path });
+      t.deepEqual(await fuse.opcodes({ opcode: 'LOOKUP', after }), [], opcode);
+    }
+  },
+);
 
 guestTest('a server without TMPFILE is asked once, and O_TMPFILE is EOPNOTSUPP', async (t, guest) => {
   await using fuse = await guest.mountFuse();

@@ -7,6 +7,9 @@ import { guestTest } from '../lib/guest-test.ts';
 /** include/uapi/linux/fuse.h */
 const POLL_SCHEDULE_NOTIFY = 1 << 0;
 const POLLIN = 1;
+const POLLOUT = 4;
+/** What poll(2) tells of whether it is asked for or not: POLLERR and POLLHUP. */
+const POLL_ALWAYS = 8 | 16;
 /** Longer than any test. Milliseconds. */
 const LONG_MS = 60_000;
 
@@ -40,6 +43,7 @@ for (const passthrough of ['off', 'auto'] as const) {
       const waiting = client.poll({ fd, waitMs: LONG_MS });
       const request = await fuse.waitFor({ opcode: 'POLL', after });
       t.is(request.args['flags'], POLL_SCHEDULE_NOTIFY, 'somebody waits, and wants to be told');
+      t.is(request.args['events'], POLLIN | POLLOUT | POLL_ALWAYS, 'of what, is told to the server');
       await answerPoll(fuse, POLLIN);
       t.is(await wakeUp(fuse, request), 'ok');
       t.is(await waiting, 'in', 'woken by the notification, it asked again');
