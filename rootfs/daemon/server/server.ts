@@ -10,7 +10,7 @@ import { serveStdio } from '../rpc/server.ts';
 import { Descriptors } from '../sys/descriptors.ts';
 import { FuseDevice } from '../sys/device.ts';
 import { warmUp } from '../sys/ffi.ts';
-import { connectionOf, mountFuse } from '../sys/mount.ts';
+import { connectionOf, mountFuse, shareDirtyPages } from '../sys/mount.ts';
 import { FileSystem } from './file-system.ts';
 import { closeBacking, passthroughStrategy, registerFd } from './passthrough.ts';
 import { Session } from './session.ts';
@@ -144,6 +144,7 @@ class Server {
     mountFuse(device.fd, options);
     this.#session = session;
     const connection = connectionOf(options.mountPoint);
+    shareDirtyPages(connection);
     session.readFrom(device);
     const init = options.waitForInit === false ? null : await session.initialized.promise;
     return { connection, init };

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import type { MountOptions } from '../../protocol/server-calls.ts';
 import { flagBits } from './constants.ts';
 import { cString } from './memory.ts';
@@ -40,6 +40,25 @@ export function connectionOf(mountPoint: string): number {
   const mount = listMounts().findLast((record) => record.mountPoint === mountPoint);
   if (mount === undefined) throw new Error(`${mountPoint} is not in the mount table`);
   return mount.minor;
+}
+
+/** Percent of the pages that may be dirty in all: far more than a test dirties, and enough for all of its mounts. */
+const DIRTY_SHARE = '5';
+
+/**
+ * Gives a mount its share of the pages that may be dirty (Documentation/ABI/testing/sysfs-class-bdi). One of FUSE
+ * has none before it has written much, and the kernel begins to write back with every 32nd page that a thread
+ * dirties: whether a page waits until somebody wants it written would depend on what the thread did before.
+ * A server that may not write there does without.
+ */
+export function shareDirtyPages(connection: number): void {
+  const bdi = `/sys/class/bdi/0:${connection}`;
+  try {
+    writeFileSync(`${bdi}/max_ratio`, '100');
+    writeFileSync(`${bdi}/min_ratio`, DIRTY_SHARE);
+  } catch {
+    // No privilege, no sysfs, or all of it given away.
+  }
 }
 
 /** /proc/self/mountinfo, in the order of mounting. */
