@@ -1,4 +1,5 @@
-import { pattern, text } from '../lib/bytes.ts';
+import { firstDifference, pattern, text } from '../lib/bytes.ts';
+import { eventually } from '../lib/eventually.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { mountWithModes, openAs, register } from '../lib/open-modes.ts';
 
@@ -46,3 +47,32 @@ guestTest(
     }
   },
 );
+
+/** System calls in which a client waits for what it has submitted: io_getevents and io_pgetevents. */
+const WAITS_FOR_EVENTS = /syscall (208|333)\b/;
+
+guestTest('a direct write is submitted without waiting for the server to answer it', async (t, guest) => {
+  await using fuse = await mountWithModes(guest, { init: { addFlags: ['ASYNC_DIO'] } });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: pattern(2 * PAGE) });
+  const fd = await openAs(client, fuse, { name: 'f', mode: 'direct', flags: 'O_RDWR|O_DIRECT' });
+  const hold = await fuse.hold('WRITE');
+  const data = new Uint8Array(PAGE).fill(7);
+  const writing = client.aio({ operations: [{ op: 'pwrite', fd, data, offset: 0 }] });
+  writing.catch(() => undefined);
+  const request = await hold.arrived();
+  const where = await eventually(
+    () => guest.where(client.pid),
+    (text) => WAITS_FOR_EVENTS.test(text),
+  );
+  t.regex(where, WAITS_FOR_EVENTS, 'it is in the kernel’s hands');
+  await hold.stop();
+  await hold.release(request);
+  t.deepEqual(
+    (await writing).map(({ result }) => result),
+    [PAGE],
+  );
+  await client.close({ fd });
+  const written = await client.readFile({ path: fuse.backing('f') });
+  t.is(firstDifference(written.subarray(0, PAGE), data), undefined);
+});

@@ -1,4 +1,4 @@
-import { text } from '../lib/bytes.ts';
+import { firstDifference, pattern, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { eventually } from '../lib/eventually.ts';
 import { OpenFlag } from '../lib/fuse-abi.ts';
@@ -144,6 +144,36 @@ guestTest('after a direct read the access time is asked for again (A40)', async 
   t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', after }), ['GETATTR'], 'after a read');
   for (const each of [fd, direct]) await client.close({ fd: each });
 });
+
+guestTest(
+  'a read across the end that the kernel believes in finds what the server has added',
+  async (t, guest) => {
+    const size = 100;
+    const grown = pattern(PAGE + 50);
+    const [within, across] = [size, grown.length];
+    const ways: Readonly<Record<string, readonly [FuseOptions, flags: string, finds: number]>> = {
+      'attributes that are believed': [{ attrValidS: HOUR_S }, 'O_RDONLY', within],
+      'attributes that have expired': [{ attrValidS: 0 }, 'O_RDONLY', across],
+      'a direct read, in parts': [
+        { attrValidS: HOUR_S, init: { addFlags: ['ASYNC_DIO'], dropFlags: ['AUTO_INVAL_DATA'] } },
+        'O_RDONLY|O_DIRECT',
+        across,
+      ],
+    };
+    await using client = await guest.client();
+    const buffer = 2 * PAGE;
+    for (const [what, [options, flags, finds]] of Object.entries(ways)) {
+      const init = { dropFlags: ['AUTO_INVAL_DATA'] } as const;
+      await using fuse = await guest.mountFuse({ passthrough: 'off', init, ...options });
+      await client.writeFile({ path: fuse.backing('f'), data: grown.subarray(0, size) });
+      const fd = await client.open({ path: fuse.file('f'), flags });
+      await client.writeFile({ path: fuse.backing('f'), data: grown });
+      const read = await client.pread({ fd, count: buffer, offset: 0 });
+      t.is(firstDifference(read, grown.subarray(0, finds)), undefined, what);
+      await client.close({ fd });
+    }
+  },
+);
 
 /** A file in the writeback cache. */
 async function writtenBack(guest: TestGuest, client: Client) {

@@ -9,6 +9,7 @@ const LONG_AGO_NS = 1_000_000_000;
 const READS: Readonly<Record<string, (client: Client, fd: number) => Promise<unknown>>> = {
   read: (client, fd) => client.read({ fd, count: 10 }),
   pread: (client, fd) => client.pread({ fd, count: 10, offset: 5 }),
+  'a read at the end': (client, fd) => client.pread({ fd, count: 10, offset: PAGE }),
   readv: (client, fd) => client.readv({ fd, counts: [5, 5] }),
   preadv2: (client, fd) => client.preadv2({ fd, counts: [10], offset: 0 }),
   aio: (client, fd) => client.aio({ operations: [{ op: 'pread', fd, count: 10, offset: 0 }] }),
@@ -43,6 +44,8 @@ guestTest('every way of reading makes the access time be asked for again (A40)',
     await client.fstat({ fd });
     t.deepEqual(await fuse.requests({ opcode: 'GETATTR', after }), [], `${name}: believed for an hour`);
     await read(client, fd);
+    await client.lseek({ fd, offset: 0, whence: 'SEEK_END' });
+    t.deepEqual(await fuse.requests({ opcode: 'GETATTR', after }), [], `${name} says nothing of the size`);
     const { atimeNs } = await client.fstat({ fd });
     t.is(atimeNs, (await client.stat({ path: fuse.backing(name) })).atimeNs, `after ${name}`);
     t.is((await fuse.requests({ opcode: 'GETATTR', after })).length, 1, `asked once after ${name}`);

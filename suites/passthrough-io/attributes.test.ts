@@ -6,6 +6,8 @@ import { guestTest } from '../lib/guest-test.ts';
 const ATTR_SIZE_AT = 24;
 
 const PAGE = 4096;
+/** A position that FUSE knows and ext4 does not: its files end at 16 TiB. */
+const BEYOND_EXT4 = 2 ** 50;
 type Write = (client: Client, fd: number) => Promise<unknown>;
 
 /** Every way to write that makes the file longer. */
@@ -166,6 +168,23 @@ guestTest(
     t.deepEqual(await fuse.dataRequests(), []);
   },
 );
+
+guestTest('a write that fails makes the attributes be asked for again (A39, A41)', async (t, guest) => {
+  for (const passthrough of ['auto', 'off'] as const) {
+    await using fuse = await guest.mountFuse({ passthrough, attrValidS: 3600 });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const after = await fuse.position();
+    await client.fstat({ fd });
+    t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', after }), [], `${passthrough}: believed for an hour`);
+    const errno = await client.errno.pwrite({ fd, data: 'x', offset: BEYOND_EXT4 });
+    t.is(errno, 'EFBIG', `${passthrough}: more than the backing filesystem has room for in a file`);
+    await client.fstat({ fd });
+    t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', after }), ['GETATTR'], passthrough);
+    await client.close({ fd });
+  }
+});
 
 guestTest('a read is bounded by the backing file, not by the size FUSE believes (A35)', async (t, guest) => {
   await using fuse = await guest.mountFuse({ attrValidS: 3600 });

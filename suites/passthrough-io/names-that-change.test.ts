@@ -1,6 +1,7 @@
 import type { Client } from '../lib/client.ts';
 import type { OpcodeName } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
+import { ENTRY, u64 } from '../lib/entry-answer.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 
@@ -317,3 +318,17 @@ guestTest(
     }
   },
 );
+
+guestTest('a name whose node has another generation now is another file', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ passthrough: 'off', entryValidS: 0, attrValidS: LONG });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+  t.deepEqual(await askedFor(fuse, () => client.stat({ path: fuse.file('f') })), ['LOOKUP'], 'the same file');
+  const next = { do: 'patch', at: ENTRY.generation, bytes: u64(7n) } as const;
+  await fuse.rule({ match: { opcode: 'LOOKUP' }, action: next });
+  await client.stat({ path: fuse.file('f') });
+  t.is(await client.errno.fstat({ fd }), 'EIO', 'the file of before is not what the server means any more');
+  t.is(await client.errno.stat({ path: fuse.file('f') }), 'ok', 'the one of now is');
+  await client.errno.close({ fd });
+});

@@ -1,4 +1,4 @@
-import { pattern } from '../lib/bytes.ts';
+import { pattern, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
@@ -217,3 +217,24 @@ guestTest(
     }
   },
 );
+
+guestTest('where the server does not take the setuid bit away nothing is written (A42)', async (t, guest) => {
+  guest.needs(guest.expected.removesPrivileges, 'removal of privileges by passthrough writes');
+  await using fuse = await guest.mountFuse({ allowOther: true });
+  await using client = await guest.client();
+  await using stranger = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'program' });
+  await client.chmod({ path: fuse.backing('f'), mode: 0o4755 });
+  const fd = await stranger.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+  const [fdIn, end] = await stranger.pipe({});
+  await stranger.write({ fd: end, data: 'x' });
+  await stranger.setCredentials({ uid: STRANGER, gid: STRANGER });
+  await fuse.fail('SETATTR', 'EROFS');
+  t.is(await stranger.errno.pwrite({ fd, data: 'x', offset: 0 }), 'EROFS', 'write');
+  const [aio] = await stranger.aio({ operations: [{ op: 'pwrite', fd, data: pattern(1), offset: 0 }] });
+  t.is(aio?.result, 'EROFS', 'asynchronous write');
+  t.is(await stranger.errno.splice({ fdIn, fdOut: fd, offOut: 0, length: 1 }), 'EROFS', 'splice');
+  t.is(text(await client.readFile({ path: fuse.backing('f') })), 'program', 'as it was');
+  t.is((await client.stat({ path: fuse.backing('f') })).mode & 0o7777, 0o4755);
+  for (const each of [fd, fdIn, end]) await stranger.close({ fd: each });
+});

@@ -2,6 +2,8 @@ import { guestTest } from '../lib/guest-test.ts';
 
 /** Directories of ecryptfs are read from those below. */
 
+const LONG_AGO_NS = 1_500_000_000_000_000_000;
+
 guestTest(
   'a directory of ecryptfs is read in parts, and on from where it was sought to',
   async (t, guest) => {
@@ -27,5 +29,33 @@ guestTest(
       t.deepEqual(await client.readdirFd({ fd, bytes: 80 }), part, `from ${position}`);
     }
     await client.close({ fd });
+  },
+);
+
+guestTest(
+  'a rename on ecryptfs changes the directory that it goes to, and ends the file that it replaces',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    for (const name of ['from', 'to']) await client.mkdir({ path: ecryptfs.file(name) });
+    await client.mkdir({ path: ecryptfs.file('from/d') });
+    for (const name of ['from/f', 'to/f']) await client.writeFile({ path: ecryptfs.file(name), data: name });
+    const fd = await client.open({ path: ecryptfs.file('to/f'), flags: 'O_RDONLY' });
+    const to = await client.open({ path: ecryptfs.file('to'), flags: 'O_RDONLY|O_DIRECTORY' });
+    await client.utimens({ path: `${lower}/to`, atimeNs: LONG_AGO_NS, mtimeNs: LONG_AGO_NS });
+    await client.rename({ from: ecryptfs.file('from/f'), to: ecryptfs.file('to/f') });
+    const replaced = await client.fstat({ fd });
+    t.is(replaced.nlink, 0, 'the file that was there has no name any more');
+    await client.rename({ from: ecryptfs.file('from/d'), to: ecryptfs.file('to/d') });
+    const { nlink, mtimeNs } = await client.fstat({ fd: to });
+    const below = await client.stat({ path: `${lower}/to` });
+    t.deepEqual(
+      [nlink, mtimeNs],
+      [below.nlink, below.mtimeNs],
+      'links and time of the directory, by its descriptor',
+    );
+    t.not(mtimeNs, LONG_AGO_NS);
+    for (const each of [fd, to]) await client.close({ fd: each });
   },
 );

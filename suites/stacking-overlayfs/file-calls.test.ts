@@ -1,5 +1,6 @@
 import { bytes, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
+import { eventually } from '../lib/eventually.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { upperOn } from '../lib/stack.ts';
@@ -127,6 +128,31 @@ guestTest(
     };
     t.is(await read('O_RDONLY|O_NOATIME'), old, 'with O_NOATIME');
     t.not(await read('O_RDONLY'), old, 'without');
+  },
+);
+
+guestTest(
+  'reading on an overlay changes the access time once, and once more after a store into a mapping',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await overlayWith(guest, client, 'abc');
+    const fd = await client.open({ path: stack.overlay.file('f'), flags: 'O_RDWR' });
+    const read = async (): Promise<number> => {
+      await client.pread({ fd, count: 3, offset: 0 });
+      return (await client.stat({ path: stack.upper })).atimeNs;
+    };
+    // The clock of files ticks slowly: a time is newer than the last change only after its next tick.
+    const [one, other] = await eventually(
+      async () => [await read(), await read()] as const,
+      (both) => both[0] === both[1],
+    );
+    t.is(one, other, 'newer than the last change: it stays');
+    const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
+    await client.mwrite({ map, offset: 0, data: 'A' });
+    await client.munmap({ map });
+    const later = await eventually(read, (atimeNs) => atimeNs !== one);
+    t.not(later, one, 'the store was a change');
+    await client.close({ fd });
   },
 );
 

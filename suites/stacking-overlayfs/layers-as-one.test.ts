@@ -90,6 +90,14 @@ guestTest('a directory of the lower layer cannot be renamed: EXDEV', async (t, g
     client.errno.rename({ from: stack.overlay.file(from), to: stack.overlay.file(`${from}-moved`) });
   t.is(await rename('d'), 'EXDEV', 'a directory that both layers have');
   t.is(await rename('new'), 'ok', 'a directory of the upper layer');
+  const exchange = (from: string, to: string) =>
+    client.errno.rename({
+      from: stack.overlay.file(from),
+      to: stack.overlay.file(to),
+      flags: 'RENAME_EXCHANGE',
+    });
+  t.is(await exchange('new-moved', 'd'), 'EXDEV', 'nor can one take the place of another one');
+  t.is(await exchange('d', 'new-moved'), 'EXDEV', 'either way');
 });
 
 guestTest('a new file on an overlay belongs to who made it', async (t, guest) => {

@@ -137,7 +137,11 @@ guestTest(
     {
       const layers = { lower, upper: `${bound}/upper`, work: `${bound}/work` };
       await using overlay = await guest.mountOverlay(layers, client);
-      t.not(await after(overlay.file('f')), LONG_AGO_NS, 'read on the overlay');
+      const read = await after(overlay.file('f'));
+      t.not(read, LONG_AGO_NS, 'read on the overlay');
+      await client.readFile({ path: overlay.file('f') });
+      const { atimeNs } = await client.stat({ path: `${both}/upper/f` });
+      t.is(atimeNs, read, 'and not again while it is newer than the last change');
     }
     await client.umount2({ target: bound });
   },

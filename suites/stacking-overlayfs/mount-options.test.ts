@@ -263,3 +263,15 @@ guestTest('an overlay becomes writable by a remount only if it has an upper laye
   t.is(await remount(overlay.path, 'MS_REMOUNT'), 'ok');
   t.is(await client.errno.mkdir({ path: overlay.file('d') }), 'ok', 'and writable again');
 });
+
+guestTest('a colon in the name of a lower layer is written with a backslash', async (t, guest) => {
+  await using client = await guest.client();
+  const at = await guest.directory('ext4', 'layers');
+  for (const name of ['one:two', 'one', 'three']) {
+    await client.mkdir({ path: join(at, name) });
+    await client.writeFile({ path: join(at, name, name), data: name });
+  }
+  const lower = [String.raw`${at}/one\:two`, `${at}/three`];
+  await using overlay = await guest.mountOverlay({ lower, ...(await upperOn(guest)) }, client);
+  t.deepEqual(await client.readdir({ path: overlay.path }), ['one:two', 'three']);
+});

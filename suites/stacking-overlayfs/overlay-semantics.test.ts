@@ -50,6 +50,13 @@ async function identity(client: Client, path: string): Promise<Record<string, un
   return { mode, uid, gid, size, mtime: round(mtimeNs), atime: round(atimeNs), value };
 }
 
+/** Short ones before and after a long one, in whatever order they are listed. */
+const ATTRIBUTES = {
+  'trusted.a': 'short',
+  'trusted.long': 'long'.repeat(20),
+  'trusted.word': 'value',
+} as const;
+
 /** What copied-up-attributes and layers-as-one ask of an overlay on ext4, of one over FUSE. */
 const BELOW = 'FUSE in passthrough mode';
 
@@ -63,7 +70,9 @@ guestTest(
       await client.writeFile({ path: `${lower}/f`, data });
       await client.chown({ path: `${lower}/f`, uid: 1001, gid: 1002 });
       await client.chmod({ path: `${lower}/f`, mode: 0o6751 });
-      await client.setxattr({ path: `${lower}/f`, name: 'trusted.word', data: 'value' });
+      for (const [name, data] of Object.entries(ATTRIBUTES)) {
+        await client.setxattr({ path: `${lower}/f`, name, data });
+      }
       await client.utimens({ path: `${lower}/f`, atimeNs: 1e15 + 123_000, mtimeNs: 2e15 + 456_000 });
     };
     await using layers = await overlayOn(guest, client, { below: BELOW, fill });
@@ -79,10 +88,13 @@ guestTest(
     t.is((await client.stat({ path })).ino, ino, 'the inode number does not change (E18)');
     t.is(firstDifference(await client.readFile({ path: `${layers.upper}/f` }), data), undefined, 'data');
     t.is(text(await client.getxattr({ path, name: 'trusted.other' })), 'new');
+    for (const [name, value] of Object.entries(ATTRIBUTES)) {
+      t.is(text(await client.getxattr({ path: `${layers.upper}/f`, name })), value, name);
+    }
     t.is(await client.errno.getxattr({ path: `${layers.lower}/f`, name: 'trusted.other' }), 'ENODATA');
     t.deepEqual(
       (await client.listxattr({ path })).sort(),
-      ['trusted.other', 'trusted.word'],
+      ['trusted.other', ...Object.keys(ATTRIBUTES)].sort(),
       'no more than that',
     );
     t.deepEqual(await layers.fuse?.dataRequests(), []);

@@ -217,3 +217,37 @@ guestTest('a file that is emptied while it is copied up is not read', async (t, 
   t.not((await copied('g', 'O_RDWR')).length, 0, 'without O_TRUNC the data are copied');
   t.is(text(await client.readFile({ path: fuse.backing('f') })), 'from below', 'the lower file stays');
 });
+
+guestTest('a name that is too long for a lower layer is not in it', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await lowerOnFuse(guest, client);
+  const { overlay, fuse } = stack;
+  await fuse.fail('LOOKUP', 'ENAMETOOLONG');
+  t.is(await client.errno.stat({ path: overlay.file('long') }), 'ENOENT');
+  await client.writeFile({ path: overlay.file('long'), data: 'from above' });
+  t.is(
+    text(await client.readFile({ path: overlay.file('long') })),
+    'from above',
+    'it may be in the upper one',
+  );
+});
+
+guestTest(
+  'a close on an overlay is told to the layer in the name of who mounted it, and its error is passed on',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await upperOnFuse(guest, client);
+    const { overlay, fuse } = stack;
+    await client.chmod({ path: overlay.path, mode: 0o777 });
+    await using stranger = await guest.client();
+    await stranger.chdir({ path: overlay.path });
+    await stranger.setCredentials(STRANGER);
+    const fd = await stranger.open({ path: 'new', flags: 'O_RDWR|O_CREAT' });
+    const after = await fuse.position();
+    await stranger.close({ fd: await stranger.dup({ fd }) });
+    const [flush] = await fuse.requests({ opcode: 'FLUSH', after });
+    t.like(flush, { uid: 0, gid: 0 });
+    await fuse.fail('FLUSH', 'EDQUOT', 1);
+    t.is(await stranger.errno.close({ fd }), 'EDQUOT');
+  },
+);

@@ -1,3 +1,4 @@
+import { aclFor } from '../lib/access-control-list.ts';
 import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
@@ -8,6 +9,8 @@ import { upperOn } from '../lib/stack.ts';
 
 const [OWNER, GROUP, STRANGER] = [1234, 2345, 4000];
 const LONG_AGO_NS = 1_500_000_000_000_000_000;
+/** What a list may allow. */
+const READ = 4;
 
 /** An overlay whose lower layer has `f`, which belongs to OWNER and GROUP. */
 async function overlayWith(guest: TestGuest, client: Client, mode: number) {
@@ -74,3 +77,33 @@ guestTest('the group of a file of an overlay has the rights of that group', asyn
   t.is(await read(GROUP), 'EACCES', 'the group that it was taken from');
   t.is(text(await client.readFile({ path: `${stack.upper}/f` })), 'from below', 'the upper file');
 });
+
+guestTest('an access control list that is set on an overlay counts at once (A45)', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await overlayWith(guest, client, 0o600);
+  const [path, name] = ['f', 'system.posix_acl_access'];
+  await using stranger = await inside(guest, stack.overlay.path, { uid: STRANGER, gid: STRANGER });
+  t.is(await stranger.errno.open({ path, flags: 'O_RDONLY' }), 'EACCES', 'before');
+  await client.setxattr({ path: stack.overlay.file(path), name, data: aclFor([STRANGER], READ) });
+  t.is(await stranger.errno.open({ path, flags: 'O_RDONLY' }), 'ok', 'with a list that names the stranger');
+  t.is(await stranger.errno.open({ path, flags: 'O_RDWR' }), 'EACCES', 'and does not let it write');
+  const mode = async (at: string) => (await client.stat({ path: `${at}/f` })).mode & 0o7777;
+  t.deepEqual(
+    [await mode(stack.overlay.path), await mode(stack.upper)],
+    [0o640, 0o640],
+    'the mask is in the mode',
+  );
+});
+
+guestTest(
+  'a list set by an owner who is not in the group takes the setgid bit away on an overlay (A45)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await overlayWith(guest, client, 0o2755);
+    const data = aclFor([STRANGER], READ);
+    await using owner = await inside(guest, stack.overlay.path, { uid: OWNER, gid: OWNER });
+    t.is(await owner.errno.setxattr({ path: 'f', name: 'system.posix_acl_access', data }), 'ok');
+    const { mode } = await client.stat({ path: `${stack.upper}/f` });
+    t.is((mode & 0o7777).toString(8), '640');
+  },
+);
