@@ -170,7 +170,9 @@ guestTest(
 );
 
 guestTest('a write that fails makes the attributes be asked for again (A39, A41)', async (t, guest) => {
-  for (const passthrough of ['auto', 'off'] as const) {
+  // Whoever tells nothing of a write that succeeded does not of one that failed.
+  const ways = guest.expected.asksSizeAfterWrite ? (['auto', 'off'] as const) : (['off'] as const);
+  for (const passthrough of ways) {
     await using fuse = await guest.mountFuse({ passthrough, attrValidS: 3600 });
     await using client = await guest.client();
     await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
