@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { pattern, text } from '../lib/bytes.ts';
+import { firstDifference, pattern, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { OpenFlag, type NotifyName } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
@@ -123,6 +123,20 @@ guestTest(
     t.like(over.args, { offset: PAGE + 50, size: PAGE, sha1 }, 'from two pages');
     t.deepEqual(await client.pread({ fd, count: PAGE, offset: PAGE }), stored.subarray(0, PAGE), 'read back');
     t.deepEqual(await fuse.opcodes({ opcode: 'READ', after: before }), [], 'from the cache');
+    await client.close({ fd });
+  },
+);
+
+guestTest(
+  'STORE from the middle of a page puts each byte to its place, over several pages',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { fuse, fd } = await staleFile(guest, client, 3);
+    await using _fuse = fuse;
+    const data = pattern(PAGE + 500);
+    t.is(await fuse.notify({ store: '/f', offset: 100, data }), 'ok');
+    const read = await client.pread({ fd, count: data.length, offset: 100 });
+    t.is(firstDifference(read, data), undefined);
     await client.close({ fd });
   },
 );

@@ -16,6 +16,8 @@ const LONG_AGO_NS = 1_500_000_000_000_000_000;
 const HOUR_S = 3600;
 /** include/uapi/linux/fuse.h */
 const WRITE_KILL_SUIDGID = 1 << 2;
+/** `FUSE_WRITE_CACHE`: the pages are those of the cache, and nobody's in particular. */
+const WRITE_CACHE = 1 << 0;
 
 /** A new file, open, of which nothing is in the cache. */
 async function open(client: Client, fuse: FuseMount, data: Uint8Array | string = ''): Promise<number> {
@@ -84,6 +86,24 @@ guestTest(
     await client.close({ fd });
   },
 );
+
+guestTest('what is written back says so, and what is written through does not', async (t, guest) => {
+  const written = async (fuse: FuseMount): Promise<boolean[]> => {
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    await client.pwrite({ fd, data: 'CON', offset: 0 });
+    await client.close({ fd });
+    const writes = await fuse.requests('WRITE');
+    return [...new Set(writes.map(({ args }) => (Number(args['write_flags']) & WRITE_CACHE) !== 0))];
+  };
+  {
+    await using fuse = await mountWritebackCache(guest);
+    t.deepEqual(await written(fuse), [true], 'with the writeback cache');
+  }
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  t.deepEqual(await written(fuse), [false], 'without');
+});
 
 guestTest('of the last page no more is written back than the file has', async (t, guest) => {
   await using fuse = await mountWritebackCache(guest);

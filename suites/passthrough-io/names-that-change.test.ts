@@ -1,7 +1,9 @@
+import { concat } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import type { OpcodeName } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
-import { ENTRY, u64 } from '../lib/entry-answer.ts';
+import { ENTRY, u32, u64 } from '../lib/entry-answer.ts';
+import { eventually } from '../lib/eventually.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 
@@ -332,3 +334,23 @@ guestTest('a name whose node has another generation now is another file', async 
   t.is(await client.errno.stat({ path: fuse.file('f') }), 'ok', 'the one of now is');
   await client.errno.close({ fd });
 });
+
+guestTest(
+  'attributes that were asked for again are believed for as long as they say now',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse(BELIEVED);
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    // Seconds of the attributes, nanoseconds of the name and of the attributes: they are good for a millisecond.
+    const bytes = concat(u64(0n), u32(0), u32(1_000_000));
+    await fuse.rule({ match: { opcode: 'LOOKUP' }, action: { do: 'patch', at: ENTRY.attrValid, bytes } });
+    const path = fuse.file('f');
+    await client.stat({ path });
+    const asked = await eventually(
+      () => askedFor(fuse, () => client.stat({ path })),
+      (opcodes) => opcodes.length > 0,
+    );
+    t.deepEqual(asked, ['GETATTR'], 'when they have expired');
+    t.deepEqual(await askedFor(fuse, () => client.stat({ path })), [], 'and not again');
+  },
+);

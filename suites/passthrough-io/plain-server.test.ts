@@ -3,6 +3,8 @@ import type { Client } from '../lib/client.ts';
 import { OpenFlag, type OpcodeName } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { mountedAt } from '../lib/mounted-at.ts';
+import { openFlagNames } from '../lib/open-flag-names.ts';
 
 /** The server without passthrough is an ordinary file system: what the other tests take for granted. */
 
@@ -196,6 +198,20 @@ guestTest(
   },
 );
 
+guestTest('an open with O_CREAT of a file that there is is OPEN, without O_CREAT', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ entryValidS: 1000 });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  await client.stat({ path: fuse.file('f') });
+  const after = await fuse.position();
+  await client.close({ fd: await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_CREAT|O_NOCTTY' }) });
+  const opened = await fuse.requests({ opcode: ['LOOKUP', 'CREATE', 'OPEN'], after });
+  t.deepEqual(
+    opened.map(({ opcode, args }) => [opcode, openFlagNames(args['flags'])]),
+    [['OPEN', 'O_RDWR']],
+  );
+});
+
 guestTest('a server without TMPFILE is asked once, and O_TMPFILE is EOPNOTSUPP', async (t, guest) => {
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();
@@ -320,4 +336,24 @@ guestTest('without passthrough: an answer about a lock that there cannot be is E
     t.is(await client.errno.getlk({ fd, type: 'F_WRLCK', start: 0, length: 10 }), expected, what);
   }
   await client.close({ fd });
+});
+
+guestTest('the mount table shows how FUSE was mounted', async (t, guest) => {
+  for (const allowOther of [false, true]) {
+    for (const defaultPermissions of [false, true]) {
+      const maxRead = 65_536;
+      await using fuse = await guest.mountFuse({ allowOther, defaultPermissions, maxRead });
+      await using client = await guest.client();
+      const options = (await mountedAt(client, fuse.path)).options.split(',');
+      const shown = options.filter((option) => !/^(rw|relatime)$/.test(option)).sort();
+      const expected = [
+        'group_id=0',
+        `max_read=${maxRead}`,
+        'user_id=0',
+        ...(allowOther ? ['allow_other'] : []),
+        ...(defaultPermissions ? ['default_permissions'] : []),
+      ];
+      t.deepEqual(shown, expected.sort());
+    }
+  }
 });

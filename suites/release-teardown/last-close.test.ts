@@ -132,6 +132,22 @@ guestTest('each close sends FLUSH, unless the open answer has NOFLUSH (C17)', as
 });
 
 guestTest(
+  'what the server answers to FLUSH is what close gives, and the file is closed',
+  async (t, guest) => {
+    for (const passthrough of ['auto', 'off'] as const) {
+      await using fuse = await guest.mountFuse({ passthrough });
+      await using client = await guest.client();
+      await client.writeFile({ path: fuse.backing('f'), data: 'backing' });
+      const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+      await fuse.fail('FLUSH', 'EDQUOT', 1);
+      t.is(await client.errno.close({ fd }), 'EDQUOT', passthrough);
+      t.is(await client.errno.close({ fd }), 'EBADF', `${passthrough}: closed all the same`);
+      await fuse.waitFor('RELEASE');
+    }
+  },
+);
+
+guestTest(
   'a RELEASE that the server keeps waiting does not keep the file from being opened again (C13)',
   async (t, guest) => {
     await using fuse = await guest.mountFuse();
