@@ -168,6 +168,21 @@ guestTest('copy_file_range on an overlay copies from its offset to its offset', 
   await client.close({ fd: fdOut });
 });
 
+guestTest(
+  'allocating and punching on an overlay leave the size where that is asked for',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await overlayWith(guest, client, 'abcdef');
+    const fd = await client.open({ path: stack.overlay.file('f'), flags: 'O_RDWR' });
+    await client.fallocate({ fd, mode: 'FALLOC_FL_KEEP_SIZE', offset: 0, length: 10 * PAGE });
+    t.is((await client.stat({ path: stack.upper })).size, 6);
+    const hole = { fd, mode: 'FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE', offset: 2, length: 2 };
+    t.is(await client.errno.fallocate(hole), 'ok');
+    t.is(text(await client.readFile({ path: stack.upper })), 'ab\0\0ef');
+    await client.close({ fd });
+  },
+);
+
 guestTest('allocating takes the setuid bit away on an overlay', async (t, guest) => {
   await using client = await guest.client();
   await using stack = await overlayWith(guest, client, 'abc');

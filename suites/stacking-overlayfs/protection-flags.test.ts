@@ -22,6 +22,18 @@ async function flagsOf(guest: TestGuest, path: string): Promise<string> {
   return (stdout.split(' ')[0] ?? '').replaceAll(/[^ai]/g, '');
 }
 
+/** STATX_ATTR_APPEND and STATX_ATTR_IMMUTABLE, statx(2). */
+const ATTRIBUTES: Readonly<Record<string, number>> = { a: 0x20, i: 0x10 };
+
+/** The same as statx tells it. */
+async function attributesOf(guest: TestGuest, path: string): Promise<string> {
+  const { stdout } = await guest.run(['xfs_io', '-r', '-c', 'statx -r', path]);
+  const attributes = Number(/^stat\.attributes = (0x[\da-f]+|0)$/m.exec(stdout)?.[1]);
+  return Object.keys(ATTRIBUTES)
+    .filter((flag) => (attributes & (ATTRIBUTES[flag] ?? 0)) !== 0)
+    .join('');
+}
+
 /** What happens to who wants to change a file. */
 async function attempts(client: Client, path: string): Promise<Record<string, string>> {
   return {
@@ -46,6 +58,7 @@ for (const [flag, { what, append }] of Object.entries(FLAGS)) {
       await using overlay = await over(guest, client, layers);
       await guest.run(['chattr', `+${flag}`, overlay.file('f')]);
       t.is(await flagsOf(guest, overlay.file('f')), flag, 'the flag is told');
+      t.is(await attributesOf(guest, overlay.file('f')), flag, 'and so it is by statx');
       t.deepEqual(await attempts(client, overlay.file('f')), refused, 'and counts');
       t.is(Buffer.from(await client.getxattr(mark)).toString(), flag, 'it is an attribute of the upper file');
       t.is(await flagsOf(guest, mark.path), '', 'and no flag of the upper file');
