@@ -59,3 +59,26 @@ guestTest(
     for (const each of [fd, to]) await client.close({ fd: each });
   },
 );
+
+guestTest('a file that a rename on ecryptfs replaces gives its space below back', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('tmpfs', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  await client.writeFile({ path: ecryptfs.file('to'), data: 'replaced' });
+  const before = (await client.statfs({ path: lower })).ffree;
+  await client.writeFile({ path: ecryptfs.file('from'), data: 'moved' });
+  await client.rename({ from: ecryptfs.file('from'), to: ecryptfs.file('to') });
+  t.is((await client.statfs({ path: lower })).ffree, before);
+});
+
+guestTest('an attribute on ecryptfs is made or replaced as the call says', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  const path = ecryptfs.file('f');
+  await client.writeFile({ path, data: 'contents' });
+  const set = (flags: string) =>
+    client.errno.setxattr({ path, name: 'user.word', data: new Uint8Array(1), flags });
+  const outcomes = [await set('XATTR_REPLACE'), await set('XATTR_CREATE'), await set('XATTR_CREATE')];
+  t.deepEqual([...outcomes, await set('XATTR_REPLACE')], ['ENODATA', 'ok', 'EEXIST', 'ok']);
+});

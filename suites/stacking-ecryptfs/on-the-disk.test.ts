@@ -74,9 +74,16 @@ guestTest('owner, mode, blocks and links on ecryptfs are those of the lower file
   for (const name of ['f', 'g']) {
     const stat = await client.stat({ path: stack.ecryptfs.file(name) });
     t.is(stat.size, 3, `${name}: the size is that of what was written`);
-    const { uid, gid, mode, blocks, nlink } = stat;
-    const expected = { uid: 1500, gid: 1600, mode: lower.mode, blocks: lower.blocks, nlink: 2 };
-    t.deepEqual({ uid, gid, mode, blocks, nlink }, expected, name);
+    const { ino, uid, gid, mode, blocks, nlink } = stat;
+    const expected = {
+      uid: 1500,
+      gid: 1600,
+      ino: lower.ino,
+      mode: lower.mode,
+      blocks: lower.blocks,
+      nlink: 2,
+    };
+    t.deepEqual({ ino, uid, gid, mode, blocks, nlink }, expected, name);
   }
   t.is((await client.statfs({ path })).type, ECRYPTFS_MAGIC, 'statfs says ecryptfs');
   await using stranger = await guest.client();
@@ -140,3 +147,16 @@ guestTest('ecryptfs over ecryptfs is refused, whatever the depth', async (t, gue
   const request = { source: stack.ecryptfs.path, type: 'ecryptfs', options };
   t.is(await guest.mountErrno(request, client), 'EINVAL');
 });
+
+guestTest(
+  'an empty file of ecryptfs has its header below, and may become as long as one below',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await encrypted(guest, client);
+    const fd = await client.open({ path: stack.ecryptfs.file('empty'), flags: 'O_RDWR|O_CREAT' });
+    t.is((await client.stat({ path: `${stack.lower}/empty` })).size, HEADER);
+    const far = 3 * 1024 ** 3;
+    t.is(await client.lseek({ fd, offset: far, whence: 'SEEK_SET' }), far, 'beyond 2 GiB');
+    await client.close({ fd });
+  },
+);

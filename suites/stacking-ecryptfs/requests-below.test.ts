@@ -55,6 +55,22 @@ guestTest('fsync and close on ecryptfs write the pages, and then ask the lower s
   );
 });
 
+guestTest('a page that ecryptfs could not write below is told by fsync', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await onFuse(guest, client);
+  const { ecryptfs, fuse } = stack;
+  const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDWR|O_CREAT' });
+  await client.pwrite({ fd, data: pattern(PAGE), offset: 0 });
+  await client.fsync({ fd });
+  const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
+  const allow = await fuse.fail('WRITE', 'ENOSPC');
+  await client.mwrite({ map, offset: 100, data: bytes('stored') });
+  t.is(await client.errno.fsync({ fd }), 'ENOSPC');
+  await allow();
+  await client.munmap({ map });
+  await client.close({ fd });
+});
+
 guestTest('every open on ecryptfs that ends lets the lower file go (C11)', async (t, guest) => {
   await using client = await guest.client();
   await using stack = await onFuse(guest, client);

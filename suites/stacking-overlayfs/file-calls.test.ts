@@ -156,6 +156,15 @@ guestTest(
   },
 );
 
+guestTest('times that are set on an overlay are as fine as those of the upper file', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await overlayWith(guest, client, 'abc');
+  const times = { atimeNs: 1e15 + 123_000, mtimeNs: 2e15 + 456_000 };
+  await client.utimens({ path: stack.overlay.file('f'), ...times });
+  const { atimeNs, mtimeNs } = await client.stat({ path: stack.upper });
+  t.deepEqual({ atimeNs, mtimeNs }, times);
+});
+
 guestTest('copy_file_range on an overlay copies from its offset to its offset', async (t, guest) => {
   await using client = await guest.client();
   await using stack = await overlayWith(guest, client, '0123456789');

@@ -6,6 +6,7 @@ import { upperOn } from '../lib/stack.ts';
 /** What an overlay makes of its layers and leaves in them, seen where they are, and of layers changed without it. */
 
 const LONG_AGO_NS = 1_500_000_000_000_000_000;
+const MIB = 1024 * 1024;
 
 guestTest('a file between two directories of its name hides the lower one', async (t, guest) => {
   await using client = await guest.client();
@@ -31,6 +32,25 @@ guestTest('a name that is too long for the layers is too long for the overlay', 
     t.is(await client.errno.lstat({ path }), found, `${length} bytes`);
     t.is(await client.errno.creat({ path }), made, `${length} bytes, made`);
   }
+});
+
+guestTest('a large hole of a file that is copied up stays one', async (t, guest) => {
+  await using client = await guest.client();
+  const layers = await layersOf(guest, 2);
+  const [lower = '', upper = ''] = layers;
+  await client.writeFile({ path: `${lower}/f`, data: 'begin' });
+  const fd = await client.open({ path: `${lower}/f`, flags: 'O_RDWR' });
+  await client.pwrite({ fd, data: 'end', offset: 16 * MIB });
+  await client.close({ fd });
+  await using overlay = await over(guest, client, layers);
+  await client.chmod({ path: overlay.file('f'), mode: 0o600 });
+  const { size, blocks } = await client.stat({ path: `${upper}/f` });
+  t.is(size, 16 * MIB + 3);
+  // Copied in pieces of a MiB each, of which one and the last have data.
+  t.true(blocks * 512 < 4 * MIB, `${blocks} blocks of 512 bytes`);
+  const copied = await client.open({ path: `${upper}/f`, flags: 'O_RDONLY' });
+  t.is(text(await client.pread({ fd: copied, count: 10, offset: 16 * MIB })), 'end');
+  await client.close({ fd: copied });
 });
 
 guestTest(

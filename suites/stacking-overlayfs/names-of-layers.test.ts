@@ -210,6 +210,11 @@ guestTest(
     const before = await client.stat({ path });
     await client.setxattr({ path, name: 'user.more', data: 'x' });
     t.deepEqual(await client.readdir({ path: upper }), ['f'], 'setting one does');
+    const data = bytes('y');
+    const replace = { path, name: 'user.none', data, flags: 'XATTR_REPLACE' } as const;
+    t.is(await client.errno.setxattr(replace), 'ENODATA', 'nothing to replace');
+    const create = { path, name: 'user.more', data, flags: 'XATTR_CREATE' } as const;
+    t.is(await client.errno.setxattr(create), 'EEXIST', 'nothing to create');
     const fd = await client.open({ path, flags: 'O_RDONLY' });
     t.true((await client.fstat({ fd })).ctimeNs > before.ctimeNs, 'and changes the ctime');
     await client.close({ fd });

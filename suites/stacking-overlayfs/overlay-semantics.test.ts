@@ -50,11 +50,11 @@ async function identity(client: Client, path: string): Promise<Record<string, un
   return { mode, uid, gid, size, mtime: round(mtimeNs), atime: round(atimeNs), value };
 }
 
-/** Short ones before and after a long one, in whatever order they are listed. */
+/** Shorter ones after longer ones where ext4 lists them: those in the inode first, then those in a block, by name. */
 const ATTRIBUTES = {
-  'trusted.a': 'short',
-  'trusted.long': 'long'.repeat(20),
   'trusted.word': 'value',
+  'trusted.long': 'long'.repeat(40),
+  'trusted.most': 'most'.repeat(30),
 } as const;
 
 /** What copied-up-attributes and layers-as-one ask of an overlay on ext4, of one over FUSE. */

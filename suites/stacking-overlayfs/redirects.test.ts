@@ -3,6 +3,7 @@ import { guestTest } from '../lib/guest-test.ts';
 import type { Client } from '../lib/client.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
+import type { StackedMount } from '../lib/stacked-mount.ts';
 
 /** What was moved on an overlay says where it came from; what is below is looked for there, and not where it is now. */
 
@@ -161,5 +162,30 @@ guestTest(
     t.is(text(moved), 'old/x at the bottom', 'redirect_dir=follow');
     const again = { from: overlay.file('kept'), to: overlay.file('moved') };
     t.is(await client.errno.rename(again), 'EXDEV', 'which makes no redirects of its own');
+  },
+);
+
+guestTest(
+  'directories that change places keep what is in them, and hide what is below where they come (E16)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    await fill(client, layers[0] ?? '', ['m/', 'm/one/', 'm/one/below', 'm/two/', 'm/two/below']);
+    const list = async (overlay: StackedMount) => {
+      const of = (path: string) => client.readdir({ path: overlay.file(path) });
+      return [await of('m/one'), await of('m/two'), await of('new/one'), await of('new/two')];
+    };
+    const expected = [['above'], ['above'], ['below'], ['below']];
+    {
+      await using overlay = await over(guest, client, layers, 'redirect_dir=on');
+      await fill(client, overlay.path, ['new/', 'new/one/', 'new/one/above', 'new/two/', 'new/two/above']);
+      const exchange = (from: string, to: string) =>
+        client.rename({ from: overlay.file(from), to: overlay.file(to), flags: 'RENAME_EXCHANGE' });
+      await exchange('m/one', 'new/one');
+      await exchange('new/two', 'm/two');
+      t.deepEqual(await list(overlay), expected);
+    }
+    await using overlay = await over(guest, client, layers, 'redirect_dir=on');
+    t.deepEqual(await list(overlay), expected, 'mounted again');
   },
 );
