@@ -338,6 +338,20 @@ guestTest('without passthrough: an answer about a lock that there cannot be is E
   await client.close({ fd });
 });
 
+guestTest('stat tells all twelve bits of a mode, whether the server is asked or not', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ attrValidS: 1000 });
+  await using client = await guest.client();
+  for (const mode of [0o7751, 0o4644, 0o2755, 0o1700]) {
+    const name = mode.toString(8);
+    await client.writeFile({ path: fuse.backing(name), data: '' });
+    await client.chmod({ path: fuse.backing(name), mode });
+    for (const flags of ['', 'AT_STATX_FORCE_SYNC', 'AT_STATX_DONT_SYNC']) {
+      const { mode: told } = await client.stat({ path: fuse.file(name), flags });
+      t.is((told & 0o7777).toString(8), name, flags);
+    }
+  }
+});
+
 guestTest('the mount table shows how FUSE was mounted', async (t, guest) => {
   for (const allowOther of [false, true]) {
     for (const defaultPermissions of [false, true]) {

@@ -64,8 +64,8 @@ for (const below of ['ext4', 'FUSE in passthrough mode'] as const) {
         for (const name of names) {
           const handle = await client.nameToHandle({ path: overlay.file(name) });
           t.is(handle.type, OVERLAY_HANDLE, name);
-          const tight = await client.nameToHandle({ path: overlay.file(name), room: handle.handle.length });
-          t.deepEqual(tight, handle, 'as long as it says');
+          const other = await client.nameToHandle({ path: overlay.file(name), room: 100 });
+          t.deepEqual(other, handle, 'as long as it is, whatever there is room for');
           handles.set(name, handle);
         }
         const append = await client.open({ path: overlay.file('copied'), flags: 'O_WRONLY|O_APPEND' });
