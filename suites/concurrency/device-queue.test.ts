@@ -103,11 +103,7 @@ guestTest('requests come to the server in the order in which they were made', as
   const asking: Promise<unknown>[] = [];
   for (const name of names) {
     asking.push(client.stat({ path: fuse.file(name) }));
-    const waiting = await eventually(
-      () => fuse.waiting(),
-      (requests) => requests === asking.length,
-    );
-    t.is(waiting, asking.length, `that for ${name} waits`);
+    t.is(await fuse.untilWaiting(asking.length), asking.length, `that for ${name} waits`);
   }
   await fuse.server.kill('SIGCONT');
   await Promise.all(asking);

@@ -97,11 +97,7 @@ guestTest(
     await fuse.server.kill('SIGSTOP');
     const opening = client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
     opening.catch(() => undefined);
-    const waiting = await eventually(
-      () => fuse.waiting(),
-      (requests) => requests === 1,
-    );
-    t.is(waiting, 1, 'a request is in the queue');
+    t.is(await fuse.untilWaiting(1), 1, 'a request is in the queue');
     const stopped = client.kill('SIGSTOP');
     const state = new RegExp(String.raw`^process ${client.pid} \S+ T`);
     const where = await eventually(

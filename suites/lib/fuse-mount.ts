@@ -10,6 +10,7 @@ import type {
   RuleAction,
 } from '#rootfs/protocol/requests.ts';
 import type { InitRecord, MountOptions, ServeOptions, ServerState } from '#rootfs/protocol/server-calls.ts';
+import { eventually } from './eventually.ts';
 import { FuseServer } from './fuse-server.ts';
 import type { Lease } from './lease.ts';
 
@@ -191,6 +192,14 @@ export class FuseMount implements AsyncDisposable {
   /** Requests without an answer, as the kernel counts them; null when the connection is gone. */
   async waiting(): Promise<number | null> {
     return (await this.#lease.call('connection.waiting', { connection: this.connection })).waiting;
+  }
+
+  /** Waits until just so many requests are without an answer. @returns how many there are then, or at last. */
+  async untilWaiting(requests: number): Promise<number | null> {
+    return eventually(
+      () => this.waiting(),
+      (waiting) => waiting === requests,
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,6 +1,5 @@
 import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
-import { eventually } from '../lib/eventually.ts';
 import { OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
@@ -13,14 +12,6 @@ async function openPassthrough(fuse: FuseMount, client: Client): Promise<number>
   await client.pread({ fd, count: 7, offset: 0 });
   if ((await fuse.dataRequests()).length > 0) throw new Error('the file is not in passthrough mode');
   return fd;
-}
-
-/** Requests without an answer, as soon as there is one. */
-function oneWaits(fuse: FuseMount): Promise<number | null> {
-  return eventually(
-    () => fuse.waiting(),
-    (waiting) => waiting === 1,
-  );
 }
 
 guestTest(
@@ -107,7 +98,7 @@ guestTest('while the server is stopped I/O goes on and metadata waits for it (H1
   });
   // Should the test fail before it is awaited, that failure is the one to be told.
   stat.catch(() => undefined);
-  t.is(await oneWaits(fuse), 1, 'one request waits');
+  t.is(await fuse.untilWaiting(1), 1, 'one request waits');
   for (let round = 0; round < 5; round++) {
     t.is(await client.pwrite({ fd, data: `write ${round}`, offset: 0 }), 7);
     t.is(text(await client.pread({ fd, count: 7, offset: 0 })), `write ${round}`);
@@ -151,7 +142,7 @@ guestTest(
     const fd = await openPassthrough(fuse, victim);
     await fuse.server.kill('SIGSTOP');
     const stat = victim.errno.fstat({ fd }).catch(() => 'ended');
-    t.is(await oneWaits(fuse), 1);
+    t.is(await fuse.untilWaiting(1), 1);
     t.is((await victim.kill())?.signal, 'SIGKILL', 'while the server is still stopped');
     t.is(await stat, 'ended');
     await fuse.server.kill('SIGCONT');
