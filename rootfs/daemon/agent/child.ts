@@ -1,10 +1,10 @@
-import { spawn } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import type { ChildOptions, CommonCalls, ExitRecord } from '../../protocol/calls.ts';
 import { encodeFrame, frameOf, FrameSplitter, parseMessage, textOf } from '../../protocol/frame.ts';
 import { RpcPeer, RpcRefusal } from '../../protocol/peer.ts';
 import type { RpcResponse } from '../../protocol/rpc.ts';
 import { describeError } from '../rpc/server.ts';
+import { childProcess } from '../sys/child-process.ts';
 import { makePipe, PipeReader, PipeWriter } from '../sys/pipe.ts';
 import { describeProcess } from './forensics.ts';
 
@@ -58,7 +58,7 @@ export class Child {
     const daemon = [process.execPath, ...process.execArgv, process.argv[1] ?? '', role];
     const [program = process.execPath, ...args] = [...(launcher ?? []), ...daemon];
     const [requests, answers] = [makePipe(), makePipe()];
-    const child = spawn(program, args, {
+    const child = childProcess().spawn(program, args, {
       stdio: [requests.readEnd, answers.writeEnd, 'pipe'],
       // A group of its own: what a launcher forks dies with it.
       detached: true,

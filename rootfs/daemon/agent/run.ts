@@ -1,6 +1,6 @@
-import { spawn } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import type { AgentCalls, RunResult } from '../../protocol/calls.ts';
+import { childProcess } from '../sys/child-process.ts';
 import { makePipe, PipeReader } from '../sys/pipe.ts';
 
 const DEFAULT_TIMEOUT_MS = 30_000;
@@ -14,7 +14,7 @@ const MAX_OUTPUT_BYTES = 8 * 1024 * 1024;
 export async function runProgram(params: AgentCalls['run']['params']): Promise<RunResult> {
   const [program = '', ...args] = params.argv;
   const [stdout, stderr] = [new Output(), new Output()];
-  const child = spawn(program, args, {
+  const child = childProcess().spawn(program, args, {
     stdio: [params.stdin === undefined ? 'ignore' : 'pipe', stdout.writeEnd, stderr.writeEnd],
     detached: true,
     cwd: params.cwd ?? '/',
