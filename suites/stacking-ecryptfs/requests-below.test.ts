@@ -1,33 +1,18 @@
 import { bytes, firstDifference, pattern, text } from '../lib/bytes.ts';
-import type { Client } from '../lib/client.ts';
-import type { FuseMount } from '../lib/fuse-mount.ts';
+import { ecryptfsOnFuse } from '../lib/ecryptfs-on-fuse.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import type { TestGuest } from '../lib/guest.ts';
-import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
-import type { StackedMount } from '../lib/stacked-mount.ts';
 import { writesAndSyncs } from '../lib/writes-and-syncs.ts';
 
 /** What ecryptfs asks of a plain FUSE server that has its lower files. */
 
 const PAGE = 4096;
 const LONG_AGO_NS = 1_000_000_000;
-
-interface OnFuse extends AsyncDisposable {
-  readonly ecryptfs: StackedMount;
-  readonly fuse: FuseMount;
-}
-
-async function onFuse(guest: TestGuest, client: Client): Promise<OnFuse> {
-  await using undo = new AsyncDisposableStack();
-  const fuse = undo.use(await guest.mountFuse({ passthrough: 'off', init: WITHOUT_PASSTHROUGH }));
-  const ecryptfs = undo.use(await guest.mountEcryptfs({ lower: fuse.path }, client));
-  const all = undo.move();
-  return { ecryptfs, fuse, [Symbol.asyncDispose]: () => all.disposeAsync() };
-}
+/** Of `fuse_setattr_in.valid` (linux/fuse.h): the file is an open one. */
+const FATTR_FH = 1 << 6;
 
 guestTest('fsync and close on ecryptfs write the pages, and then ask the lower server', async (t, guest) => {
   await using client = await guest.client();
-  await using stack = await onFuse(guest, client);
+  await using stack = await ecryptfsOnFuse(guest, client);
   const { ecryptfs, fuse } = stack;
   const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDWR|O_CREAT' });
   await client.pwrite({ fd, data: pattern(2 * PAGE), offset: 0 });
@@ -57,7 +42,7 @@ guestTest('fsync and close on ecryptfs write the pages, and then ask the lower s
 
 guestTest('a page that ecryptfs could not write below is told by fsync', async (t, guest) => {
   await using client = await guest.client();
-  await using stack = await onFuse(guest, client);
+  await using stack = await ecryptfsOnFuse(guest, client);
   const { ecryptfs, fuse } = stack;
   const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDWR|O_CREAT' });
   await client.pwrite({ fd, data: pattern(PAGE), offset: 0 });
@@ -73,7 +58,7 @@ guestTest('a page that ecryptfs could not write below is told by fsync', async (
 
 guestTest('every open on ecryptfs that ends lets the lower file go (C11)', async (t, guest) => {
   await using client = await guest.client();
-  await using stack = await onFuse(guest, client);
+  await using stack = await ecryptfsOnFuse(guest, client);
   const { ecryptfs, fuse } = stack;
   await client.writeFile({ path: ecryptfs.file('f'), data: 'contents' });
   for (let round = 0; round < 3; round++) {
@@ -86,9 +71,27 @@ guestTest('every open on ecryptfs that ends lets the lower file go (C11)', async
   t.deepEqual((await fuse.state()).handles, [], 'no open file is left at the server');
 });
 
+guestTest(
+  'a truncation of an open file on ecryptfs asks the lower server with the handle of the lower file',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await ecryptfsOnFuse(guest, client);
+    const { ecryptfs, fuse } = stack;
+    await client.writeFile({ path: ecryptfs.file('f'), data: pattern(3 * PAGE) });
+    const after = await fuse.position();
+    const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDWR' });
+    const opened = await fuse.waitFor({ opcode: 'OPEN', after });
+    await client.ftruncate({ fd, length: PAGE });
+    const { args } = await fuse.waitFor({ opcode: 'SETATTR', after });
+    t.is(Number(args['valid']) & FATTR_FH, FATTR_FH, 'with a handle');
+    t.is(args['fh'], opened.reply?.open?.fh, 'which is the one that was answered to the open');
+    await client.close({ fd });
+  },
+);
+
 guestTest('a lower file that was opened for reading only is not written', async (t, guest) => {
   await using client = await guest.client();
-  await using stack = await onFuse(guest, client);
+  await using stack = await ecryptfsOnFuse(guest, client);
   const { ecryptfs, fuse } = stack;
   await client.writeFile({ path: ecryptfs.file('f'), data: 'contents' });
   const remount = { source: 'fuse', target: fuse.path, type: 'fuse' } as const;
@@ -201,7 +204,7 @@ guestTest(
   'a lower file that cannot be read or written is the error of the call, and only of that call',
   async (t, guest) => {
     await using client = await guest.client();
-    await using stack = await onFuse(guest, client);
+    await using stack = await ecryptfsOnFuse(guest, client);
     const { ecryptfs, fuse } = stack;
     await client.writeFile({ path: ecryptfs.file('f'), data: pattern(2 * PAGE) });
     t.is(await ecryptfs.unmount(), 'ok');
