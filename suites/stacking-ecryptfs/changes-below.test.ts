@@ -68,6 +68,28 @@ guestTest('an access control list on ecryptfs is one of the lower file, and coun
   t.is(await opened(1500), 'EACCES', 'removed');
 });
 
+guestTest('a directory on ecryptfs has both access control lists of the lower one', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  await client.mkdir({ path: ecryptfs.file('d') });
+  for (const [name, data] of [
+    ['system.posix_acl_default', aclFor([1500, 1600], 5)],
+    ['system.posix_acl_access', aclFor([1500], 7)],
+  ] as const) {
+    await client.setxattr({ path: ecryptfs.file('d'), name, data });
+    for (const path of [`${lower}/d`, ecryptfs.file('d')]) {
+      t.deepEqual(
+        Buffer.from(await client.getxattr({ path, name })),
+        Buffer.from(data),
+        `${name} of ${path}`,
+      );
+    }
+  }
+  const remade = await client.getxattr({ path: ecryptfs.file('d'), name: 'system.posix_acl_default' });
+  t.deepEqual(Buffer.from(remade), Buffer.from(aclFor([1500, 1600], 5)), 'the first one, with the other');
+});
+
 guestTest('ecryptfs over a read-only filesystem is read-only, and stays so', async (t, guest) => {
   await using client = await guest.client();
   const lower = await guest.directory('area', 'small');
@@ -87,6 +109,23 @@ guestTest('ecryptfs over a read-only filesystem is read-only, and stays so', asy
     t.is(await client.errno.mkdir({ path: ecryptfs.file('d') }), 'ok', 'mounted anew');
   }
   await client.umount2({ target: lower });
+});
+
+/** linux/fs.h: asks for the number that tells a file from earlier ones with its inode number. Four bytes. */
+const FS_IOC_GETVERSION = 0x8008_7601;
+
+guestTest('the generation of a file on ecryptfs is that of the lower file', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  await client.writeFile({ path: ecryptfs.file('f'), data: 'contents' });
+  const generation = async (path: string) => {
+    const fd = await client.open({ path, flags: 'O_RDONLY' });
+    const { arg } = await client.ioctl({ fd, request: FS_IOC_GETVERSION, arg: new Uint8Array(8) });
+    await client.close({ fd });
+    return arg;
+  };
+  t.deepEqual(await generation(ecryptfs.file('f')), await generation(`${lower}/f`));
 });
 
 guestTest('flags of a file on ecryptfs are flags of the lower file', async (t, guest) => {

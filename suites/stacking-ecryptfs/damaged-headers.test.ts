@@ -73,3 +73,27 @@ guestTest(
     }
   },
 );
+
+guestTest('a header that is shorter than one can be is told in the kernel log (E6)', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  {
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    await client.writeFile({ path: ecryptfs.file('f'), data: pattern(5000) });
+    t.is(await ecryptfs.unmount(), 'ok');
+  }
+  const whole = await client.readFile({ path: `${lower}/f` });
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  // What becomes of the file is another test's.
+  for (const extents of [2, 1, 0]) {
+    const header = whole.slice();
+    header[HEADER_EXTENTS_AT] = extents;
+    await client.writeFile({ path: `${lower}/${extents}`, data: header });
+    const after = (await guest.kernelLog()).at(-1)?.seq;
+    await client.errno.readFile({ path: ecryptfs.file(String(extents)) });
+    const said = (await guest.kernelLog(after)).map((record) => record.text);
+    const told = said.filter((line) => line.startsWith('Invalid header size'));
+    const expected = extents === 2 ? [] : [`Invalid header size: [${extents * 4096}]`];
+    t.deepEqual([...new Set(told)], expected, `${extents} extents`);
+  }
+});

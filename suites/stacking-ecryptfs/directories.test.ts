@@ -1,3 +1,4 @@
+import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
 /** Directories of ecryptfs are read from those below. */
@@ -81,4 +82,52 @@ guestTest('an attribute on ecryptfs is made or replaced as the call says', async
     client.errno.setxattr({ path, name: 'user.word', data: new Uint8Array(1), flags });
   const outcomes = [await set('XATTR_REPLACE'), await set('XATTR_CREATE'), await set('XATTR_CREATE')];
   t.deepEqual([...outcomes, await set('XATTR_REPLACE')], ['ENODATA', 'ok', 'EEXIST', 'ok']);
+});
+
+const FIFO = 0o010_600;
+
+/** What there is to make in a directory, in which `first` is already. */
+const MADE: Readonly<Record<string, (client: Client, directory: string) => Promise<unknown>>> = {
+  'a file': (client, directory) => client.writeFile({ path: `${directory}/file`, data: 'new' }),
+  'a directory': (client, directory) => client.mkdir({ path: `${directory}/directory` }),
+  'a symlink': (client, directory) => client.symlink({ target: 'first', path: `${directory}/symlink` }),
+  'a pipe': (client, directory) => client.mknod({ path: `${directory}/pipe`, mode: FIFO }),
+  'a link': (client, directory) => client.link({ from: `${directory}/first`, to: `${directory}/link` }),
+};
+
+guestTest(
+  'a directory of ecryptfs is as large as the one below, whatever is made in it',
+  async (t, guest) => {
+    await using client = await guest.client();
+    // There a directory grows with each name.
+    const lower = await guest.directory('tmpfs', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    await client.mkdir({ path: ecryptfs.file('d') });
+    await client.writeFile({ path: ecryptfs.file('d/first'), data: 'contents' });
+    const size = async (path: string) => (await client.stat({ path })).size;
+    for (const [what, make] of Object.entries(MADE)) {
+      const before = await size(`${lower}/d`);
+      await make(client, ecryptfs.file('d'));
+      t.true((await size(`${lower}/d`)) > before, `${what}: the one below has grown`);
+      t.is(await size(ecryptfs.file('d')), await size(`${lower}/d`), what);
+    }
+  },
+);
+
+const [CHARACTERS, BLOCKS] = [0o020_000, 0o060_000];
+
+guestTest('a device on ecryptfs has the numbers that it is made with', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  for (const [name, kind, major, minor] of [
+    ['characters', CHARACTERS, 1, 3],
+    ['blocks', BLOCKS, 7, 200],
+  ] as const) {
+    await client.mknod({ path: ecryptfs.file(name), mode: kind | 0o600, major, minor });
+    for (const path of [ecryptfs.file(name), `${lower}/${name}`]) {
+      const { mode, rdevMajor, rdevMinor } = await client.stat({ path });
+      t.deepEqual([mode, rdevMajor, rdevMinor], [kind | 0o600, major, minor], path);
+    }
+  }
 });

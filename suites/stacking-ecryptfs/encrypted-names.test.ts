@@ -9,6 +9,8 @@ const PASSPHRASE = 'fusegate';
 /** ENC_NAME_MAX_BLOCKLEN_8_OR_16: what of 255 bytes is left for a name. */
 const LONGEST = 143;
 const LENGTHS = [1, 14, 15, 16, 31, 100, 142, LONGEST];
+/** By names of links. The length of a packet is one byte for the first, and two for the other. */
+const TARGETS = { link: 'where/it/leads', 'far-link': 'where/it/leads/'.repeat(14) };
 
 guestTest(
   'names below ecryptfs are what their format says, computed by another program (E6)',
@@ -26,28 +28,37 @@ guestTest(
       await using ecryptfs = await guest.mount(request, client);
       for (const name of names) await client.writeFile({ path: ecryptfs.file(name), data: name });
       await client.mkdir({ path: ecryptfs.file('directory') });
-      await client.symlink({ target: 'where/it/leads', path: ecryptfs.file('link') });
+      for (const [name, target] of Object.entries(TARGETS)) {
+        await client.symlink({ target, path: ecryptfs.file(name) });
+      }
       t.deepEqual(
         await client.readdir({ path: lower }),
-        [...names, 'directory', 'link'].map((name) => encryptName(name, key)).sort(),
+        [...names, 'directory', ...Object.keys(TARGETS)].map((name) => encryptName(name, key)).sort(),
       );
-      t.is(
-        await client.readlink({ path: below('link') }),
-        encryptName('where/it/leads', key),
-        'a target, too',
-      );
-      t.is(await client.readlink({ path: ecryptfs.file('link') }), 'where/it/leads');
-      t.is((await client.lstat({ path: ecryptfs.file('link') })).size, 'where/it/leads'.length);
+      for (const [name, target] of Object.entries(TARGETS)) {
+        const path = ecryptfs.file(name);
+        t.is(
+          await client.readlink({ path: below(name) }),
+          encryptName(target, key),
+          `${name}: its target, too`,
+        );
+        t.is(await client.readlink({ path }), target, name);
+        t.is((await client.lstat({ path })).size, target.length, `${name}: size`);
+      }
       await client.rename({ from: ecryptfs.file('directory'), to: ecryptfs.file('moved') });
       t.is(await client.errno.lstat({ path: below('moved') }), 'ok');
       await client.rmdir({ path: ecryptfs.file('moved') });
-      await client.unlink({ path: ecryptfs.file('link') });
+      for (const name of Object.keys(TARGETS)) await client.unlink({ path: ecryptfs.file(name) });
       t.is(await ecryptfs.unmount(), 'ok');
     }
     // What another program has named is found.
     await client.rename({ from: below(first), to: below('renamed') });
     await using ecryptfs = await guest.mount(request, client);
     t.deepEqual(await client.readdir({ path: ecryptfs.path }), [...names.slice(1), 'renamed'].sort());
+    const fd = await client.open({ path: ecryptfs.path, flags: 'O_RDONLY|O_DIRECTORY' });
+    const dots = (await client.readdirFd({ fd, bytes: 4096 })).filter((name) => name.startsWith('.'));
+    t.deepEqual(dots.sort(), ['.', '..'], 'the two names that are not encrypted');
+    await client.close({ fd });
     t.is(text(await client.readFile({ path: ecryptfs.file('renamed') })), first);
   },
 );

@@ -61,6 +61,27 @@ guestTest(
   },
 );
 
+guestTest(
+  'a truncation of a file on ecryptfs to the size that it has takes nothing away below',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await encrypted(guest, client);
+    for (const length of [0, 100, 2 * PAGE]) {
+      const [path, below] = [stack.ecryptfs.file(String(length)), `${stack.lower}/${length}`];
+      await client.writeFile({ path, data: pattern(length) });
+      const before = await client.readFile({ path: below });
+      await client.truncate({ path, length });
+      const after = await client.readFile({ path: below });
+      t.is(firstDifference(after, before), undefined, `${length} bytes, by its path`);
+      const fd = await client.open({ path, flags: 'O_RDWR' });
+      await client.ftruncate({ fd, length });
+      await client.close({ fd });
+      const last = await client.readFile({ path: below });
+      t.is(firstDifference(last, before), undefined, `${length} bytes, by a descriptor`);
+    }
+  },
+);
+
 guestTest('owner, mode, blocks and links on ecryptfs are those of the lower file', async (t, guest) => {
   await using client = await guest.client();
   await using stack = await encrypted(guest, client);
