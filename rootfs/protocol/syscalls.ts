@@ -48,6 +48,8 @@ type Ids = number | [real: number, effective: number, saved: number];
  * `count` of reads may be larger than the file.
  */
 type Misalign = { misalign?: number };
+/** The buffer is at an address where there is no memory. */
+type Nowhere = { nowhere?: boolean };
 
 /** The value of an earlier call of the batch, by position; `part` of a pair, as pipe gives it. */
 export interface BatchReference {
@@ -83,9 +85,9 @@ export interface Syscalls {
   creat: { args: At & { mode?: number }; value: number };
   close: { args: Fd; value: number };
   read: { args: Fd & { count: number } & Misalign; value: Uint8Array };
-  pread: { args: Fd & { count: number; offset: number } & Misalign; value: Uint8Array };
+  pread: { args: Fd & { count: number; offset: number } & Misalign & Nowhere; value: Uint8Array };
   write: { args: Fd & { data: Uint8Array } & Misalign; value: number };
-  pwrite: { args: Fd & { data: Uint8Array; offset: number } & Misalign; value: number };
+  pwrite: { args: Fd & { data: Uint8Array; offset: number } & Misalign & Nowhere; value: number };
   /** `offset` -1: the file position; `flags`: `RWF_*` names. */
   preadv2: { args: Fd & { counts: number[]; offset?: number; flags?: Flags }; value: Uint8Array };
   pwritev2: { args: Fd & { chunks: Uint8Array[]; offset?: number; flags?: Flags }; value: number };
@@ -131,6 +133,7 @@ export interface Syscalls {
   mwrite: { args: { map: number; offset: number; data: Uint8Array }; value: number };
   msync: { args: { map: number; offset?: number; length?: number; flags: Flags }; value: number };
   madvise: { args: { map: number; offset?: number; length?: number; advice: string }; value: number };
+  mprotect: { args: { map: number; prot: Flags }; value: number };
   /** One byte per page, 1 where it is resident. */
   mincore: { args: { map: number; offset?: number; length?: number }; value: Uint8Array };
   munmap: { args: { map: number }; value: number };

@@ -6,6 +6,9 @@ import { statx } from '../sys/stat.ts';
 import { syscall } from '../sys/syscall.ts';
 import { AT_FDCWD, mapValue, type CallTable } from './call-table.ts';
 
+/** An address in the first page, of which nobody has anything. */
+const NOWHERE = 16;
+
 /** Opening, reading, writing, positions, sizes: everything on one descriptor. */
 export const fileCalls = {
   open: ({ dirfd, path, flags, mode }) => {
@@ -20,14 +23,15 @@ export const fileCalls = {
     const buffer = alignedBytes(count, misalign);
     return mapValue(await syscall('read', fd, buffer, count), (length) => buffer.subarray(0, length));
   },
-  pread: async ({ fd, count, offset, misalign }) => {
+  pread: async ({ fd, count, offset, misalign, nowhere }) => {
     const buffer = alignedBytes(count, misalign);
-    const result = await syscall('pread64', fd, buffer, count, offset);
+    const result = await syscall('pread64', fd, nowhere === true ? NOWHERE : buffer, count, offset);
     return mapValue(result, (length) => buffer.subarray(0, length));
   },
   write: ({ fd, data, misalign }) => syscall('write', fd, alignedCopy(data, misalign), data.length),
-  pwrite: ({ fd, data, offset, misalign }) => {
-    return syscall('pwrite64', fd, alignedCopy(data, misalign), data.length, offset);
+  pwrite: ({ fd, data, offset, misalign, nowhere }) => {
+    const buffer = nowhere === true ? NOWHERE : alignedCopy(data, misalign);
+    return syscall('pwrite64', fd, buffer, data.length, offset);
   },
   readv: ({ fd, counts }) => readVectors(fd, counts, -1, 0),
   preadv2: ({ fd, counts, offset, flags }) => readVectors(fd, counts, offset ?? -1, flagBits(flags)),

@@ -38,6 +38,11 @@ export const mappingCalls = {
       return syscall('madvise', address, bytes, flagBits(advice));
     });
   },
+  mprotect: ({ map, prot }) => {
+    return within(map, 0, undefined, (address, bytes) => {
+      return syscall('mprotect', address, bytes, flagBits(prot));
+    });
+  },
   mincore: ({ map, offset, length }) => {
     return within(map, offset, length, async (address, bytes) => {
       const pages = new Uint8Array(Math.ceil(bytes / PAGE_BYTES));

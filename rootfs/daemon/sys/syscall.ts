@@ -33,6 +33,7 @@ const NUMBERS = {
   mmap: [9, 222],
   msync: [26, 227],
   madvise: [28, 233],
+  mprotect: [10, 226],
   mincore: [27, 232],
   munmap: [11, 215],
   pipe2: [293, 59],
