@@ -3,6 +3,7 @@ import type { Client } from '../lib/client.ts';
 import { eventually } from '../lib/eventually.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { mountWritebackCache } from '../lib/writeback-cache.ts';
 
 /** What fusectl lets be seen and changed of a connection. */
 
@@ -104,3 +105,27 @@ guestTest('who waits for max_background goes on when it is raised', async (t, gu
   );
   await client.close({ fd });
 });
+
+guestTest(
+  'fsync writes what waits in the cache, however many requests are under way already',
+  async (t, guest) => {
+    const init = { maxBackground: 10, congestionThreshold: 1 } as const;
+    await using fuse = await mountWritebackCache(guest, { init });
+    await using client = await guest.client();
+    const [busy, fd] = [
+      await client.open({ path: fuse.file('busy'), flags: 'O_RDWR|O_CREAT' }),
+      await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_CREAT' }),
+    ];
+    const hold = await fuse.hold({ opcode: 'WRITE', path: '/busy' });
+    await client.pwrite({ fd: busy, data: 'busy', offset: 0 });
+    // Begins without waiting for the end.
+    await client.sync_file_range({ fd: busy, offset: 0, length: 0, flags: 'SYNC_FILE_RANGE_WRITE' });
+    const held = await hold.arrived();
+    await client.pwrite({ fd, data: 'contents', offset: 0 });
+    t.is(await client.errno.fsync({ fd }), 'ok');
+    t.is(text(await client.readFile({ path: fuse.backing('f') })), 'contents', 'it is at the server');
+    await hold.stop();
+    await hold.release(held);
+    for (const each of [busy, fd]) await client.close({ fd: each });
+  },
+);
