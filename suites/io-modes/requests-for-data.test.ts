@@ -97,8 +97,10 @@ guestTest('asynchronous reads and writes complete with what the server has answe
   t.is(await aio('pwrite', PAGE), PAGE, 'a write');
   t.is(firstDifference(await client.pread({ fd, count: PAGE, offset: PAGE }), data), undefined);
 
-  const short = await answered(fuse, 'READ', pattern(100), () => aio('pread', 0));
-  t.deepEqual(short, { outcome: 100, requests: 1 }, 'a read that is answered with less');
+  for (const offset of [0, PAGE]) {
+    const short = await answered(fuse, 'READ', pattern(100), () => aio('pread', offset));
+    t.deepEqual(short, { outcome: 100, requests: 1 }, `a read from ${offset} that is answered with less`);
+  }
   const error = await answered(fuse, 'READ', 'ENXIO', () => aio('pread', 0));
   t.deepEqual(error, { outcome: 'ENXIO', requests: 1 }, 'a read that fails');
   const less = await answered(fuse, 'WRITE', written(100), () => aio('pwrite', 0));

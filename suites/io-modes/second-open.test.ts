@@ -10,6 +10,8 @@ interface Row {
   /** Which registration the second answer names. Default `same`. */
   readonly id?: 'same' | 'other file' | 'same file again';
   readonly expected: string;
+  /** Of the first open. Default O_RDWR. */
+  readonly flags?: string;
 }
 
 /** What the first open of a file allows the second, while both are open. */
@@ -33,6 +35,8 @@ const WITH_ANOTHER_ID: readonly Row[] = [
 const WITH_ANOTHER_MODE: readonly Row[] = [
   { first: 'cached', second: 'passthrough', expected: 'EIO' },
   { first: 'cached', second: 'passthrough-direct', expected: 'EIO' },
+  // O_DIRECT may be taken back by fcntl(2), and says nothing of the mode.
+  { first: 'cached', second: 'passthrough', expected: 'EIO', flags: 'O_RDWR|O_DIRECT' },
   { first: 'cached', second: 'cached', expected: 'ok' },
   { first: 'cached', second: 'direct', expected: 'ok' },
   { first: 'direct', second: 'passthrough', expected: 'ok' },
@@ -49,10 +53,17 @@ interface Outcome {
 async function outcomeOf(
   client: Client,
   fuse: FuseMount,
-  opens: { name: string; first: OpenMode; second: OpenMode; firstId: number; secondId: number },
+  opens: {
+    name: string;
+    first: OpenMode;
+    second: OpenMode;
+    firstId: number;
+    secondId: number;
+    flags: string | undefined;
+  },
 ): Promise<Outcome> {
-  const { name, firstId, secondId } = opens;
-  const first = await openAs(client, fuse, { name, mode: opens.first, id: firstId });
+  const { name, firstId, secondId, flags = 'O_RDWR' } = opens;
+  const first = await openAs(client, fuse, { name, mode: opens.first, id: firstId, flags });
   const again = { name, mode: opens.second, id: secondId };
   const beside = await errnoOfOpen(client, fuse, again);
   await client.close({ fd: first });
@@ -87,14 +98,14 @@ for (const [title, rows] of Object.entries(TABLES)) {
     await using client = await guest.client();
     await client.writeFile({ path: fuse.backing('other'), data: 'other' });
     const other = await register(fuse, 'other');
-    for (const [index, { first, second, id = 'same', expected }] of rows.entries()) {
+    for (const [index, { first, second, id = 'same', expected, flags }] of rows.entries()) {
       const name = `f${index}`;
       await client.writeFile({ path: fuse.backing(name), data: 'contents' });
       const firstId = await register(fuse, name);
       const again = id === 'same file again' ? await register(fuse, name) : firstId;
       const secondId = id === 'other file' ? other : again;
-      const outcome = await outcomeOf(client, fuse, { name, first, second, firstId, secondId });
-      const row = `${first}, then ${second} (${id} id)`;
+      const outcome = await outcomeOf(client, fuse, { name, first, second, firstId, secondId, flags });
+      const row = `${first}${flags === undefined ? '' : ` with ${flags}`}, then ${second} (${id} id)`;
       t.deepEqual(outcome, { beside: expected, alone: 'ok' }, row);
     }
   });
