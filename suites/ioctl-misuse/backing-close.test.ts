@@ -120,6 +120,23 @@ guestTest(
   },
 );
 
+guestTest('BACKING_CLOSE by root of another user namespace gives EPERM (B5)', async (t, guest) => {
+  needsClose(guest);
+  // Mounted in that namespace and negotiated there: nothing but the capability is missing.
+  await using server = await guest.server({ launcher: ['unshare', '--user', '--map-root-user', '--mount'] });
+  await using fuse = await guest.mountFuse({ server, passthrough: 'off' });
+  await using root = await guest.client();
+  await root.writeFile({ path: fuse.backing('f'), data: 'x' });
+  t.true(fuse.init?.passthrough, 'passthrough was offered and accepted');
+  const device = await server.lendDevice(root);
+  const fd = await root.open({ path: fuse.backing('f'), flags: 'O_RDWR' });
+  const { ret: id } = await root.ioctl({ fd: device, request: BACKING_OPEN, arg: backingMap(fd) });
+  for (const each of [id, 0, 999]) t.is(await server.closeBacking(each), 'EPERM', `id ${each}`);
+  const arg = idArgument(id);
+  t.is(await root.errno.ioctl({ fd: device, request: BACKING_CLOSE, arg }), 'ok', 'root of the machine may');
+  for (const each of [fd, device]) await root.close({ fd: each });
+});
+
 guestTest('requests that are almost BACKING_CLOSE are told apart from it (B15)', async (t, guest) => {
   needsClose(guest);
   await using fuse = await guest.mountFuse();

@@ -58,6 +58,44 @@ guestTest(
   },
 );
 
+for (const [what, init, sideBySide] of [
+  ['with PARALLEL_DIROPS', { addFlags: ['PARALLEL_DIROPS'] }, true],
+  ['without PARALLEL_DIROPS', { dropFlags: ['PARALLEL_DIROPS'] }, false],
+] as const) {
+  const how = sideBySide ? 'side by side' : 'one after the other';
+  guestTest(`${what} lists of one directory are asked for ${how} (B25)`, async (t, guest) => {
+    await using fuse = await guest.mountFuse({ init });
+    await using client = await guest.client();
+    await using other = await guest.client();
+    await client.writeFile({ path: fuse.backing('a'), data: 'a' });
+    const open = { path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' };
+    const [one, two] = [await client.open(open), await other.open(open)];
+    const opcode = ['READDIR', 'READDIRPLUS'] as const;
+    const hold = await fuse.hold({ opcode });
+    const first = client.readdirFd({ fd: one });
+    const held = await hold.arrived();
+    const second = other.readdirFd({ fd: two });
+    second.catch(() => undefined);
+    const both = [held];
+    if (sideBySide) {
+      both.push(await hold.arrived());
+    } else {
+      await eventually(
+        () => guest.where(other.pid),
+        (where) => where.includes('fuse_readdir'),
+      );
+      // A request that is sent now comes after one that would not wait.
+      await other.statfs({ path: fuse.path });
+      t.is((await fuse.requests({ opcode })).length, 1, 'the second list waits for the answer to the first');
+    }
+    await hold.stop();
+    for (const each of both) await hold.release(each);
+    t.deepEqual([await first, await second], [['a'], ['a']]);
+    await client.close({ fd: one });
+    await other.close({ fd: two });
+  });
+}
+
 interface Listing {
   readonly init: InitReply;
   /** From the beginning to the end, and the requests of a stat of a name that was listed. */
