@@ -29,12 +29,38 @@ guestTest('copy_file_range is the server’s work (A24)', async (t, guest) => {
   const back = await client.pread({ fd: pair.fdOut, offset: 0, count: 20_000 });
   t.is(firstDifference(back, data.subarray(1000)), undefined, 'through the descriptor');
   t.is((await client.fstat({ fd: pair.fdOut })).size, 11_000);
+  const nodes = [await fuse.nodeid('/from'), await fuse.nodeid('/to')];
   for (const fd of [pair.fdIn, pair.fdOut]) await client.close({ fd });
   const copied = await client.readFile({ path: fuse.backing('to') });
   t.is(firstDifference(copied, data.subarray(1000)), undefined, 'in the backing file');
-  t.is((await fuse.requests({ opcode: COPY })).length, 1);
+  const requests = await fuse.requests({ opcode: COPY });
+  t.deepEqual(
+    requests.map(({ nodeid, args }) => [nodeid, Number(args['nodeid_out'])]),
+    [nodes],
+    'from which file, and to which',
+  );
   t.deepEqual(await fuse.dataRequests(), []);
 });
+
+guestTest(
+  'copy_file_range between two mounts is a splice of backing files, of which no server knows (A24)',
+  async (t, guest) => {
+    await using one = await guest.mountFuse();
+    await using other = await guest.mountFuse();
+    await using client = await guest.client();
+    const data = pattern(12_000);
+    await client.writeFile({ path: one.backing('from'), data });
+    const fdIn = await client.open({ path: one.file('from'), flags: 'O_RDONLY' });
+    const fdOut = await client.open({ path: other.file('to'), flags: 'O_RDWR|O_CREAT' });
+    t.is(await client.copy_file_range({ fdIn, offIn: 1000, fdOut, offOut: 0, length: 5000 }), 5000);
+    for (const fd of [fdIn, fdOut]) await client.close({ fd });
+    const copied = await client.readFile({ path: other.backing('to') });
+    t.is(firstDifference(copied, data.subarray(1000, 6000)), undefined);
+    for (const fuse of [one, other]) {
+      t.deepEqual(await fuse.opcodes({ opcode: [...COPY, 'READ', 'WRITE'] }), []);
+    }
+  },
+);
 
 guestTest(
   'copy_file_range that the server does not know is a splice of backing files (A24)',

@@ -129,6 +129,25 @@ guestTest('a directory of several pages is kept whole, and read from any part', 
   await client.close({ fd });
 });
 
+guestTest('a directory that is read in part and out of order is kept whole, once it is', async (t, guest) => {
+  await using client = await guest.client();
+  const { fuse, list } = await directory(guest, client);
+  await using _fuse = fuse;
+  await fuse.answerOpen('OPENDIR', { openFlags: CACHE_DIR | KEEP_CACHE });
+  const names = ['a', 'b', 'c', 'd', 'e', 'f'];
+  for (const name of names) await client.writeFile({ path: fuse.backing(`d/${name}`), data: '' });
+  const fd = await client.open({ path: fuse.file('d'), flags: 'O_RDONLY|O_DIRECTORY' });
+  // The kernel keeps the entry for which there is no room as well, and will ask for it again.
+  t.deepEqual(await client.readdirFd({ fd, bytes: 50 }), ['.', '..'], 'the beginning');
+  // The server counts entries, the two dots among them.
+  await client.lseek({ fd, offset: 6, whence: 'SEEK_SET' });
+  t.deepEqual(await client.readdirFd({ fd, bytes: 4096 }), ['e', 'f'], 'the end');
+  t.deepEqual(await client.readdirFd({ fd, bytes: 4096 }), [], 'nothing behind it');
+  t.deepEqual(await list(), { names, asked: true }, 'a whole list');
+  t.deepEqual(await list(), { names, asked: false }, 'and another');
+  await client.close({ fd });
+});
+
 guestTest(
   'a server that answers OPENDIR with ENOSYS is asked once, gets no RELEASEDIR, and names are kept',
   async (t, guest) => {

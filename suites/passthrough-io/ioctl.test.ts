@@ -46,6 +46,7 @@ const LENGTHS: Readonly<Record<string, { direction: number; bytes: number }>> = 
   'with data in': { direction: IN, bytes: 8 },
   'with data out': { direction: OUT, bytes: 8 },
   'with data in and out': { direction: IN | OUT, bytes: 8 },
+  'with data in of two pages': { direction: IN, bytes: 5000 },
   'with data of two pages': { direction: IN | OUT, bytes: 5000 },
 };
 
@@ -225,6 +226,9 @@ guestTest(
       const got = await client.ioctl({ fd, request: GETFLAGS, arg: new Uint8Array(8) });
       t.deepEqual(got.arg?.subarray(0, 4), u32(0x40), `${name}: flags that the server says`);
       t.deepEqual(await asked(fuse, after), [[GETFLAGS, flags, 0, 4, none]], `${name}: GETFLAGS`);
+      const { reply } = await fuse.waitFor({ opcode: opens[0], after });
+      const { args } = await fuse.waitFor({ opcode: 'IOCTL', after });
+      t.is(args['fh'], reply?.open?.fh, `${name}: by the handle of that open`);
       await fuse.waitFor({ opcode: opens[1], after });
       t.deepEqual(
         await fuse.opcodes({ opcode: [...opens], after }),
@@ -247,6 +251,29 @@ guestTest(
       );
       await client.close({ fd });
     }
+  },
+);
+
+guestTest(
+  'file attributes of ioctl are those of files and directories: of a fifo nothing is asked',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client();
+    await client.mknod({ path: fuse.file('fifo'), mode: 0o010_600 });
+    // Both ends at once: an open of one would wait for the other.
+    const fd = await client.open({ path: fuse.file('fifo'), flags: 'O_RDWR' });
+    // Nobody is to open the fifo of the server, which would wait as well.
+    await fuse.fail('OPEN', 'EIO');
+    const after = await fuse.position();
+    for (const [request, bytes] of [
+      [GETFLAGS, 8],
+      [FSGETXATTR, FSXATTR_BYTES],
+    ] as const) {
+      const arg = new Uint8Array(bytes);
+      t.is(await client.errno.ioctl({ fd, request, arg }), 'ENOTTY', request.toString(16));
+    }
+    t.deepEqual(await fuse.opcodes({ opcode: ['OPEN', 'IOCTL'], after }), []);
+    await client.close({ fd });
   },
 );
 

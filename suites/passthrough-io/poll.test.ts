@@ -53,6 +53,34 @@ for (const passthrough of ['off', 'auto'] as const) {
   );
 }
 
+guestTest('a notification wakes who polls the file that it is about, and nobody else', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await answerPoll(fuse, 0);
+  const waiting: { name: string; woken: Promise<string>; request: RequestRecord; fd: number }[] = [];
+  for (const name of ['a', 'b']) {
+    await client.writeFile({ path: fuse.backing(name), data: 'contents' });
+    const fd = await client.open({ path: fuse.file(name), flags: 'O_RDONLY' });
+    const woken = client.poll({ fd, waitMs: LONG_MS });
+    woken.catch(() => undefined);
+    waiting.push({ name, woken, request: await fuse.waitFor({ opcode: 'POLL', path: `/${name}` }), fd });
+  }
+  const handles = waiting.map(({ request }) => String(request.args['kh']));
+  t.is(new Set(handles).size, 2, 'each open file has a handle of its own');
+  await answerPoll(fuse, POLLIN);
+  for (const { name, woken, request } of waiting.reverse()) {
+    t.is(await wakeUp(fuse, request), 'ok', name);
+    t.is(await woken, 'in', `${name} is woken`);
+    // Who is woken asks again.
+    const others = waiting.filter((each) => each.name < name);
+    for (const other of others) {
+      const asked = await fuse.requests({ opcode: 'POLL', path: `/${other.name}` });
+      t.is(asked.length, 1, `${other.name} waits on`);
+    }
+  }
+  for (const { fd } of waiting) await client.close({ fd });
+});
+
 guestTest('who waits in poll is told when the connection ends', async (t, guest) => {
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();
