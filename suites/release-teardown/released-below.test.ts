@@ -1,4 +1,6 @@
+import { pattern } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
+import { eventually } from '../lib/eventually.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { needsLastingIds, needsMappings, needsSingleUseIds, openWithId } from '../lib/registration.ts';
@@ -19,7 +21,8 @@ const ORDERS: readonly (readonly Holder[])[] = [
   ['id', 'second', 'first', 'mapping'],
 ];
 
-const SHARED = { length: 4096, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' } as const;
+const PAGE = 4096;
+const SHARED = { length: PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' } as const;
 
 /** Which files of the lower server go when: by whose open it was. */
 interface Held {
@@ -158,5 +161,40 @@ guestTest(
     const released = await releasedBelow(witness, 0, guest.expected.reopensBackingFile ? 2 : 1);
     t.true(released.includes(open?.reply?.open?.fh ?? -1));
     t.deepEqual(await witness.upper.dataRequests(), []);
+  },
+);
+
+/** Whether requests below are waited for, or sent and answered some time. */
+const LOWER = {
+  'done at once': {},
+  'under way below': { addFlags: ['ASYNC_DIO'] },
+} as const;
+
+guestTest(
+  'asynchronous I/O leaves its backing file open until the close, and not longer (A25, C3)',
+  async (t, guest) => {
+    for (const [what, lowerInit] of Object.entries(LOWER)) {
+      await using witness = await Witness.mount(guest, { lowerInit });
+      await using client = await guest.client();
+      await client.writeFile({ path: witness.upper.backing('f'), data: pattern(2 * PAGE) });
+      const fd = await client.open({ path: witness.upper.file('f'), flags: 'O_RDWR|O_DIRECT' });
+      for (const operation of [
+        { op: 'pwrite', fd, data: pattern(PAGE, 3), offset: PAGE },
+        { op: 'pread', fd, count: PAGE, offset: PAGE },
+      ] as const) {
+        const [done] = await client.aio({ operations: [operation] });
+        t.is(done?.result, PAGE, `${what}: ${operation.op}`);
+        // A request that is sent now comes after a RELEASE.
+        await client.statfs({ path: witness.lower.path });
+        t.deepEqual(await witness.sent('RELEASE'), [], `${what}: open after ${operation.op}`);
+      }
+      await client.close({ fd });
+      const released = await eventually(
+        () => witness.sent('RELEASE'),
+        ({ length }) => length > 0,
+      );
+      t.is(released.length, 1, `${what}: closed after close`);
+      t.deepEqual(await witness.upper.dataRequests(), []);
+    }
   },
 );
