@@ -2,6 +2,7 @@ import type { Client } from '../lib/client.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { fill } from '../lib/layers.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import { upperOn } from '../lib/stack.ts';
 import type { StackedMount } from '../lib/stacked-mount.ts';
@@ -15,6 +16,7 @@ interface OnFuse extends AsyncDisposable {
   readonly overlay: StackedMount;
   readonly fuse: FuseMount;
   readonly backing: string;
+  readonly lower: string;
 }
 
 async function onFuse(guest: TestGuest, client: Client, layer: Layer): Promise<OnFuse> {
@@ -27,10 +29,10 @@ async function onFuse(guest: TestGuest, client: Client, layer: Layer): Promise<O
   const layers =
     layer === 'lower'
       ? { lower: fuse.file('lower'), ...(await upperOn(guest)) }
-      : { lower: await guest.directory('ext4'), upper: fuse.file('upper'), work: fuse.file('work') };
+      : { lower: await guest.directory('ext4', 'lower'), upper: fuse.file('upper'), work: fuse.file('work') };
   const overlay = undo.use(await guest.mountOverlay(layers, client));
   const all = undo.move();
-  return { overlay, fuse, backing, [Symbol.asyncDispose]: () => all.disposeAsync() };
+  return { overlay, fuse, backing, lower: layers.lower, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
 
 for (const layer of ['lower', 'upper'] as const) {
@@ -51,3 +53,21 @@ for (const layer of ['lower', 'upper'] as const) {
     t.is(await client.errno.open({ path, flags: 'O_RDONLY' }), 'ESTALE', 'removed in the layer, opened');
   });
 }
+
+guestTest('names that were copied up are looked up again when they have expired', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await onFuse(guest, client, 'upper');
+  // Directories: a file may come into the layer without a name first (O_TMPFILE).
+  await fill(client, stack.lower, ['low/', 'low/sub/']);
+  const path = stack.overlay.file('low/sub');
+  await client.chmod({ path, mode: 0o700 });
+  t.is(await client.errno.stat({ path: stack.fuse.backing('upper/low/sub') }), 'ok', 'copied up');
+  for (const round of ['first', 'second']) {
+    const after = await stack.fuse.position();
+    await client.stat({ path });
+    const asked = await stack.fuse.requests({ opcode: 'LOOKUP', after });
+    t.deepEqual([...new Set(asked.map(({ args }) => args['name']))], ['low', 'sub'], `the ${round} stat`);
+  }
+  await client.rmdir({ path: stack.fuse.backing('upper/low/sub') });
+  t.is(await client.errno.stat({ path }), 'ESTALE', 'removed in the layer');
+});

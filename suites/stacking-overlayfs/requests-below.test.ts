@@ -1,50 +1,15 @@
 import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
-import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
-import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
+import { lowerOnFuse, upperOnFuse } from '../lib/overlay-on-fuse.ts';
 import { upperOn } from '../lib/stack.ts';
-import { overlayRequest, type StackedMount } from '../lib/stacked-mount.ts';
+import { overlayRequest } from '../lib/stacked-mount.ts';
 import { writesAndSyncs } from '../lib/writes-and-syncs.ts';
 
 /** What an overlay asks of a plain FUSE server that has one of its layers. */
 
 const STRANGER = { uid: 4000, gid: 4000 };
-
-interface OnFuse extends AsyncDisposable {
-  readonly overlay: StackedMount;
-  readonly fuse: FuseMount;
-}
-
-async function upperOnFuse(
-  guest: TestGuest,
-  client: Client,
-  options?: string,
-): Promise<OnFuse & { readonly lower: string }> {
-  await using undo = new AsyncDisposableStack();
-  const fuse = undo.use(await guest.mountFuse({ passthrough: 'off', init: WITHOUT_PASSTHROUGH }));
-  const lower = await guest.directory('ext4', 'lower');
-  for (const name of ['upper', 'work']) await client.mkdir({ path: fuse.backing(name) });
-  await client.writeFile({ path: fuse.backing('upper/old'), data: 'from above' });
-  const layers = { lower, upper: fuse.file('upper'), work: fuse.file('work'), options };
-  const overlay = undo.use(await guest.mountOverlay(layers, client));
-  const all = undo.move();
-  return { overlay, fuse, lower, [Symbol.asyncDispose]: () => all.disposeAsync() };
-}
-
-/** The lower layer has `f`, which everybody may read and only root may write. */
-async function lowerOnFuse(guest: TestGuest, client: Client, options: FuseOptions = {}): Promise<OnFuse> {
-  await using undo = new AsyncDisposableStack();
-  const root = await guest.directory('ext4', 'lower');
-  await client.writeFile({ path: `${root}/f`, data: 'from below', mode: 0o644 });
-  await client.chmod({ path: root, mode: 0o755 });
-  const plain = { root, passthrough: 'off', init: WITHOUT_PASSTHROUGH } as const;
-  const fuse = undo.use(await guest.mountFuse({ ...plain, ...options }));
-  const overlay = undo.use(await guest.mountOverlay({ lower: fuse.path, ...(await upperOn(guest)) }, client));
-  const all = undo.move();
-  return { overlay, fuse, [Symbol.asyncDispose]: () => all.disposeAsync() };
-}
 
 guestTest('writes, syncs and closes on an overlay reach the server of its upper layer', async (t, guest) => {
   await using client = await guest.client();
@@ -144,6 +109,23 @@ guestTest('data that are copied up are synced, metadata only with fsync=strict',
     t.deepEqual(synced, expected, `${option ?? 'no option'}: an empty file, a directory, a file with data`);
   }
 });
+
+guestTest(
+  'fsync of a file whose data are in the lower layer reaches the server of the upper one, for metadata alone',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await upperOnFuse(guest, client, 'metacopy=on');
+    const { overlay, fuse, lower } = stack;
+    await client.writeFile({ path: `${lower}/f`, data: 'from below' });
+    const fd = await client.open({ path: overlay.file('f'), flags: 'O_RDONLY' });
+    await client.chmod({ path: overlay.file('f'), mode: 0o600 });
+    const mark = { path: fuse.backing('upper/f'), name: 'trusted.overlay.metacopy' };
+    t.is(await client.errno.getxattr(mark), 'ok', 'metadata alone is copied up');
+    t.deepEqual(await writesAndSyncs(fuse, () => client.fsync({ fd })), ['FSYNC'], 'fsync');
+    t.deepEqual(await writesAndSyncs(fuse, () => client.fdatasync({ fd })), [], 'fdatasync');
+    await client.close({ fd });
+  },
+);
 
 guestTest('on a volatile overlay nothing is synced', async (t, guest) => {
   await using client = await guest.client();
@@ -251,3 +233,19 @@ guestTest(
     t.is(await stranger.errno.close({ fd }), 'EDQUOT');
   },
 );
+
+const FATTR_FH = 1 << 6;
+
+guestTest('a truncation of an open file of an overlay names no handle to the layer', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await upperOnFuse(guest, client);
+  const { overlay, fuse } = stack;
+  const fd = await client.open({ path: overlay.file('old'), flags: 'O_RDWR' });
+  const after = await fuse.position();
+  await client.ftruncate({ fd, length: 4 });
+  const asked = await fuse.requests({ opcode: 'SETATTR', after });
+  const valid = asked.map(({ args }) => Number(args['valid']) & FATTR_FH);
+  t.deepEqual([...new Set(valid)], [0], 'the handle would be one of a file of the overlay');
+  t.is(text(await client.readFile({ path: fuse.backing('upper/old') })), 'from');
+  await client.close({ fd });
+});

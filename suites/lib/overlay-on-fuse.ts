@@ -1,0 +1,46 @@
+import type { Client } from './client.ts';
+import type { FuseMount, FuseOptions } from './fuse-mount.ts';
+import type { TestGuest } from './guest.ts';
+import { WITHOUT_PASSTHROUGH } from './registration.ts';
+import { upperOn } from './stack.ts';
+import type { StackedMount } from './stacked-mount.ts';
+
+/** An overlay one of whose layers is on a plain FUSE filesystem, and that. */
+export interface OnFuse extends AsyncDisposable {
+  readonly overlay: StackedMount;
+  readonly fuse: FuseMount;
+}
+
+/** The upper layer has `old`. The overlay is mounted by the client. */
+export async function upperOnFuse(
+  guest: TestGuest,
+  client: Client,
+  options?: string,
+): Promise<OnFuse & { readonly lower: string }> {
+  await using undo = new AsyncDisposableStack();
+  const fuse = undo.use(await guest.mountFuse({ passthrough: 'off', init: WITHOUT_PASSTHROUGH }));
+  const lower = await guest.directory('ext4', 'lower');
+  for (const name of ['upper', 'work']) await client.mkdir({ path: fuse.backing(name) });
+  await client.writeFile({ path: fuse.backing('upper/old'), data: 'from above' });
+  const layers = { lower, upper: fuse.file('upper'), work: fuse.file('work'), options };
+  const overlay = undo.use(await guest.mountOverlay(layers, client));
+  const all = undo.move();
+  return { overlay, fuse, lower, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+/** The lower layer has `f`, which everybody may read and only root may write. */
+export async function lowerOnFuse(
+  guest: TestGuest,
+  client: Client,
+  options: FuseOptions = {},
+): Promise<OnFuse> {
+  await using undo = new AsyncDisposableStack();
+  const root = await guest.directory('ext4', 'lower');
+  await client.writeFile({ path: `${root}/f`, data: 'from below', mode: 0o644 });
+  await client.chmod({ path: root, mode: 0o755 });
+  const plain = { root, passthrough: 'off', init: WITHOUT_PASSTHROUGH } as const;
+  const fuse = undo.use(await guest.mountFuse({ ...plain, ...options }));
+  const overlay = undo.use(await guest.mountOverlay({ lower: fuse.path, ...(await upperOn(guest)) }, client));
+  const all = undo.move();
+  return { overlay, fuse, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}

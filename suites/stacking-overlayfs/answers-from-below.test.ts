@@ -1,0 +1,86 @@
+import { text } from '../lib/bytes.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import { fill } from '../lib/layers.ts';
+import { lowerOnFuse, upperOnFuse } from '../lib/overlay-on-fuse.ts';
+
+/** What an overlay makes of what a plain FUSE server that has one of its layers answers. */
+
+guestTest('a file of a layer without extended attributes is a file like any other', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await lowerOnFuse(guest, client);
+  const { overlay, fuse } = stack;
+  await fuse.fail('GETXATTR', 'EOPNOTSUPP');
+  t.is(await client.errno.stat({ path: overlay.file('f') }), 'ok', 'looked up');
+  t.is(text(await client.readFile({ path: overlay.file('f') })), 'from below', 'read');
+  const fd = await client.open({ path: overlay.file('f'), flags: 'O_RDWR' });
+  await client.pwrite({ fd, data: 'FROM', offset: 0 });
+  await client.close({ fd });
+  t.is(text(await client.readFile({ path: overlay.file('f') })), 'FROM below', 'copied up');
+});
+
+/** More than a server is asked for at a time: that is a page, with some bytes besides each name. */
+const NAMES = Array.from({ length: 40 }, (_each, nth) => `${String(nth).padStart(2, '0')}${'n'.repeat(200)}`);
+
+guestTest('a merged directory shows all that a server lists in several answers', async (t, guest) => {
+  await using client = await guest.client();
+  {
+    await using stack = await lowerOnFuse(guest, client);
+    const { overlay, fuse } = stack;
+    await fill(client, fuse.root, ['d/', ...NAMES.map((name) => `d/${name}`)]);
+    await client.writeFile({ path: overlay.file('d/above'), data: '' });
+    const after = await fuse.position();
+    t.deepEqual(await client.readdir({ path: overlay.file('d') }), [...NAMES, 'above'], 'the lower layer');
+    const asked = await fuse.opcodes({ opcode: ['READDIR', 'READDIRPLUS'], after });
+    t.true(asked.length > 2, `${asked.length} requests`);
+  }
+  await using stack = await upperOnFuse(guest, client);
+  const { overlay, fuse, lower } = stack;
+  await fill(client, lower, ['d/', 'd/below']);
+  await fill(client, fuse.backing('upper'), ['d/', ...NAMES.map((name) => `d/${name}`)]);
+  t.deepEqual(await client.readdir({ path: overlay.file('d') }), [...NAMES, 'below'], 'the upper layer');
+});
+
+guestTest(
+  'what the server of the upper layer refuses to make is not there, and may be made later',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await upperOnFuse(guest, client);
+    const { overlay, fuse } = stack;
+    const make: Readonly<Record<string, () => Promise<string>>> = {
+      file: () => client.errno.mknod({ path: overlay.file('file'), mode: 0o100_644 }),
+      directory: () => client.errno.mkdir({ path: overlay.file('directory') }),
+      fifo: () => client.errno.mknod({ path: overlay.file('fifo'), mode: 0o010_644 }),
+      symlink: () => client.errno.symlink({ path: overlay.file('symlink'), target: 'nowhere' }),
+    };
+    const permit = await fuse.fail({ opcode: ['CREATE', 'MKNOD', 'MKDIR', 'SYMLINK'] }, 'EDQUOT');
+    for (const [what, attempt] of Object.entries(make)) t.is(await attempt(), 'EDQUOT', what);
+    t.deepEqual(await client.readdir({ path: overlay.path }), ['old'], 'nothing was made');
+    await permit();
+    for (const [what, attempt] of Object.entries(make)) t.is(await attempt(), 'ok', `${what}, later`);
+    // The kernel would complain of inodes that nobody has put.
+    t.is(await overlay.unmount(), 'ok');
+  },
+);
+
+/** Root, to whom the mode of a file counts as it does to anybody else. */
+const HEEDS_MODES = ['setpriv', '--bounding-set', '-dac_override,-dac_read_search'];
+const OWNER = 1234;
+
+guestTest('nothing is copied up that who has mounted the overlay may not read', async (t, guest) => {
+  await using client = await guest.client();
+  await using mounter = await guest.client({ launcher: HEEDS_MODES });
+  // On FUSE without default_permissions: who mounts must be able to use the work directory, which has mode 0.
+  await using stack = await upperOnFuse(guest, mounter);
+  const { overlay, fuse, lower } = stack;
+  const modes = { private: 0o600, public: 0o644 } as const;
+  for (const [name, mode] of Object.entries(modes)) {
+    await client.writeFile({ path: `${lower}/${name}`, data: 'from below' });
+    await client.chown({ path: `${lower}/${name}`, uid: OWNER, gid: OWNER });
+    await client.chmod({ path: `${lower}/${name}`, mode });
+  }
+  t.is(await mounter.errno.readFile({ path: `${lower}/private` }), 'EACCES', 'read in the layer');
+  const change = (name: string) => client.errno.chmod({ path: overlay.file(name), mode: 0o604 });
+  t.is(await change('private'), 'EACCES', 'whoever changes its mode');
+  t.is(await change('public'), 'ok', 'one that it may read');
+  t.deepEqual(await client.readdir({ path: fuse.backing('upper') }), ['old', 'public'], 'copied up');
+});
