@@ -62,3 +62,30 @@ guestTest('a device that is copied up is the same device (E4)', async (t, guest)
     }
   }
 });
+
+for (const [what, options] of [
+  ['links and special files are copied up (E4)', undefined],
+  ['with userxattr links and special files are copied up, which cannot have its marks (E4)', 'userxattr'],
+] as const) {
+  guestTest(what, async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = '', upper = ''] = layers;
+    await client.symlink({ path: `${lower}/symlink`, target: 'nowhere' });
+    await client.mknod({ path: `${lower}/fifo`, mode: 0o010_640 });
+    await client.mknod({ path: `${lower}/device`, mode: 0o020_640, major: 1, minor: 3 });
+    await using overlay = await over(guest, client, layers, options);
+    for (const name of ['symlink', 'fifo', 'device']) {
+      const { mode, rdevMajor, rdevMinor } = await client.lstat({ path: overlay.file(name) });
+      const link = { from: overlay.file(name), to: overlay.file(`${name}2`) };
+      t.is(await client.errno.link(link), 'ok', `${name}: another name for it copies it up`);
+      const copied = await client.lstat({ path: `${upper}/${name}` });
+      t.deepEqual(
+        [copied.mode, copied.rdevMajor, copied.rdevMinor],
+        [mode, rdevMajor, rdevMinor],
+        `${name}: it is the same in the upper layer`,
+      );
+    }
+    t.is(await client.readlink({ path: `${upper}/symlink2` }), 'nowhere');
+  });
+}

@@ -112,3 +112,27 @@ guestTest('a new file on an overlay belongs to who made it', async (t, guest) =>
     t.deepEqual({ uid, gid }, { uid: 1500, gid: 1600 }, path.endsWith('upper/made') ? 'upper' : 'overlay');
   }
 });
+
+guestTest(
+  'what is made on an overlay has the mode and the device number that are asked for',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await twoLayers(guest, client);
+    await client.umask({ mask: 0 });
+    const at = (name: string): string => stack.overlay.file(`d/${name}`);
+    await client.mkdir({ path: at('directory'), mode: 0o1777 });
+    await client.mknod({ path: at('character'), mode: 0o020_620, major: 1, minor: 3 });
+    await client.mknod({ path: at('block'), mode: 0o060_660, major: 7, minor: 200 });
+    const made: Readonly<Record<string, readonly [string, number, number]>> = {
+      directory: ['41777', 0, 0],
+      character: ['20620', 1, 3],
+      block: ['60660', 7, 200],
+    };
+    for (const [name, expected] of Object.entries(made)) {
+      for (const path of [at(name), `${stack.upper}/d/${name}`]) {
+        const { mode, rdevMajor, rdevMinor } = await client.lstat({ path });
+        t.deepEqual([mode.toString(8), rdevMajor, rdevMinor], expected, path);
+      }
+    }
+  },
+);

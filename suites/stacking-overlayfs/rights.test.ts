@@ -3,6 +3,7 @@ import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { fill } from '../lib/layers.ts';
 import { upperOn } from '../lib/stack.ts';
 
 /** Who may do what on an overlay: it acts on its layers as who mounted it, and asks for the caller's rights itself. */
@@ -87,23 +88,57 @@ guestTest('an access control list that is set on an overlay counts at once (A45)
   await client.setxattr({ path: stack.overlay.file(path), name, data: aclFor([STRANGER], READ) });
   t.is(await stranger.errno.open({ path, flags: 'O_RDONLY' }), 'ok', 'with a list that names the stranger');
   t.is(await stranger.errno.open({ path, flags: 'O_RDWR' }), 'EACCES', 'and does not let it write');
+  t.deepEqual(await listOf(stack.overlay.file(path)), aclFor([STRANGER], READ), 'it is told');
   const mode = async (at: string) => (await client.stat({ path: `${at}/f` })).mode & 0o7777;
   t.deepEqual(
     [await mode(stack.overlay.path), await mode(stack.upper)],
     [0o640, 0o640],
     'the mask is in the mode',
   );
+  await client.setxattr({ path: stack.overlay.file(path), name, data: aclFor([STRANGER + 1], READ) });
+  t.is(await stranger.errno.open({ path, flags: 'O_RDONLY' }), 'EACCES', 'with another list');
+  t.deepEqual(await listOf(stack.overlay.file(path)), aclFor([STRANGER + 1], READ), 'the other list is told');
+
+  async function listOf(at: string): Promise<Uint8Array> {
+    return new Uint8Array(await client.getxattr({ path: at, name }));
+  }
 });
 
-guestTest(
-  'a list set by an owner who is not in the group takes the setgid bit away on an overlay (A45)',
-  async (t, guest) => {
-    await using client = await guest.client();
-    await using stack = await overlayWith(guest, client, 0o2755);
-    const data = aclFor([STRANGER], READ);
-    await using owner = await inside(guest, stack.overlay.path, { uid: OWNER, gid: OWNER });
-    t.is(await owner.errno.setxattr({ path: 'f', name: 'system.posix_acl_access', data }), 'ok');
-    const { mode } = await client.stat({ path: `${stack.upper}/f` });
-    t.is((mode & 0o7777).toString(8), '640');
-  },
-);
+guestTest('a list that a file of the lower layer does not have cannot be removed (A45)', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await overlayWith(guest, client, 0o640);
+  const list = { path: stack.overlay.file('f'), name: 'system.posix_acl_access' };
+  t.is(await client.errno.removexattr(list), 'ENODATA');
+  t.deepEqual(await client.readdir({ path: stack.upper }), [], 'nothing is copied up for that');
+});
+
+guestTest('a list that the work directory would give is not given to what is copied up', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'lower');
+  const { upper, work } = await upperOn(guest);
+  await fill(client, lower, ['f', 'd/']);
+  await client.setxattr({ path: work, name: 'system.posix_acl_default', data: aclFor([STRANGER], 7) });
+  await using overlay = await guest.mountOverlay({ lower, upper, work }, client);
+  for (const name of ['f', 'd']) {
+    await client.chmod({ path: overlay.file(name), mode: 0o750 });
+    t.is((await client.stat({ path: `${upper}/${name}` })).mode & 0o7777, 0o750, `${name}: its mode`);
+    for (const kind of ['access', 'default']) {
+      const list = { path: `${upper}/${name}`, name: `system.posix_acl_${kind}` };
+      t.is(await client.errno.getxattr(list), 'ENODATA', `${name}: no ${kind} list`);
+    }
+  }
+});
+
+guestTest('a truncation and a new owner take the set-user-id bit away on an overlay', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await overlayWith(guest, client, 0o4755);
+  const path = stack.overlay.file('f');
+  const mode = async () => ((await client.stat({ path: `${stack.upper}/f` })).mode & 0o7777).toString(8);
+  await using owner = await inside(guest, stack.overlay.path, { uid: OWNER, gid: OWNER });
+  t.is(await owner.errno.truncate({ path: 'f', length: 4 }), 'ok');
+  t.is(await mode(), '755', 'a truncation by its owner');
+  await client.chmod({ path, mode: 0o4755 });
+  t.is(await mode(), '4755', 'set again');
+  t.is(await client.errno.chown({ path, uid: STRANGER, gid: -1 }), 'ok');
+  t.is(await mode(), '755', 'a new owner');
+});
