@@ -13,6 +13,7 @@ const [HEADER, EXTENT, SYNC] = [32, 56, 1];
 const ROOM_FOR = 8;
 /** linux/fs.h */
 const FICLONE = 0x4004_9409;
+const FICLONERANGE = 0x4020_940d;
 const FIDEDUPERANGE = 0xc018_9436;
 const [SAME, EPERM, EINVAL] = [0, -1, -22];
 
@@ -55,6 +56,19 @@ async function deduped(client: Client, from: string, to: string): Promise<number
   const answer = await client.ioctl({ fd: source, request: FIDEDUPERANGE, arg: new Uint8Array(arg) });
   for (const fd of [source, target]) await client.close({ fd });
   return Buffer.from(answer.arg ?? []).readInt32LE(24 + 24);
+}
+
+/** Makes a file of the first page of another, by `struct file_clone_range`; what it has then. */
+async function partCloned(client: Client, from: string, to: string): Promise<Uint8Array> {
+  const source = await client.open({ path: from, flags: 'O_RDONLY' });
+  const fd = await client.open({ path: to, flags: 'O_RDWR|O_CREAT' });
+  const arg = Buffer.alloc(32);
+  arg.writeBigInt64LE(BigInt(source), 0);
+  arg.writeBigUInt64LE(BigInt(PAGE), 16);
+  await client.ioctl({ fd, request: FICLONERANGE, arg: new Uint8Array(arg) });
+  const cloned = await client.pread({ fd, count: 20 * PAGE, offset: 0 });
+  for (const each of [fd, source]) await client.close({ fd: each });
+  return cloned;
 }
 
 /** Two pieces with a hole between them, on the disk. */
@@ -148,6 +162,7 @@ guestTest('a file of an overlay on XFS can be a clone of another, and share its 
     t.is(await place(path), await place(overlay.file(name)), `of the ${layer} layer: shared`);
     for (const each of [fd, source]) await client.close({ fd: each });
   }
+  t.deepEqual(await partCloned(client, overlay.file('up1'), overlay.file('part')), pattern(PAGE), 'a part');
   t.is(await deduped(client, overlay.file('up1'), overlay.file('up2')), SAME, 'FIDEDUPERANGE');
   t.is(await place(`${upper}/up2`), await place(`${upper}/up1`), 'FIDEDUPERANGE: the first page is shared');
 });

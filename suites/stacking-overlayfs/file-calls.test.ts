@@ -41,6 +41,7 @@ guestTest('seeking to data, holes and the end on an overlay moves its own positi
     { offset: 0, whence: 'SEEK_DATA', at: 16 * PAGE },
     { offset: 16 * PAGE, whence: 'SEEK_HOLE', at: 17 * PAGE },
     { offset: -4, whence: 'SEEK_END', at: 20 * PAGE - 4 },
+    { offset: 0, whence: 'SEEK_SET', at: 0 },
   ] as const;
   for (const { at, ...seek } of seeks) {
     t.is(await client.lseek({ fd, ...seek }), at, `${seek.whence} gives the place`);
