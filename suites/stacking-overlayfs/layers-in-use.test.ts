@@ -49,6 +49,24 @@ guestTest(
   },
 );
 
+guestTest(
+  'with index=on upper layer, lower layer and work directory stay together (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const [lower, other] = [await guest.directory('ext4', 'lower'), await guest.directory('ext4', 'other')];
+    const [first, another] = [await upperOn(guest), await guest.directory('ext4', 'another')];
+    const mixed: readonly (readonly [string, OverlayOptions, string])[] = [
+      ['the first time', { lower, ...first }, 'ok'],
+      ['with another lower layer', { lower: other, ...first }, 'ESTALE'],
+      ['another upper layer with its work directory', { lower, ...first, upper: another }, 'ESTALE'],
+      ['as it was', { lower, ...first }, 'ok'],
+    ];
+    for (const [what, layers, errno] of mixed) {
+      t.is(await errnoOf(guest, client, layers, 'index=on'), errno, what);
+    }
+  },
+);
+
 guestTest('layers of one overlay are neither the same nor in each other', async (t, guest) => {
   await using client = await guest.client();
   const lower = await guest.directory('ext4', 'lower');

@@ -191,6 +191,15 @@ guestTest('a layer of data alone has no names, and what points there is read', a
     t.is(await client.errno.stat({ path: overlay.file('unnamed') }), 'ENOENT');
     t.like(await client.stat({ path: overlay.file('name') }), { size: 'of the data layer'.length });
   }
+  {
+    const second = `${meta.upper}::${await guest.directory('ext4', 'empty')}::${data}`;
+    await using overlay = await guest.mountOverlay({ lower: second, options: 'metacopy=on' }, client);
+    t.is(
+      text(await client.readFile({ path: overlay.file('name') })),
+      'of the data layer',
+      'of the second one',
+    );
+  }
   await using overlay = await guest.mountOverlay(
     { lower, ...(await upperOn(guest)), options: 'metacopy=on' },
     client,
@@ -249,19 +258,24 @@ guestTest('a whiteout may be an attribute, in directories that say that they hav
 guestTest('an overlay becomes writable by a remount only if it has an upper layer', async (t, guest) => {
   await using client = await guest.client();
   const lower = [await guest.directory('ext4', 'lower'), await guest.directory('ext4', 'lower')];
-  const remount = async (target: string, flags: string): Promise<string> =>
-    client.errno.mount({ source: 'overlay', target, type: 'overlay', flags });
+  const remount = async (target: string, flags: string, options = ''): Promise<string> =>
+    client.errno.mount({ source: 'overlay', target, type: 'overlay', flags, options });
   {
     await using overlay = await guest.mountOverlay({ lower }, client);
     t.is(await remount(overlay.path, 'MS_REMOUNT'), 'EROFS', 'without one');
     t.is(await remount(overlay.path, 'MS_REMOUNT|MS_RDONLY'), 'ok', 'it stays read-only');
     t.is(await client.errno.mkdir({ path: overlay.file('d') }), 'EROFS');
   }
-  await using overlay = await guest.mountOverlay({ lower, ...(await upperOn(guest)) }, client);
+  const layers = { lower, ...(await upperOn(guest)) };
+  await using overlay = await guest.mountOverlay(layers, client);
   t.is(await remount(overlay.path, 'MS_REMOUNT|MS_RDONLY'), 'ok');
   t.is(await client.errno.mkdir({ path: overlay.file('d') }), 'EROFS', 'remounted read-only');
   t.is(await remount(overlay.path, 'MS_REMOUNT'), 'ok');
   t.is(await client.errno.mkdir({ path: overlay.file('d') }), 'ok', 'and writable again');
+  // As mount(8) does it.
+  const { options } = overlayRequest(layers);
+  t.is(await remount(overlay.path, 'MS_REMOUNT|MS_RDONLY', options), 'ok', 'with the options that it has');
+  t.is(await client.errno.mkdir({ path: overlay.file('e') }), 'EROFS', 'which is a remount like any other');
 });
 
 guestTest('a colon in the name of a lower layer is written with a backslash', async (t, guest) => {
