@@ -104,6 +104,19 @@ guestTest('an access control list that is set on an overlay counts at once (A45)
   }
 });
 
+guestTest(
+  'a list set by an owner who is not in the group takes the setgid bit away on an overlay (A45)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await overlayWith(guest, client, 0o2755);
+    const data = aclFor([STRANGER], READ);
+    await using owner = await inside(guest, stack.overlay.path, { uid: OWNER, gid: OWNER });
+    t.is(await owner.errno.setxattr({ path: 'f', name: 'system.posix_acl_access', data }), 'ok');
+    const { mode } = await client.stat({ path: `${stack.upper}/f` });
+    t.is((mode & 0o7777).toString(8), '640');
+  },
+);
+
 guestTest('a list that a file of the lower layer does not have cannot be removed (A45)', async (t, guest) => {
   await using client = await guest.client();
   await using stack = await overlayWith(guest, client, 0o640);
