@@ -14,8 +14,8 @@ export interface RequestRecord {
   readonly gid: number;
   readonly pid: number;
   /**
-   * The fixed part of the request by the kernel's field names, and `name`, `newName`, `target` where there are any;
-   * `sha1` of what a NOTIFY_REPLY or an IOCTL brings.
+   * The fixed part of the request by the kernel's field names, and `name`, `newName`, `target`, `groups` where there are
+   * any; `sha1` of what a NOTIFY_REPLY or an IOCTL brings.
    */
   readonly args: Readonly<Record<string, number | string | readonly string[]>>;
   /** Milliseconds since the server started. */

@@ -106,8 +106,11 @@ export interface Syscalls {
   posix_fadvise: { args: Fd & { offset: number; length: number; advice: string }; value: number };
   readahead: { args: Fd & { offset: number; count: number }; value: number };
   sync_file_range: { args: Fd & { offset: number; length: number; flags: Flags }; value: number };
-  /** `btime`: asks for the time of birth as well, which is null where the file system does not tell it. */
-  stat: { args: At & { flags?: Flags; btime?: boolean }; value: Stat };
+  /**
+   * `btime`: asks for the time of birth as well, which is null where the file system does not tell it.
+   * `mask`: `STATX_*` bits to ask for instead of those of stat(2).
+   */
+  stat: { args: At & { flags?: Flags; btime?: boolean; mask?: number }; value: Stat };
   lstat: { args: At; value: Stat };
   fstat: { args: Fd & { flags?: Flags; btime?: boolean }; value: Stat };
   access: { args: At & { mode: Flags }; value: number };
@@ -213,6 +216,8 @@ export interface Syscalls {
   getxattr: { args: { path: string; name: string; size?: number }; value: Uint8Array };
   setxattr: { args: { path: string; name: string; data: Uint8Array; flags?: Flags }; value: number };
   listxattr: { args: { path: string }; value: string[] };
+  /** listxattr(2) with no room: how much the names take. */
+  listxattrSize: { args: { path: string }; value: number };
   removexattr: { args: { path: string; name: string }; value: number };
   flock: { args: Fd & { operation: Flags }; value: number };
   setlk: {

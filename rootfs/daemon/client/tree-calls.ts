@@ -16,8 +16,8 @@ const MAX_HANDLE_BYTES = 128;
 
 /** Calls that name files: the tree, attributes, extended attributes, mounts. */
 export const treeCalls = {
-  stat: ({ dirfd, path, flags, btime }): Promise<CallResult<Stat>> => {
-    return statx(dirfd ?? AT_FDCWD, path, flagBits(flags), btime);
+  stat: ({ dirfd, path, flags, btime, mask }): Promise<CallResult<Stat>> => {
+    return statx(dirfd ?? AT_FDCWD, path, flagBits(flags), btime, mask);
   },
   lstat: ({ dirfd, path }) => statx(dirfd ?? AT_FDCWD, path, NOFOLLOW),
   access: ({ dirfd, path, mode }) => {
@@ -111,6 +111,7 @@ export const treeCalls = {
     const result = await syscall('listxattr', cString(path), bytes, bytes.length);
     return mapValue(result, (length) => bytes.toString('utf8', 0, length).split('\0').filter(Boolean));
   },
+  listxattrSize: ({ path }) => syscall('listxattr', cString(path), null, 0),
   removexattr: ({ path, name }) => syscall('removexattr', cString(path), cString(name)),
   mount: ({ source, target, type, flags, options }) => {
     const strings = [cString(source), cString(target), cString(type)] as const;

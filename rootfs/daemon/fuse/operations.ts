@@ -26,6 +26,7 @@ const FSYNC = 'fh:u64 fsync_flags:u32 _:u32';
 const RELEASE = 'fh:u64 flags:u32 release_flags:u32 lock_owner:id';
 const OPEN = 'flags:u32 open_flags:u32';
 const CREATE = 'flags:u32 mode:u32 umask:u32 open_flags:u32';
+const SETXATTR = 'size:u32 flags:u32';
 const COPY = 'fh_in:u64 off_in:u64 nodeid_out:u64 fh_out:u64 off_out:u64 len:u64 flags:u64';
 
 /** One row per opcode: the fixed struct of the request, what follows it, whether it is answered. */
@@ -51,7 +52,7 @@ const ROWS: Readonly<Record<OpcodeName, Row>> = {
   STATFS: [''],
   RELEASE: [RELEASE],
   FSYNC: [FSYNC],
-  SETXATTR: ['size:u32 flags:u32', 'name value'],
+  SETXATTR: [SETXATTR, 'name value'],
   GETXATTR: ['size:u32 _:u32', 'name'],
   LISTXATTR: ['size:u32 _:u32'],
   REMOVEXATTR: ['', 'name'],
@@ -91,8 +92,17 @@ const operations = new Map<number, Operation>(
   }),
 );
 
-export function operationOf(opcode: number): Operation | undefined {
-  return operations.get(opcode);
+/** SETXATTR as it is once SETXATTR_EXT has been agreed on. */
+const setxattrExt: Operation = {
+  name: 'SETXATTR',
+  opcode: Opcode.SETXATTR,
+  fixed: layout(`${SETXATTR} setxattr_flags:u32 _:u32`),
+  tail: 'name value',
+  reply: 'always',
+};
+
+export function operationOf(opcode: number, hasSetxattrExt = false): Operation | undefined {
+  return hasSetxattrExt && opcode === Opcode.SETXATTR ? setxattrExt : operations.get(opcode);
 }
 
 export function allOperations(): Operation[] {

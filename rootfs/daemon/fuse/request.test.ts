@@ -69,6 +69,21 @@ test('extensions at the end are no part of the name', (t) => {
   t.is(parseRequest(bytes).name, 'f');
 });
 
+test('supplementary groups are an extension', (t) => {
+  const extension = new Uint8Array(24);
+  // Size, type FUSE_EXT_GROUPS, two groups, padding.
+  for (const [at, word] of [24, 32, 2, 1000, 1001].entries()) {
+    new DataView(extension.buffer).setUint32(4 * at, word, true);
+  }
+  const bytes = frame(9, [new Uint8Array(8), Buffer.from('d\0'), extension]);
+  new DataView(bytes.buffer).setUint16(36, 3, true);
+  const request = parseRequest(bytes);
+  t.is(request.name, 'd');
+  t.deepEqual(request.groups, [1000, 1001]);
+  new DataView(bytes.buffer).setUint16(36, 24, true);
+  t.throws(() => parseRequest(bytes), { instanceOf: MalformedRequest });
+});
+
 test('BATCH_FORGET lists its nodes', (t) => {
   const bytes = new Uint8Array(40 + 8 + 32);
   const view = new DataView(bytes.buffer);
@@ -92,6 +107,8 @@ test('RENAME2 has both names, SETXATTR its value', (t) => {
   const setxattr = parseRequest(frame(21, [new Uint8Array(8), Buffer.from('user.a\0value')]));
   t.is(setxattr.name, 'user.a');
   t.is(Buffer.from(setxattr.data).toString(), 'value');
+  const long = parseRequest(frame(21, [new Uint8Array(16).fill(1), Buffer.from('user.a\0value')]), true);
+  t.deepEqual([long.name, numberField(long, 'setxattr_flags')], ['user.a', 0x0101_0101]);
 });
 
 function frame(opcode: number, parts: readonly Uint8Array[]): Uint8Array {

@@ -5,6 +5,9 @@ import { operationOf, type Operation } from './operations.ts';
 const HEADER = layout('len:u32 opcode:u32 unique:u64 nodeid:u64 uid:u32 gid:u32 pid:u32 extlen:u16 _:u16');
 export const HEADER_BYTES = HEADER.bytes;
 const FORGET_ONE = layout('nodeid:u64 nlookup:u64');
+const EXTENSION = layout('size:u32 type:u32');
+/** FUSE_EXT_GROUPS: a count and as many groups of 32 bits. */
+const EXTENSION_GROUPS = 32;
 
 export interface Header {
   readonly opcode: number;
@@ -26,6 +29,8 @@ export interface Request extends Header {
   /** WRITE's and IOCTL's data, SETXATTR's value. */
   readonly data: Uint8Array;
   readonly forgets: readonly { readonly nodeid: number; readonly nlookup: number }[];
+  /** Supplementary groups of the caller that the request tells (CREATE_SUPP_GROUP). */
+  readonly groups: readonly number[];
   /** Everything after the header, for what the fields leave out. */
   readonly body: Uint8Array;
 }
@@ -37,9 +42,10 @@ export class MalformedRequest extends Error {
 
 /**
  * @param bytes one read(2) of the device, which is one request; kept, not copied.
+ * @param hasSetxattrExt SETXATTR_EXT has been agreed on.
  * @throws MalformedRequest when the lengths do not agree.
  */
-export function parseRequest(bytes: Uint8Array): Request {
+export function parseRequest(bytes: Uint8Array, hasSetxattrExt = false): Request {
   if (bytes.length < HEADER_BYTES) throw new MalformedRequest(`a request of ${bytes.length} bytes`);
   const header = readLayout(HEADER, bytes) as unknown as Header & { len: number; extlen: number };
   if (header.len !== bytes.length) {
@@ -47,8 +53,14 @@ export function parseRequest(bytes: Uint8Array): Request {
   }
   const { opcode, unique, nodeid, uid, gid, pid } = header;
   // Extensions (supplementary groups, security context) come last; extlen counts units of 8 bytes.
-  const body = bytes.subarray(HEADER_BYTES, bytes.length - 8 * header.extlen);
-  const operation = operationOf(opcode);
+  const extensionsAt = bytes.length - 8 * header.extlen;
+  if (extensionsAt < HEADER_BYTES) {
+    throw new MalformedRequest(
+      `a request of ${bytes.length} bytes says that ${8 * header.extlen} are extensions`,
+    );
+  }
+  const body = bytes.subarray(HEADER_BYTES, extensionsAt);
+  const operation = operationOf(opcode, hasSetxattrExt);
   const fixedBytes = operation?.fixed.bytes ?? 0;
   if (body.length < fixedBytes) {
     throw new MalformedRequest(`${operation?.name ?? ''} has ${body.length} bytes of ${fixedBytes}`);
@@ -56,7 +68,23 @@ export function parseRequest(bytes: Uint8Array): Request {
   const fields = operation === undefined ? {} : readLayout(operation.fixed, body);
   const tail = parseTail(operation, body.subarray(fixedBytes));
   const label = operation?.name ?? (`OPCODE_${opcode}` as const);
-  return { opcode, unique, nodeid, uid, gid, pid, operation, label, fields, body, ...tail };
+  const groups = parseGroups(bytes.subarray(extensionsAt));
+  return { opcode, unique, nodeid, uid, gid, pid, operation, label, fields, body, groups, ...tail };
+}
+
+function parseGroups(extensions: Uint8Array): number[] {
+  const groups = [];
+  const view = new DataView(extensions.buffer, extensions.byteOffset, extensions.byteLength);
+  for (let at = 0; at + EXTENSION.bytes <= extensions.length;) {
+    const { size, type } = readLayout(EXTENSION, extensions.subarray(at));
+    const end = at + Number(size);
+    if (end <= at || end > extensions.length) break;
+    const first = at + EXTENSION.bytes + 4;
+    const count = Number(type) === EXTENSION_GROUPS ? view.getUint32(at + EXTENSION.bytes, true) : 0;
+    for (let nth = 0; nth < count; nth++) groups.push(view.getUint32(first + 4 * nth, true));
+    at = end;
+  }
+  return groups;
 }
 
 type TailParts = Pick<Request, 'name' | 'secondName' | 'data' | 'forgets'>;

@@ -13,6 +13,7 @@ export function describeArguments(request: Request): RequestRecord['args'] {
   if (request.forgets.length > 0) {
     args['forgets'] = request.forgets.map(({ nodeid, nlookup }) => `${nodeid}*${nlookup}`);
   }
+  if (request.groups.length > 0) args['groups'] = request.groups.map(String);
   if (request.label === 'NOTIFY_REPLY' || request.label === 'IOCTL') {
     args['sha1'] = sha1().update(request.data).digest('hex');
   }

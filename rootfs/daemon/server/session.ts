@@ -33,6 +33,8 @@ export class Session {
   /** Told when passthrough has been agreed on, before INIT is answered. */
   onNegotiated: (record: InitRecord) => void = () => undefined;
   ended: string | null = null;
+  /** SETXATTR_EXT has been agreed on: requests of that kind are longer. */
+  #hasSetxattrExt = false;
   readonly #end = Promise.withResolvers<undefined>();
   /** Requests being worked on, held ones apart. */
   readonly #working = new Set<Promise<void>>();
@@ -74,7 +76,7 @@ export class Session {
   }
 
   #receive(bytes: Uint8Array, device: FuseDevice): void {
-    const request = parseRequest(bytes);
+    const request = parseRequest(bytes, this.#hasSetxattrExt);
     const subject = this.#matchable(request);
     const { unique, nodeid, uid, gid, pid, label: opcode } = request;
     const args = describeArguments(request);
@@ -160,6 +162,8 @@ export class Session {
     const { init = {}, abi } = this.fs.options;
     const { body, record } = negotiate(pending.request, init, abi);
     this.onNegotiated(record);
+    const { flagsOffered, flagsAnswered } = record;
+    this.#hasSetxattrExt = [flagsOffered, flagsAnswered].every((flags) => flags.includes('SETXATTR_EXT'));
     this.#sendBody(pending, patched(body, change.patch));
     this.initialized.resolve(record);
   }

@@ -14,8 +14,8 @@ export async function statx(
   path: string,
   flags: number,
   btime = false,
+  mask = STATX_BASIC_STATS | (btime ? STATX_BTIME : 0),
 ): Promise<CallResult<Stat>> {
-  const mask = STATX_BASIC_STATS | (btime ? STATX_BTIME : 0);
   const result = await rawStatx(dirfd, path, flags, mask);
   return 'errno' in result ? result : { value: parseStatx(result.value, btime) };
 }
