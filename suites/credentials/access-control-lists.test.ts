@@ -130,3 +130,76 @@ guestTest(
     t.is(await root.errno.getxattr({ ...list, name: ACCESS }), 'ENODATA', 'the directory’s own');
   },
 );
+
+guestTest(
+  'an access control list is told anew once the server has taken the inode back (A45)',
+  async (t, guest) => {
+    await using setup = await listed(guest, READ);
+    const { fuse, root } = setup;
+    const list = { path: fuse.file('f'), name: ACCESS };
+    t.deepEqual(await root.getxattr(list), aclFor([STRANGER], READ), 'at first');
+    await root.setxattr({ ...list, path: fuse.backing('f'), data: aclFor([STRANGER], READ_WRITE) });
+    t.deepEqual(await root.getxattr(list), aclFor([STRANGER], READ), 'changed behind FUSE: what is kept');
+    t.is(await fuse.notify({ inode: '/f', offset: -1, length: 0 }), 'ok');
+    t.deepEqual(await root.getxattr(list), aclFor([STRANGER], READ_WRITE), 'after INVAL_INODE');
+  },
+);
+
+guestTest('without POSIX_ACL no access control list is kept (A45)', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ entryValidS: LONG, attrValidS: LONG });
+  await using root = await guest.client();
+  await root.writeFile({ path: fuse.backing('f'), data: 'backing', mode: 0o600 });
+  const list = { path: fuse.file('f'), name: ACCESS };
+  for (const permissions of [READ, READ_WRITE]) {
+    const data = aclFor([STRANGER], permissions);
+    await root.setxattr({ ...list, path: fuse.backing('f'), data });
+    t.deepEqual(await root.getxattr(list), data, `${permissions}: as the server has it`);
+  }
+  t.is((await fuse.requests('GETXATTR')).length, 2, 'it is asked each time');
+});
+
+guestTest(
+  'an access control list that is set decides at once by the mode that it makes, too (A45, F4)',
+  async (t, guest) => {
+    await using setup = await listed(guest, READ);
+    const { fuse, root, opens } = setup;
+    await root.chown({ path: fuse.backing('f'), uid: STRANGER, gid: 0 });
+    t.is((await opens('O_RDWR'))[0], 'ok', 'the owner may write');
+    const data = aclFor([STRANGER + 1], READ);
+    // The permissions of the first entry, which is the owner's: they become those of the mode.
+    new DataView(data.buffer).setUint16(6, READ, true);
+    await root.setxattr({ path: fuse.file('f'), name: ACCESS, data });
+    t.is((await opens('O_RDWR'))[0], 'EACCES', 'a list that lets the owner read');
+    t.is((await opens('O_RDONLY'))[0], 'ok');
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
+/** FUSE_SETXATTR_ACL_KILL_SGID */
+const KILL_SGID = 1;
+const GROUP = 5000;
+
+guestTest(
+  'with SETXATTR_EXT the server is asked to clear the setgid bit when somebody outside of the group sets a list (A45, F12)',
+  async (t, guest) => {
+    const init = { addFlags: ['POSIX_ACL', 'SETXATTR_EXT'] } as const;
+    await using fuse = await guest.mountFuse({ init, defaultPermissions: true });
+    await using root = await guest.client();
+    await root.chmod({ path: fuse.root, mode: 0o755 });
+    await root.writeFile({ path: fuse.backing('f'), data: 'backing' });
+    await root.chown({ path: fuse.backing('f'), uid: STRANGER, gid: GROUP });
+    for (const [who, credentials, flags] of [
+      ['root', { uid: 0, gid: 0 }, 0],
+      ['the owner, of another group', { uid: STRANGER, gid: STRANGER }, KILL_SGID],
+      ['the owner, of the group as well', { uid: STRANGER, gid: STRANGER, groups: [GROUP] }, 0],
+    ] as const) {
+      await using client = await guest.client();
+      await client.chdir({ path: fuse.path });
+      await client.setCredentials({ ...credentials, groups: 'groups' in credentials ? [GROUP] : [] });
+      const after = await fuse.position();
+      await client.setxattr({ path: 'f', name: ACCESS, data: aclFor([STRANGER + 1], READ) });
+      const [request] = await fuse.requests({ opcode: 'SETXATTR', after });
+      t.is(request?.args['setxattr_flags'], flags, who);
+    }
+  },
+);

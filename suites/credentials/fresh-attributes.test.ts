@@ -7,6 +7,8 @@ import type { TestGuest } from '../lib/guest.ts';
 
 const STRANGER = 4000;
 const LONG = 100_000;
+/** statx(2) */
+const BASIC_STATS = 0x7ff;
 
 /** A stranger in a mount with default_permissions whose names are known. */
 async function strangerIn(
@@ -104,11 +106,20 @@ guestTest(
     await using root = await guest.client();
     await root.chmod({ path: fuse.root, mode: 0o755 });
     await using stranger = await guest.client();
+    // Of an open directory none above is asked.
+    const dirfd = await stranger.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
     await stranger.setCredentials({ uid: STRANGER, gid: STRANGER });
     const before = await fuse.position();
     t.is(await stranger.errno.stat({ path: fuse.path }), 'EACCES', 'stat of the root');
     t.is(await stranger.errno.access({ path: fuse.path, mode: 'R_OK' }), 'EACCES', 'access');
+    const itself = { dirfd, path: '', flags: 'AT_EMPTY_PATH' };
+    t.is(await stranger.errno.stat(itself), 'EACCES', 'stat of the open root');
+    const { mask, devMinor, mode } = await stranger.stat({ ...itself, mask: 0 });
+    const told = { attributes: mask & BASIC_STATS, mode, devMinor };
+    const device = { attributes: 0, mode: 0, devMinor: fuse.connection };
+    t.deepEqual(told, device, 'who asks for nothing is told the device');
     t.deepEqual(await fuse.opcodes({ after: before }), [], 'and the server is not asked');
+    await stranger.close({ fd: dirfd });
   },
 );
 

@@ -113,6 +113,31 @@ guestTest(
     for (const name of ['idmapped', 'overlay']) {
       t.is(await other.client.errno.open({ ...other.at(name), flags: 'O_RDONLY' }), 'EACCES', name);
     }
+    const after = await fuse.position();
+    await root.chown({ path: `${target}/f`, uid: MAPPED + 2, gid: MAPPED + 3 });
+    const [change] = await fuse.requests({ opcode: 'SETATTR', after });
+    t.like(change?.args, { uid: 2, gid: 3 }, 'the ids of chown are mapped for the server');
+    t.like(await root.stat({ path: fuse.backing('f') }), { uid: 2, gid: 3 }, 'who it gives the file to');
     t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
+guestTest(
+  'with ALLOW_IDMAP the server is told whose a whiteout will be that a rename leaves (E15)',
+  async (t, guest) => {
+    guest.needs(guest.expected.idmappedFuse === 'ok', 'idmapped mounts of FUSE');
+    await using fuse = await guest.mountFuse({
+      passthrough: 'off',
+      defaultPermissions: true,
+      init: { addFlags: ['ALLOW_IDMAP'] },
+    });
+    await using root = await guest.client();
+    await root.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const after = await fuse.position();
+    await root.rename({ from: fuse.file('f'), to: fuse.file('g'), flags: 'RENAME_WHITEOUT' });
+    const [request] = await fuse.requests({ opcode: 'RENAME2', after });
+    t.like(request, { uid: 0, gid: 0 });
+    const { mode, uid, gid } = await root.stat({ path: fuse.backing('f') });
+    t.deepEqual({ kind: mode & 0o170_000, uid, gid }, { kind: 0o020_000, uid: 0, gid: 0 }, 'the whiteout');
   },
 );

@@ -1,0 +1,125 @@
+import { aclFor } from '../lib/access-control-list.ts';
+import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+
+/** Servers in namespaces of their own, and callers from outside. */
+
+const USER_NAMESPACE = ['unshare', '--user', '--map-root-user', '--mount'];
+const PID_NAMESPACE = ['unshare', '--pid', '--fork'];
+/** Nobody in the server’s namespace, which has root alone. */
+const STRANGER = 4000;
+/** What ids are told as that a namespace does not have (/proc/sys/kernel/overflowuid). */
+const OVERFLOW = 65_534;
+const ACL = 'system.posix_acl_access';
+
+interface Inside extends AsyncDisposable {
+  readonly fuse: FuseMount;
+  /** Path of a file for who is not in the mount namespace of the server. */
+  readonly at: (name: string) => string;
+}
+
+/** A mount by who is root in a user namespace of its own, as it is root outside. */
+async function mountedInside(guest: TestGuest, options: FuseOptions): Promise<Inside> {
+  await using undo = new AsyncDisposableStack();
+  const server = undo.use(await guest.server({ launcher: USER_NAMESPACE }));
+  const fuse = undo.use(await guest.mountFuse({ server, passthrough: 'off', ...options }));
+  const all = undo.move();
+  return {
+    fuse,
+    at: (name) => `/proc/${server.pid}/root${fuse.file(name)}`,
+    [Symbol.asyncDispose]: () => all.disposeAsync(),
+  };
+}
+
+guestTest(
+  'allow_other of a mount of a user namespace is for nobody outside of it, root included (F3)',
+  async (t, guest) => {
+    await using root = await guest.client();
+    for (const [allowOther, errno] of [
+      // Then it counts whose mount it is, and that is root’s.
+      [false, 'ok'],
+      [true, 'EACCES'],
+    ] as const) {
+      await using inside = await mountedInside(guest, { allowOther });
+      const { fuse, at } = inside;
+      await root.writeFile({ path: fuse.backing('f'), data: 'contents' });
+      const after = await fuse.position();
+      t.is(await root.errno.stat({ path: at('f') }), errno, `allow_other ${allowOther}: stat`);
+      t.is(
+        await root.errno.open({ path: at('f'), flags: 'O_RDONLY' }),
+        errno,
+        `allow_other ${allowOther}: open`,
+      );
+      const asked = (await fuse.requests({ after })).length > 0;
+      t.is(asked, errno === 'ok', `allow_other ${allowOther}: whether the server is asked`);
+    }
+  },
+);
+
+guestTest(
+  'a request of who is nobody in the server’s user namespace is EOVERFLOW, and close tells of nobody (F1)',
+  async (t, guest) => {
+    await using inside = await mountedInside(guest, { allowOther: false });
+    const { fuse, at } = inside;
+    for (const [what, ids, told] of [
+      ['no stranger', { uid: 0, gid: 0 }, { uid: 0, gid: 0 }],
+      ['a stranger', { uid: STRANGER, gid: 0 }, { uid: OVERFLOW, gid: 0 }],
+      ['who is in a strange group', { uid: 0, gid: STRANGER }, { uid: 0, gid: OVERFLOW }],
+    ] as const) {
+      await using client = await guest.client();
+      await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+      const fd = await client.open({ path: at('f'), flags: 'O_RDWR' });
+      await client.setCredentials({ ...ids, groups: [] });
+      const after = await fuse.position();
+      const known = what === 'no stranger';
+      t.is(await client.errno.fsync({ fd }), known ? 'ok' : 'EOVERFLOW', `${what}: fsync`);
+      t.is((await fuse.requests({ opcode: 'FSYNC', after })).length, known ? 1 : 0, `${what}: FSYNC`);
+      await client.close({ fd });
+      t.like((await fuse.requests({ opcode: 'FLUSH', after }))[0], told, `${what}: FLUSH`);
+    }
+  },
+);
+
+guestTest(
+  'access control lists of a mount of a user namespace are not supported without POSIX_ACL (A45, F4)',
+  async (t, guest) => {
+    await using root = await guest.client();
+    for (const agreed of [false, true]) {
+      const init = agreed ? ({ addFlags: ['POSIX_ACL'] } as const) : {};
+      await using inside = await mountedInside(guest, { allowOther: false, init });
+      const { fuse, at } = inside;
+      await root.writeFile({ path: fuse.backing('f'), data: 'contents' });
+      const list = { path: at('f'), name: ACL };
+      const what = agreed ? 'with POSIX_ACL' : 'without';
+      t.is(await root.errno.getxattr(list), agreed ? 'ENODATA' : 'EOPNOTSUPP', `${what}: getxattr`);
+      if (agreed) continue;
+      t.is(await root.errno.setxattr({ ...list, data: aclFor([0], 4) }), 'EOPNOTSUPP', `${what}: setxattr`);
+      t.is(await root.errno.removexattr(list), 'EOPNOTSUPP', `${what}: removexattr`);
+      const opcode = ['GETXATTR', 'SETXATTR', 'REMOVEXATTR'] as const;
+      t.deepEqual(await fuse.opcodes({ opcode }), [], `${what}: the server is not asked`);
+    }
+  },
+);
+
+guestTest(
+  'a server in a pid namespace of its own is told the number 0 of who is not in it',
+  async (t, guest) => {
+    await using server = await guest.server({ launcher: PID_NAMESPACE });
+    await using fuse = await guest.mountFuse({ server, passthrough: 'off' });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+    await client.pread({ fd, count: 8, offset: 0 });
+    const asked = await fuse.requests({ opcode: ['LOOKUP', 'OPEN', 'READ'] });
+    t.deepEqual(
+      asked.map(({ opcode, pid }) => [opcode, pid]),
+      [
+        ['LOOKUP', 0],
+        ['OPEN', 0],
+        ['READ', 0],
+      ],
+    );
+    await client.close({ fd });
+  },
+);
