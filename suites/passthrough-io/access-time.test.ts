@@ -107,3 +107,34 @@ guestTest(
     t.deepEqual(await fuse.dataRequests(), []);
   },
 );
+
+/** Ways to read what the page cache of FUSE has, or a directory. */
+const CACHED_READS: Readonly<Record<string, (client: Client, fd: number) => Promise<unknown>>> = {
+  'a read of f': (client, fd) => client.pread({ fd, count: 10, offset: 0 }),
+  'a mapping of f': READS['mmap'] ?? (() => Promise.resolve()),
+  'a list of d': (client, fd) => client.readdirFd({ fd }),
+};
+
+guestTest(
+  'without passthrough: reading does not change the access time that the kernel has of the server (A40)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off', attrValidS: 3600, entryValidS: 3600 });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: pattern(PAGE) });
+    await client.mkdir({ path: fuse.backing('d') });
+    // Older than the last change: relatime would touch it.
+    for (const name of ['f', 'd']) {
+      await client.utimens({ path: fuse.backing(name), atimeNs: LONG_AGO_NS, mtimeNs: null });
+    }
+    for (const [what, read] of Object.entries(CACHED_READS)) {
+      const fd = await client.open({ path: fuse.file(what.slice(-1)), flags: 'O_RDONLY' });
+      const known = async (): Promise<number> =>
+        (await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).atimeNs;
+      t.is(await known(), LONG_AGO_NS, `before ${what}`);
+      await read(client, fd);
+      t.is(await known(), LONG_AGO_NS, `after ${what}`);
+      await client.close({ fd });
+    }
+    t.deepEqual(await fuse.requests('SETATTR'), [], 'and the server is told no time');
+  },
+);

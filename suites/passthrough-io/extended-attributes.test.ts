@@ -189,3 +189,48 @@ guestTest('an access control list of more than a page is not sent (A45)', async 
   t.is(await client.errno.setxattr(acl(aclFor(users.slice(1), 6))), 'ok', 'as many as there is room for');
   t.is((await fuse.requests('SETXATTR')).length, 1);
 });
+
+guestTest('an extended attribute that is set to nothing is there, and empty (A45)', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+  const empty = { path: fuse.file('f'), name: 'trusted.empty' };
+  await client.setxattr({ ...empty, data: 'full' });
+  await client.setxattr({ ...empty, data: '' });
+  for (const path of [fuse.file('f'), fuse.backing('f')]) {
+    t.deepEqual(await client.listxattr({ path }), ['trusted.empty'], path);
+    t.is((await client.getxattr({ ...empty, path })).length, 0, path);
+  }
+  t.deepEqual(await fuse.opcodes('REMOVEXATTR'), []);
+});
+
+guestTest('with SETXATTR_EXT an extended attribute is set by the longer request (A45)', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ init: { addFlags: ['SETXATTR_EXT'] } });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+  const name = 'trusted.word';
+  await client.setxattr({ path: fuse.file('f'), name, data: 'value', flags: 'XATTR_CREATE' });
+  const [request] = await fuse.requests('SETXATTR');
+  t.like(request?.args, { name, size: 5, flags: 1, setxattr_flags: 0 });
+  t.is(text(await client.getxattr({ path: fuse.backing('f'), name })), 'value');
+});
+
+/** listxattr(2): no list is longer. Bytes. */
+const LONGEST_LIST = 65_536;
+
+guestTest(
+  'a list of names takes as much as the server says, and no more than a list may (A45)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+    for (const said of [0, 10, LONGEST_LIST, LONGEST_LIST + 1, 2 ** 31]) {
+      // `fuse_getxattr_out`: u32 size, u32 padding.
+      const body = new Uint8Array(8);
+      new DataView(body.buffer).setUint32(0, said, true);
+      await fuse.rule({ match: { opcode: 'LISTXATTR' }, action: { do: 'body', body } });
+      const told = await client.listxattrSize({ path: fuse.file('f') });
+      t.is(told, Math.min(said, LONGEST_LIST), `the server says ${said}`);
+    }
+  },
+);

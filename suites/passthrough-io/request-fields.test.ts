@@ -223,3 +223,14 @@ guestTest(
     t.deepEqual(await fuse.dataRequests(), []);
   },
 );
+
+guestTest('FLUSH is sent in the name of who closes, not of who opened', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+  await client.setCredentials(STRANGER);
+  await client.close({ fd });
+  t.like((await fuse.requests('FLUSH'))[0], STRANGER);
+  t.deepEqual(await fuse.dataRequests(), []);
+});

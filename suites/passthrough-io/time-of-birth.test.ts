@@ -83,6 +83,21 @@ guestTest('statx tells what the server says of a file, and its time of birth', a
   await takeBack();
 });
 
+guestTest('the time of birth is asked for though all else is known of the file', async (t, guest) => {
+  needsStatx(guest);
+  await using fuse = await guest.mountFuse({ entryValidS: 1000, attrValidS: 1000 });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  const path = fuse.file('f');
+  await client.stat({ path });
+  const after = await fuse.position();
+  await client.stat({ path });
+  t.deepEqual(await fuse.opcodes({ after }), [], 'attributes that count');
+  await answer(fuse, { mask: BASIC_STATS | BTIME, validS: 1000 });
+  t.is((await told(client, path)).btimeNs, TIMES.btimeNs);
+  t.deepEqual(await fuse.opcodes({ after }), ['STATX']);
+});
+
 guestTest('a server without STATX is asked once, and GETATTR instead', async (t, guest) => {
   needsStatx(guest);
   await using fuse = await guest.mountFuse();
