@@ -115,6 +115,42 @@ for (const flags of ['', 'SPLICE_F_MOVE']) {
 }
 
 guestTest(
+  'an answer from pages of a pipe that are not full is read byte for byte, given away or not',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client();
+    await using helper = await guest.client();
+    const device = await fuse.server.lendDevice(helper);
+    const data = pattern(PAGES * PAGE, 5);
+    await client.writeFile({ path: fuse.backing('f'), data: new Uint8Array(data.length) });
+    for (const flags of ['', 'SPLICE_F_MOVE']) {
+      const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+      const hold = await fuse.hold('READ');
+      const reading = client.pread({ fd, count: data.length, offset: 0 });
+      reading.catch(() => undefined);
+      const { unique, args } = await hold.arrived();
+      await hold.stop();
+      t.is(args['size'], data.length, 'all in one request');
+      const [fdIn, fdOut] = await helper.pipe({});
+      await helper.write({ fd: fdOut, data: outHeader({ unique: BigInt(unique), bodyBytes: data.length }) });
+      // Each too long to be put behind the one before: every write has a page of its own, and none fills it.
+      for (let at = 0; at < data.length; at += PAGE - 6) {
+        await helper.write({ fd: fdOut, data: data.subarray(at, at + PAGE - 6) });
+      }
+      const length = OUT_HEADER_BYTES + data.length;
+      t.is(
+        await helper.splice({ fdIn, fdOut: device, length, flags }),
+        length,
+        `taken whole, flags ${flags}`,
+      );
+      t.is(firstDifference(await reading, data), undefined, `what is read, flags ${flags}`);
+      for (const each of [fdIn, fdOut]) await helper.close({ fd: each });
+      await client.close({ fd });
+    }
+  },
+);
+
+guestTest(
   'answers are spliced one by one out of a pipe that has more, and none out of a pipe that has less',
   async (t, guest) => {
     await using fuse = await guest.mountFuse();

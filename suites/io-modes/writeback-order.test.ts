@@ -270,3 +270,16 @@ guestTest('the time of a change that the server carries out is told to it at onc
     await client.close({ fd });
   }
 });
+
+guestTest('a remount has what waits in the cache sent before it is done', async (t, guest) => {
+  await using fuse = await mountWritebackCache(guest);
+  await using client = await guest.client();
+  const fd = await open(client, fuse, 'old contents');
+  const after = await fuse.position();
+  await client.pwrite({ fd, data: 'NEW', offset: 0 });
+  await client.mount({ source: 'none', target: fuse.path, type: 'fuse', flags: 'MS_REMOUNT' });
+  // A request that is sent now comes after those of the remount.
+  await client.stat({ path: fuse.path });
+  t.deepEqual(await kinds(fuse, after, ['WRITE']), ['WRITE']);
+  await client.close({ fd });
+});
