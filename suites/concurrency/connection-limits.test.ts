@@ -129,3 +129,34 @@ guestTest(
     for (const each of [busy, fd]) await client.close({ fd: each });
   },
 );
+
+guestTest(
+  'who waits for max_background is told when the connection is aborted, as is whose request was sent',
+  async (t, guest) => {
+    const init = { maxBackground: 2, addFlags: ['ASYNC_DIO'] } as const;
+    await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: new Uint8Array(4 * PAGE) });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_DIRECT' });
+    const hold = await fuse.hold('READ');
+    const reading = client.aio({
+      operations: Array.from({ length: 4 }, (_none, at) => ({
+        op: 'pread' as const,
+        fd,
+        count: PAGE,
+        offset: at * PAGE,
+      })),
+    });
+    reading.catch(() => undefined);
+    for (const _each of [1, 2]) await hold.arrived();
+    // Two at the server, and the one whose caller is kept from sending more.
+    t.is(await fuse.untilWaiting(3), 3);
+    await fuse.abort();
+    const results = (await reading).map(({ result }) => result);
+    t.is(results.length, 4);
+    for (const [at, result] of results.entries()) {
+      t.regex(String(result), /^(ECONNABORTED|ENOTCONN)$/, `read ${at}`);
+    }
+    await client.errno.close({ fd });
+  },
+);

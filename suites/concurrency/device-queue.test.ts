@@ -276,6 +276,7 @@ guestTest('nodes that are forgotten while the server is busy come to it in one r
   const forgets = batch.args['forgets'];
   // One may have been on its way alone.
   t.true(Array.isArray(forgets) && forgets.length >= names.length - 1, JSON.stringify(batch.args));
+  t.is(batch.args['count'], Array.isArray(forgets) ? forgets.length : -1, 'as many as it says');
   t.deepEqual(
     (await fuse.state()).inodes.map(({ path }) => path).filter((path) => path !== '/'),
     [],

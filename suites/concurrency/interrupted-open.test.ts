@@ -1,6 +1,8 @@
 import { text } from '../lib/bytes.ts';
 import { eventually } from '../lib/eventually.ts';
+import { Opcode } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { answerRequest, nextRequest } from '../lib/raw-server.ts';
 
 guestTest(
   'a signal during an open is told to the server as INTERRUPT, and the open still becomes passthrough (H10)',
@@ -114,5 +116,34 @@ guestTest(
     await stopped;
     await client.kill('SIGCONT');
     await client.close({ fd: await opening });
+  },
+);
+
+guestTest(
+  'an interrupt that the server has not read is gone with the answer to its request (H10)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await using server = await guest.client();
+    const device = await fuse.server.lendDevice(server);
+    await fuse.server.kill('SIGKILL');
+    /** What poll says of the device, as soon as it is that. */
+    const polled = (events: string): Promise<string> =>
+      eventually(
+        () => server.poll({ fd: device }),
+        (seen) => seen === events,
+      );
+    const asking = client.errno.stat({ path: fuse.file('none') });
+    const request = await nextRequest(server, device);
+    t.is(request.opcode, Opcode.LOOKUP);
+    t.is(await polled('out'), 'out', 'nothing more to be read');
+    const stopped = client.kill('SIGSTOP');
+    t.is(await polled('in|out'), 'in|out', 'the interrupt waits to be read');
+    t.is(await answerRequest(server, device, { ...request, error: -5 }), 'ok');
+    t.is(await server.poll({ fd: device }), 'out', 'nothing is left of it');
+    t.is(await server.errno.read({ fd: device, count: 2 ** 21 }), 'EAGAIN', 'and no INTERRUPT is read');
+    await stopped;
+    await client.kill('SIGCONT');
+    t.is(await asking, 'EIO');
   },
 );
