@@ -9,8 +9,12 @@ import { guestTest } from '../lib/guest-test.ts';
 const HOLD_INIT: Rule = { match: { opcode: 'INIT' }, action: { do: 'hold' } };
 const REFUSE_INIT: Rule = { match: { opcode: 'INIT' }, action: { do: 'error', errno: 'EIO' } };
 
+/** Of an answer that only kernels with idmapped mounts of FUSE look at. */
+const IDMAP = { init: { addFlags: ['ALLOW_IDMAP'] } } as const;
+
 const REFUSED: Readonly<Record<string, FuseOptions>> = {
   'names another major version': { init: { major: 8 } },
+  'allows idmapped mounts without default_permissions': IDMAP,
   'is an error': { rules: [REFUSE_INIT], waitForInit: false },
 };
 
@@ -18,6 +22,8 @@ for (const [what, options] of Object.entries(REFUSED)) {
   guestTest(
     `a mount whose INIT answer ${what} refuses every call with ECONNREFUSED (B25)`,
     async (t, guest) => {
+      const idmapped = guest.expected.idmappedFuse === 'ok';
+      if (options === IDMAP) guest.needs(idmapped, 'idmapped mounts of FUSE');
       await using fuse = await guest.mountFuse(options);
       await using client = await guest.client();
       await client.writeFile({ path: fuse.backing('f'), data: 'served' });

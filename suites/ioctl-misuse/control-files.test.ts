@@ -8,13 +8,14 @@ import { mountedAt } from '../lib/mounted-at.ts';
 
 /** The files of a connection in fusectl (filesystems/fuse.rst). */
 
+const CONNECTIONS = '/sys/fs/fuse/connections';
 const LIMITS = ['max_background', 'congestion_threshold'] as const;
 const WITHOUT_SYS_ADMIN = ['setpriv', '--bounding-set', '-sys_admin'];
 /** With which a server gets no more than a user does: it has every capability, but in its own namespace. */
 const ELSEWHERE = ['unshare', '--user', '--map-root-user', '--mount'];
 
 function control({ connection }: FuseMount, name: string): string {
-  return `/sys/fs/fuse/connections/${connection}/${name}`;
+  return `${CONNECTIONS}/${connection}/${name}`;
 }
 
 async function valueOf(client: Client, path: string): Promise<string> {
@@ -144,10 +145,13 @@ guestTest(
   async (t, guest) => {
     await using client = await guest.client();
     const fd = await client.open({ path: '/dev/fuse', flags: 'O_RDWR' });
+    const links = async (): Promise<number> => (await client.stat({ path: CONNECTIONS })).nlink;
+    const before = await links();
     const options = `fd=${fd},rootmode=40000,user_id=7,group_id=8`;
     await using mount = await guest.mount({ source: 'owned', type: 'fuse', options }, client);
     const { minor } = await mountedAt(client, mount.path);
-    const directory = `/sys/fs/fuse/connections/${minor}`;
+    const directory = `${CONNECTIONS}/${minor}`;
+    t.is(await links(), before + 1, 'each directory is a link of the one above');
     const rights: Record<string, string> = {};
     for (const name of ['.', ...(await client.readdir({ path: directory }))]) {
       const { mode, uid, gid } = await client.stat({ path: `${directory}/${name}` });
@@ -162,6 +166,7 @@ guestTest(
     });
     t.is(await mount.unmount(), 'ok');
     t.is(await client.errno.stat({ path: directory }), 'ENOENT', 'gone with the mount');
+    t.is(await links(), before, 'and so is its link');
   },
 );
 
@@ -181,5 +186,22 @@ guestTest(
       t.deepEqual(await client.read({ fd, count: 10 }), new Uint8Array(), 'what is read');
     t.is(await client.write({ fd: limit, data: '5' }), 1, 'what is written is lost');
     for (const fd of [...open, limit]) await client.close({ fd });
+  },
+);
+
+guestTest(
+  'files of a connection that were read keep neither it nor what is registered with it (C12)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'backing' });
+    await fuse.server.registerBacking({ path: fuse.backing('f'), flags: 'O_RDWR' });
+    for (const name of ['waiting', ...LIMITS]) {
+      t.regex(await valueOf(client, control(fuse, name)), /^[0-9]+$/, name);
+    }
+    t.is(await guest.umountBacking(), 'EBUSY', 'registered');
+    t.is(await fuse.unmount(), 'ok');
+    await fuse.server.closeDevice(0);
+    t.false(await guest.isBackingBusy());
   },
 );
