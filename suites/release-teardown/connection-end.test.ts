@@ -145,4 +145,5 @@ guestTest('a plain unmount with nothing open ends connection and registrations (
   t.is(await endOf(fuse), 'ENODEV');
   t.is(await fuse.waiting(), null);
   t.false(await guest.isBackingBusy(), 'though the server has its device open');
+  t.deepEqual(await fuse.opcodes('DESTROY'), [], 'an unmount waits for no word of the server');
 });

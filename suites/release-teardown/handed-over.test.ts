@@ -115,3 +115,43 @@ guestTest(
     t.deepEqual(closed, [Opcode.FLUSH, Opcode.RELEASE], 'no READ came before');
   },
 );
+
+guestTest('what is sent again comes before what no server has read yet (H11)', async (t, guest) => {
+  guest.needs(guest.expected.resend === 'ok', 'FUSE_NOTIFY_RESEND');
+  await using fuse = await guest.mountFuse({ passthrough: 'off', entryValidS: 1000 });
+  await using client = await guest.client();
+  const names = ['first', 'second', 'third'];
+  for (const name of names) {
+    await client.writeFile({ path: fuse.backing(name), data: name });
+    await client.stat({ path: fuse.file(name) });
+  }
+  const { successor, device } = await successorOf(guest, fuse);
+  await using _successor = successor;
+  await fuse.server.kill('SIGKILL');
+  const asking: Promise<string>[] = [];
+  const ask = async (name: string): Promise<void> => {
+    asking.push(client.errno.stat({ path: fuse.file(name) }));
+    t.is(await fuse.untilWaiting(asking.length), asking.length, `that for the ${name} waits`);
+  };
+  await ask('first');
+  await ask('second');
+  const read = [await nextRequest(successor, device), await nextRequest(successor, device)];
+  await ask('third');
+  const resend = { unique: 0n, error: NotifyCode.RESEND };
+  t.is(await answerRequest(successor, device, resend), 'ok');
+  const again = [];
+  for (const _name of names) {
+    const request = await nextRequest(successor, device);
+    again.push(request);
+    t.is(await answerRequest(successor, device, { ...request, error: -5 }), 'ok');
+  }
+  t.deepEqual(
+    again.map(({ isResent }) => isResent),
+    [true, true, false],
+    'what had been read, then what had not',
+  );
+  const numbers = (requests: readonly { readonly unique: bigint }[]): string[] =>
+    requests.map(({ unique }) => String(BigInt.asUintN(63, unique))).sort();
+  t.deepEqual(numbers(again.slice(0, 2)), numbers(read), 'the same requests');
+  t.deepEqual(await Promise.all(asking), ['EIO', 'EIO', 'EIO']);
+});
