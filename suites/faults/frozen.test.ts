@@ -4,6 +4,20 @@ import { eventually } from '../lib/eventually.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { openErrno } from '../lib/open-errno.ts';
 
+/** Ways to write six bytes to the beginning of a file. */
+const WRITES: Readonly<Record<string, (client: Client, fd: number) => Promise<unknown>>> = {
+  write: (client, fd) => client.pwrite({ fd, data: 'frozen', offset: 0 }),
+  'asynchronous write': async (client, fd) => {
+    const operation = { op: 'pwrite', fd, data: bytes('frozen'), offset: 0 } as const;
+    return (await client.aio({ operations: [operation] }))[0]?.result;
+  },
+  'splice to the file': async (client, fd) => {
+    const [fdIn, end] = await client.pipe({});
+    await client.write({ fd: end, data: 'frozen' });
+    return client.splice({ fdIn, fdOut: fd, offOut: 0, length: 6 });
+  },
+};
+
 guestTest(
   'on a frozen filesystem writers wait, readers do not, and thawing lets them go on (H8)',
   async (t, guest) => {
@@ -11,28 +25,34 @@ guestTest(
     await using fuse = await guest.mountFuse({ root: await disk.directory() });
     await fuse.fail('GETXATTR', 'ENOSYS');
     await using client = await guest.client();
-    await client.writeFile({ path: fuse.backing('f'), data: 'before' });
-    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
-    await client.pwrite({ fd, data: 'BEFORE', offset: 0 });
-    await guest.run(['fsfreeze', '-f', disk.path]);
-    const events: string[] = [];
-    const writing = client.pwrite({ fd, data: 'frozen', offset: 0 }).then((count) => {
-      events.push('written');
-      return count;
-    });
-    writing.catch(() => undefined);
-    const stack = await eventually(
-      () => guest.where(client.pid),
-      (where) => where.includes('percpu_rwsem_wait') || where.includes('sb_start_write'),
-    );
-    t.regex(stack, /percpu_rwsem_wait|sb_start_write/, 'the writer waits for the filesystem');
-    t.is(text(await client.pread({ fd, count: 6, offset: 0 })), 'BEFORE', 'a reader does not');
-    events.push('read');
-    await guest.run(['fsfreeze', '-u', disk.path]);
-    t.is(await writing, 6);
-    t.deepEqual(events, ['read', 'written']);
-    t.is(text(await client.readFile({ path: fuse.backing('f') })), 'frozen');
-    await client.close({ fd });
+    for (const [what, write] of Object.entries(WRITES)) {
+      await client.writeFile({ path: fuse.backing(what), data: 'before' });
+      const fd = await client.open({ path: fuse.file(what), flags: 'O_RDWR' });
+      await client.pwrite({ fd, data: 'BEFORE', offset: 0 });
+      await guest.run(['fsfreeze', '-f', disk.path]);
+      const events: string[] = [];
+      const writing = write(client, fd).then((count) => {
+        events.push('written');
+        return count;
+      });
+      writing.catch(() => undefined);
+      try {
+        const stack = await eventually(
+          () => guest.where(client.pid),
+          (where) => where.includes('percpu_rwsem_wait') || where.includes('sb_start_write'),
+        );
+        t.regex(stack, /percpu_rwsem_wait|sb_start_write/, `${what}: the writer waits for the filesystem`);
+        // One that had come to the filesystem itself would have the file locked.
+        t.is(text(await client.pread({ fd, count: 6, offset: 0 })), 'BEFORE', `${what}: a reader does not`);
+        events.push('read');
+      } finally {
+        await guest.run(['fsfreeze', '-u', disk.path]);
+      }
+      t.is(await writing, 6, what);
+      t.deepEqual(events, ['read', 'written'], what);
+      t.is(text(await client.readFile({ path: fuse.backing(what) })), 'frozen', what);
+      await client.close({ fd });
+    }
     t.deepEqual(await fuse.dataRequests(), []);
   },
 );
