@@ -124,3 +124,21 @@ guestTest(
     t.is(text(seen.subarray(PAGE)), 'beyond');
   },
 );
+
+guestTest(
+  'with the writeback cache a passthrough write behind the end makes the file longer',
+  async (t, guest) => {
+    needsFreeMixing(guest);
+    const init = { addFlags: ['WRITEBACK_CACHE'] } as const;
+    await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'short' });
+    const fd = await openPassthrough(guest, client, fuse);
+    await client.pwrite({ fd, data: 'beyond', offset: PAGE });
+    // The size is the kernel’s own then: what the server says of it does not count.
+    t.is((await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).size, PAGE + 6, 'before anybody is asked');
+    t.is((await client.fstat({ fd })).size, PAGE + 6, 'afterwards');
+    await client.close({ fd });
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
