@@ -82,3 +82,25 @@ guestTest(
     t.is(text(await client.readFile({ path: fuse.file('f') })), 'backing', 'by the device that is left');
   },
 );
+
+guestTest('a connection that had a cloned device ends with its server (H2)', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await fuse.server.cloneDevice();
+  await fuse.server.kill();
+  t.is(await client.errno.stat({ path: fuse.file('f') }), 'ENOTCONN');
+});
+
+guestTest('a device of another user namespace is not cloned (B5)', async (t, guest) => {
+  guest.needs(guest.expected.abi === 'fd', 'look at user namespaces in CLONE, which later kernels have not');
+  const launcher = ['unshare', '--user', '--map-root-user', '--mount'];
+  await using inside = await guest.server({ launcher });
+  await using fuse = await guest.mountFuse({ server: inside, passthrough: 'off' });
+  await using outside = await guest.server();
+  const { device } = await outside.openDevice();
+  const { deviceFd } = await fuse.server.call('server.info', {});
+  const fdFrom = { pid: inside.pid, fd: deviceFd ?? -1 };
+  t.is(await outside.ioctlErrno(CLONE, descriptor(0), { device, fdFrom }), 'EINVAL', 'from outside');
+  const { device: another } = await inside.openDevice();
+  t.is(await inside.ioctlErrno(CLONE, await mountedDevice(fuse), { device: another }), 'ok', 'inside');
+});

@@ -63,12 +63,38 @@ guestTest('a lower file opened read-only is not mapped shared and writable', asy
 
   const map = await client.mmap({ fd, ...READ_SHARED });
   t.deepEqual(await client.mread({ map, offset: 0, length: 10 }), pattern(10));
+  t.is(await client.errno.mprotect({ map, prot: SHARED.prot }), 'EACCES', 'it does not become writable');
   const store = client.mwrite({ map, offset: 0, data: 'x' }).catch(() => undefined);
   t.is((await client.exited()).signal, 'SIGSEGV', 'a store into the readable one');
   await store;
   await using other = await guest.client();
   t.deepEqual(await other.readFile({ path: fuse.backing('f') }), pattern(PAGE));
 });
+
+guestTest(
+  'a lower file that may only grow is mapped shared by none that may write to it',
+  async (t, guest) => {
+    needsSingleUseIds(guest);
+    needsMappings(guest);
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client();
+    const writable = await openOver(guest, client, { fuse, lower: 'O_RDWR' });
+    const readable = await openOver(guest, client, { fuse, lower: 'O_RDONLY' });
+    const native = await client.open({ path: fuse.backing('f'), flags: 'O_RDWR' });
+    await guest.run(['chattr', '+a', fuse.backing('f')]);
+    try {
+      for (const [what, fd] of Object.entries({ native, writable })) {
+        t.is(await client.errno.mmap({ fd, ...SHARED }), 'EACCES', `${what}: to be written`);
+        t.is(await client.errno.mmap({ fd, ...READ_SHARED }), 'EACCES', `${what}: to be read, for now`);
+        t.is(await client.errno.mmap({ fd, ...SHARED, flags: 'MAP_PRIVATE' }), 'ok', `${what}: private`);
+      }
+      t.is(await client.errno.mmap({ fd: readable, ...READ_SHARED }), 'ok', 'a lower file opened read-only');
+    } finally {
+      await guest.run(['chattr', '-a', fuse.backing('f')]);
+    }
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
 
 guestTest('a private mapping of a lower file opened read-only may be written', async (t, guest) => {
   needsSingleUseIds(guest);

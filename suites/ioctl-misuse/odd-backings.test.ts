@@ -5,7 +5,7 @@ import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { needsMaxStackDepth } from '../lib/stack-depth.ts';
-import { WITHOUT_PASSTHROUGH, needsMappings, openWithId } from '../lib/registration.ts';
+import { WITHOUT_PASSTHROUGH, needsMappings, needsSingleUseIds, openWithId } from '../lib/registration.ts';
 
 /** Opens `f` with that file as its backing file. */
 async function openOn(
@@ -66,6 +66,43 @@ guestTest('a sealed memfd cannot be mapped shared and writable through FUSE (B27
   t.is(await client.errno.mmap({ fd: memfd, ...how }), 'EPERM', 'itself');
   t.is(await client.errno.mmap({ fd, ...how }), 'EPERM', 'through FUSE');
 });
+
+guestTest(
+  'a sealed memfd is mapped shared to be read, and does not become writable (B27)',
+  async (t, guest) => {
+    needsSingleUseIds(guest);
+    needsMappings(guest);
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client();
+    const { fd, memfd } = await openSealed(guest, fuse, client);
+    for (const [what, each] of Object.entries({ itself: memfd, 'through FUSE': fd })) {
+      const map = await client.mmap({ fd: each, length: 4096, prot: 'PROT_READ', flags: 'MAP_SHARED' });
+      t.is(text(await client.mread({ map, offset: 0, length: 6 })), 'sealed', what);
+      t.is(await client.errno.mprotect({ map, prot: 'PROT_READ|PROT_WRITE' }), 'EACCES', what);
+      await client.munmap({ map });
+    }
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
+guestTest(
+  'a memfd can be sealed when it is not mapped through FUSE any more (A13, B27)',
+  async (t, guest) => {
+    needsMappings(guest);
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client();
+    const memfd = await client.memfd_create({ name: 'backing', flags: 'MFD_ALLOW_SEALING' });
+    await client.write({ fd: memfd, data: 'in memory' });
+    const fd = await openOn(guest, client, { fuse, from: { pid: client.pid, fd: memfd } });
+    const map = await client.mmap({ fd, length: 4096, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
+    const seal = { fd: memfd, cmd: 'F_ADD_SEALS', arg: 'F_SEAL_WRITE' } as const;
+    t.is(await client.errno.fcntl(seal), 'EBUSY', 'mapped');
+    await client.munmap({ map });
+    t.is(await client.errno.fcntl(seal), 'ok', 'unmapped');
+    await client.close({ fd });
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
 
 guestTest('files without a name, O_TMPFILE or unlinked, serve as backing files (B27)', async (t, guest) => {
   await using fuse = await guest.mountFuse({ passthrough: 'off' });

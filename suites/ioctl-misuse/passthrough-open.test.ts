@@ -122,6 +122,14 @@ guestTest('a file that only reads, of whatever depth, is refused with EBADF', as
   }
 });
 
+guestTest('what PASSTHROUGH_OPEN refuses it does not hold', async (t, guest) => {
+  needsSingleUseIds(guest);
+  await using fuse = await guest.mountFuse();
+  const directory = { path: await guest.directory('tmpfs'), flags: 'O_RDONLY|O_DIRECTORY' };
+  t.is(await fuse.server.registerErrno(directory), 'EBADF');
+  t.false(await guest.isBackingBusy('tmpfs'));
+});
+
 guestTest('a /dev/fuse descriptor is no lower file, mounted or not', async (t, guest) => {
   needsSingleUseIds(guest);
   await using fuse = await guest.mountFuse();

@@ -24,10 +24,27 @@ guestTest('/dev/zero as lower file reads as zeros and takes writes', async (t, g
   const fd = await openOn(guest, client, { fuse, from: { path: '/dev/zero', flags: 'O_RDWR' } });
   t.deepEqual(await client.pread({ fd, count: 5000, offset: 100 }), new Uint8Array(5000));
   t.is(await client.pwrite({ fd, data: 'swallowed', offset: 0 }), 9);
-  t.is((await client.fstat({ fd })).size, 6, 'the size is the server’s: a device has none');
+  const known = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
+  t.is(known.size, 6, 'the kernel leaves the size as it was: a device has none');
+  t.is((await client.fstat({ fd })).size, 6, 'the size is the server’s');
   await client.close({ fd });
   t.is(text(await client.readFile({ path: fuse.backing('f') })), 'served');
   t.deepEqual(await fuse.dataRequests(), []);
+});
+
+guestTest('memory that a mapping of /dev/zero makes belongs to who registered it', async (t, guest) => {
+  needsSingleUseIds(guest);
+  needsMappings(guest);
+  await using fuse = await guest.mountFuse({ passthrough: 'off', allowOther: true });
+  await using client = await guest.client();
+  const fd = await openOn(guest, client, { fuse, from: { path: '/dev/zero', flags: 'O_RDWR' } });
+  await client.setCredentials({ uid: 1000, gid: 1000 });
+  await client.mmap({ fd, length: 4096, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
+  // What is mapped is a file without a name, made by the driver for this mapping alone.
+  const script = `for map in /proc/${client.pid}/map_files/*; do
+    case $(readlink "$map") in /dev/zero*) stat -L -c %u:%g "$map";; esac; done`;
+  const { stdout } = await guest.run(['sh', '-c', script]);
+  t.is(stdout, '0:0\n');
 });
 
 guestTest('a lower file without mmap gives ENODEV', async (t, guest) => {
