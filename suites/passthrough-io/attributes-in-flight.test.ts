@@ -107,6 +107,33 @@ guestTest(
   },
 );
 
+/** `STATX_*` of linux/stat.h, and whether a write makes what they ask for outdated. */
+const ASKED_FOR = {
+  'the time of access': { mask: 0x20, outdated: false },
+  'the time of change': { mask: 0x40, outdated: true },
+  'the time of change of attributes': { mask: 0x80, outdated: true },
+  'how many blocks it has': { mask: 0x400, outdated: true },
+} as const;
+
+guestTest(
+  'after a write the server is asked for what the write has changed, and not for the time of access (A40, A41)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ entryValidS: LONG, attrValidS: LONG });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'short' });
+    const path = fuse.file('f');
+    const fd = await client.open({ path, flags: 'O_RDWR' });
+    for (const [what, { mask, outdated }] of Object.entries(ASKED_FOR)) {
+      await client.pwrite({ fd, data: 'x', offset: 0 });
+      const after = await fuse.position();
+      await client.stat({ path, mask });
+      t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', after }), outdated ? ['GETATTR'] : [], what);
+    }
+    await client.close({ fd });
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
 interface Resize {
   /** Gives the errno, or ok. */
   readonly call: (client: Client, fd: number) => Promise<string>;
