@@ -138,6 +138,25 @@ for (const [what, work] of Object.entries(ROUNDS_OF)) {
   });
 }
 
+guestTest(
+  `${ROUNDS} reads with io_uring on tmpfs leave no objects in the kernel (A26, C19)`,
+  async (t, guest) => {
+    // Its files promise nothing about waiting: every request is tried, refused and made anew.
+    await using fuse = await guest.mountFuse({ root: 'tmpfs' });
+    await using client = await guest.client({ callMs: 60_000 });
+    await client.writeFile({ path: fuse.backing('f'), data: pattern(4096) });
+    const bench = { guest, fuse, client };
+    const reads = (fd: object, times: number): BatchCall[] => {
+      const operations = [{ op: 'pread', fd, count: 100, offset: 0 }];
+      return Array.from({ length: times }, () => ({ call: 'uringChain', args: { operations } }));
+    };
+    await onOpens(bench, 1, (fd) => reads(fd, 1));
+    const before = await count(guest);
+    await onOpens(bench, 1, (fd) => reads(fd, ROUNDS));
+    t.deepEqual(await staysGrown(guest, before), []);
+  },
+);
+
 guestTest(`${ROUNDS} registrations leave no objects in the kernel (C12)`, async (t, guest) => {
   needsLastingIds(guest);
   await using fuse = await guest.mountFuse({ passthrough: 'off' });
@@ -189,3 +208,26 @@ guestTest(`${IDS} registrations leave no objects when their connection ends`, as
   await fuse.server.closeDevice(0);
   t.deepEqual(await staysGrown(guest, before, caches, MARGIN_NODES), []);
 });
+
+guestTest(
+  `registrations by ${ROUNDS} users leave no credentials when their connection ends (C12, F1)`,
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client();
+    const path = fuse.backing('f');
+    await client.writeFile({ path, data: 'backing' });
+    const device = await fuse.server.lendDevice(client);
+    const file = await client.open({ path, flags: 'O_RDWR' });
+    const before = await count(guest);
+    for (let round = 0; round < ROUNDS; round++) {
+      // Privileged all the time, and somebody else each: a registration may just refer to what its maker has.
+      await client.setCredentials({ uid: [1000 + round, 0, 0], gid: 0 });
+      await client.ioctl({ fd: device, request: DeviceIoctl.BACKING_OPEN, arg: backingMap(file) });
+    }
+    t.true(grown(before, await count(guest)).length > 0, 'while they are registered they are counted');
+    for (const fd of [file, device]) await client.close({ fd });
+    t.is(await fuse.unmount(), 'ok');
+    await fuse.server.closeDevice(0);
+    t.deepEqual(await staysGrown(guest, before), []);
+  },
+);
