@@ -230,7 +230,10 @@ guestTest(
       await client.setCredentials({ uid: [1000 + round, 0, 0], gid: 0 });
       await client.ioctl({ fd: device, request: DeviceIoctl.BACKING_OPEN, arg: backingMap(file) });
     }
-    t.true(grown(before, await count(guest), MARGIN_USERS).length > 0, 'while they are registered they are counted');
+    t.true(
+      grown(before, await count(guest), MARGIN_USERS).length > 0,
+      'while they are registered they are counted',
+    );
     for (const fd of [file, device]) await client.close({ fd });
     t.is(await fuse.unmount(), 'ok');
     await fuse.server.closeDevice(0);
