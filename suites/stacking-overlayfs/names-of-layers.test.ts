@@ -275,7 +275,7 @@ guestTest(
   },
 );
 
-guestTest(
+guestTest.alone(
   'an overlay says what it is, syncs its upper layer, and refuses a work directory in it',
   async (t, guest) => {
     await using client = await guest.client();
