@@ -1,5 +1,7 @@
 import { firstDifference, pattern } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
 
 /** Headers in which something is not as the format has it (fs/ecryptfs/keystore.c, RFC 2440). */
 
@@ -48,17 +50,23 @@ guestTest('a file whose header is damaged is not opened', async (t, guest) => {
 /** In the header: how many extents it has itself, in two bytes of which this is the lower one; two of 4096 bytes is the least. */
 const HEADER_EXTENTS_AT = 25;
 
+/** A directory with what ecryptfs has made of a file, and the content of that. */
+async function lowerFile(
+  guest: TestGuest,
+  client: Client,
+): Promise<{ readonly lower: string; readonly whole: Uint8Array }> {
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  await client.writeFile({ path: ecryptfs.file('f'), data: pattern(5000) });
+  await ecryptfs.unmount();
+  return { lower, whole: await client.readFile({ path: `${lower}/f` }) };
+}
+
 guestTest(
   'a file whose header says that it is shorter than a header can be is not opened (E6)',
   async (t, guest) => {
     await using client = await guest.client();
-    const lower = await guest.directory('ext4', 'encrypted');
-    {
-      await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
-      await client.writeFile({ path: ecryptfs.file('f'), data: pattern(5000) });
-      t.is(await ecryptfs.unmount(), 'ok');
-    }
-    const whole = await client.readFile({ path: `${lower}/f` });
+    const { lower, whole } = await lowerFile(guest, client);
     t.is(whole[HEADER_EXTENTS_AT], 2, 'the byte as it was');
     await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
     for (const extents of [1, 0]) {
@@ -76,13 +84,7 @@ guestTest(
 
 guestTest('a header that is shorter than one can be is told in the kernel log (E6)', async (t, guest) => {
   await using client = await guest.client();
-  const lower = await guest.directory('ext4', 'encrypted');
-  {
-    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
-    await client.writeFile({ path: ecryptfs.file('f'), data: pattern(5000) });
-    t.is(await ecryptfs.unmount(), 'ok');
-  }
-  const whole = await client.readFile({ path: `${lower}/f` });
+  const { lower, whole } = await lowerFile(guest, client);
   await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
   // What becomes of the file is another test's.
   for (const extents of [2, 1, 0]) {
