@@ -2,6 +2,7 @@ import { aclFor } from '../lib/access-control-list.ts';
 import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { openErrno } from '../lib/open-errno.ts';
 
 /** Servers in namespaces of their own, and callers from outside. */
 
@@ -46,11 +47,7 @@ guestTest(
       await root.writeFile({ path: fuse.backing('f'), data: 'contents' });
       const after = await fuse.position();
       t.is(await root.errno.stat({ path: at('f') }), errno, `allow_other ${allowOther}: stat`);
-      t.is(
-        await root.errno.open({ path: at('f'), flags: 'O_RDONLY' }),
-        errno,
-        `allow_other ${allowOther}: open`,
-      );
+      t.is(await openErrno(root, at('f'), 'O_RDONLY'), errno, `allow_other ${allowOther}: open`);
       const asked = (await fuse.requests({ after })).length > 0;
       t.is(asked, errno === 'ok', `allow_other ${allowOther}: whether the server is asked`);
     }

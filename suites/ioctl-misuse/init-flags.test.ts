@@ -73,6 +73,7 @@ for (const [what, init, sideBySide] of [
     const opcode = ['READDIR', 'READDIRPLUS'] as const;
     const hold = await fuse.hold({ opcode });
     const first = client.readdirFd({ fd: one });
+    first.catch(() => undefined);
     const held = await hold.arrived();
     const second = other.readdirFd({ fd: two });
     second.catch(() => undefined);
@@ -80,10 +81,11 @@ for (const [what, init, sideBySide] of [
     if (sideBySide) {
       both.push(await hold.arrived());
     } else {
-      await eventually(
+      const where = await eventually(
         () => guest.where(other.pid),
-        (where) => where.includes('fuse_readdir'),
+        (seen) => seen.includes('fuse_readdir'),
       );
+      t.regex(where, /fuse_readdir/, 'the second list has begun');
       // A request that is sent now comes after one that would not wait.
       await other.statfs({ path: fuse.path });
       t.is((await fuse.requests({ opcode })).length, 1, 'the second list waits for the answer to the first');

@@ -111,7 +111,7 @@ guestTest(
 /** Ways to read what the page cache of FUSE has, or a directory. */
 const CACHED_READS: Readonly<Record<string, (client: Client, fd: number) => Promise<unknown>>> = {
   'a read of f': (client, fd) => client.pread({ fd, count: 10, offset: 0 }),
-  'a mapping of f': READS['mmap'] ?? (() => Promise.resolve()),
+  'a mapping of f': READS['mmap'] ?? (() => Promise.reject(new Error('no such way to read'))),
   'a list of d': (client, fd) => client.readdirFd({ fd }),
 };
 

@@ -35,7 +35,7 @@ guestTest('names and attributes that count less than a second do so', async (t, 
     );
     t.true(
       asked.length < 2,
-      `${what}: three calls at once ask for it no more than once, not ${asked.join()}`,
+      `${what}: three calls in a row ask for it no more than once, not ${asked.join()}`,
     );
   }
 });

@@ -84,12 +84,15 @@ guestTest(
     const operation = { op: 'pwrite', fd, data: pattern(PAGE, 2), offset: PAGE } as const;
     const writing = client.aio({ operations: [operation] });
     writing.catch(() => undefined);
-    const where = await eventually(
-      () => guest.where(client.pid),
-      (seen) => seen.includes('read_events'),
-    );
-    await disk.resume();
-    t.regex(where, /read_events/, 'it is submitted');
+    try {
+      const where = await eventually(
+        () => guest.where(client.pid),
+        (seen) => seen.includes('read_events'),
+      );
+      t.regex(where, /read_events/, 'it is submitted');
+    } finally {
+      await disk.resume();
+    }
     t.is((await writing)[0]?.result, PAGE, 'it is done before the truncation');
     await hold.stop();
     await hold.release(request);

@@ -9,7 +9,7 @@ const LONG_NAME = 1024;
 /** symlink(2): PATH_MAX without the NUL. Bytes. */
 const LONGEST_TARGET = 4095;
 
-/** Calls that look for a name that the server does not have, and for one that it is to make. */
+/** Calls that look for a name that the server does not have. */
 const CALLS: Readonly<Record<string, (client: Client, path: string) => Promise<string>>> = {
   stat: (client, path) => client.errno.stat({ path }),
   unlink: (client, path) => client.errno.unlink({ path }),
