@@ -33,7 +33,7 @@ async function writes(fuse: FuseMount, after: number): Promise<[number, number][
     .sort(([one], [other]) => one - other);
 }
 
-guestTest.alone(
+guestTest(
   'a random sequence of calls gives in the writeback cache what it gives on ext4, and the same is written back',
   async (t, guest) => {
     await using fuse = await mountWritebackCache(guest);
