@@ -86,8 +86,10 @@ for (const [what, { direction, bytes }] of Object.entries(LENGTHS)) {
 }
 
 const EIGHT = number(IN | OUT, 8);
+/** Its buffer in the kernel has nothing of the caller. */
+const EIGHT_OUT = number(OUT, 8);
 
-/** Answers to an ioctl of eight bytes in and out, and what it gives or has then. */
+/** Answers to an ioctl of eight bytes out, with or without as many in, and what it gives or has then. */
 const ANSWERS: readonly (readonly [string, Rule['action'], string | Uint8Array])[] = [
   ['ENOSYS', { do: 'error', errno: 'ENOSYS' }, 'ENOTTY'],
   ['the result ENOSYS', { do: 'body', body: answer(-38) }, 'ENOTTY'],
@@ -104,9 +106,13 @@ const ANSWERS: readonly (readonly [string, Rule['action'], string | Uint8Array])
 ];
 
 /** The errno, or what the caller has. */
-async function outcome(client: Client, fd: number): Promise<string | Uint8Array | null> {
+async function outcome(
+  client: Client,
+  fd: number,
+  request: number = EIGHT,
+): Promise<string | Uint8Array | null> {
   try {
-    return (await client.ioctl({ fd, request: EIGHT, arg: pattern(8, 3) })).arg;
+    return (await client.ioctl({ fd, request, arg: pattern(8, 3) })).arg;
   } catch (error) {
     if (error instanceof SyscallError) return error.errno;
     throw error;
@@ -121,9 +127,10 @@ guestTest('an ioctl gives what the server says, and EIO for what it must not say
   for (const [what, action, expected] of ANSWERS) {
     const takeBack = await fuse.rule({ match: { opcode: 'IOCTL' }, action });
     t.deepEqual(await outcome(client, fd), expected, `the answer is ${what}`);
+    t.deepEqual(await outcome(client, fd, EIGHT_OUT), expected, `${what}, and nothing was sent`);
     await takeBack();
   }
-  t.is((await fuse.requests('IOCTL')).length, ANSWERS.length, 'asked each time');
+  t.is((await fuse.requests('IOCTL')).length, 2 * ANSWERS.length, 'asked each time');
   await client.close({ fd });
 });
 
