@@ -89,5 +89,6 @@ function cell(text: string): string {
 }
 
 function percent(part: number, whole: number): string {
-  return whole === 0 ? 'none tried' : `${((part / whole) * 100).toFixed(0)} %`;
+  // 100 is for all of them.
+  return whole === 0 ? 'none tried' : `${Math.floor((part / whole) * 100)} %`;
 }
