@@ -1,6 +1,5 @@
 import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
-import { eventually } from '../lib/eventually.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { mountWritebackCache } from '../lib/writeback-cache.ts';
@@ -67,16 +66,13 @@ guestTest('files of a connection are for who has mounted it', async (t, guest) =
   });
 });
 
-guestTest('who waits for max_background goes on when it is raised', async (t, guest) => {
-  const init = { maxBackground: 2, addFlags: ['ASYNC_DIO'] } as const;
-  await using fuse = await guest.mountFuse({ passthrough: 'off', init });
-  await using client = await guest.client();
-  await using other = await guest.client();
-  await client.writeFile({ path: fuse.backing('f'), data: new Uint8Array(6 * PAGE) });
+/** Asynchronous reads of a page each, of which two are at the server and kept there, and one waits for max_background. */
+async function readsBeyondMax(fuse: FuseMount, client: Client, count: number) {
+  await client.writeFile({ path: fuse.backing('f'), data: new Uint8Array(count * PAGE) });
   const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_DIRECT' });
   const hold = await fuse.hold('READ');
   const reading = client.aio({
-    operations: Array.from({ length: 6 }, (_none, at) => ({
+    operations: Array.from({ length: count }, (_none, at) => ({
       op: 'pread' as const,
       fd,
       count: PAGE,
@@ -85,11 +81,20 @@ guestTest('who waits for max_background goes on when it is raised', async (t, gu
   });
   reading.catch(() => undefined);
   const held = [await hold.arrived(), await hold.arrived()];
-  // Two at the server, and the one whose caller is kept from sending more.
-  const waiting = await eventually(
-    () => fuse.waiting(),
-    (count) => count === 3,
-  );
+  // Those two, and the one whose caller is kept from sending more.
+  return { fd, hold, held, reading, waiting: await fuse.untilWaiting(3) };
+}
+
+const TWO_AT_ONCE = {
+  passthrough: 'off',
+  init: { maxBackground: 2, addFlags: ['ASYNC_DIO'] },
+} as const;
+
+guestTest('who waits for max_background goes on when it is raised', async (t, guest) => {
+  await using fuse = await guest.mountFuse(TWO_AT_ONCE);
+  await using client = await guest.client();
+  await using other = await guest.client();
+  const { fd, hold, held, reading, waiting } = await readsBeyondMax(fuse, client, 6);
   t.is(waiting, 3);
   t.is(await change(other, control(fuse, 'max_background'), '6'), 'ok');
   for (let at = 2; at < 6; at++) {
@@ -133,24 +138,10 @@ guestTest(
 guestTest(
   'who waits for max_background is told when the connection is aborted, as is whose request was sent',
   async (t, guest) => {
-    const init = { maxBackground: 2, addFlags: ['ASYNC_DIO'] } as const;
-    await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+    await using fuse = await guest.mountFuse(TWO_AT_ONCE);
     await using client = await guest.client();
-    await client.writeFile({ path: fuse.backing('f'), data: new Uint8Array(4 * PAGE) });
-    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_DIRECT' });
-    const hold = await fuse.hold('READ');
-    const reading = client.aio({
-      operations: Array.from({ length: 4 }, (_none, at) => ({
-        op: 'pread' as const,
-        fd,
-        count: PAGE,
-        offset: at * PAGE,
-      })),
-    });
-    reading.catch(() => undefined);
-    for (const _each of [1, 2]) await hold.arrived();
-    // Two at the server, and the one whose caller is kept from sending more.
-    t.is(await fuse.untilWaiting(3), 3);
+    const { fd, reading, waiting } = await readsBeyondMax(fuse, client, 4);
+    t.is(waiting, 3);
     await fuse.abort();
     const results = (await reading).map(({ result }) => result);
     t.is(results.length, 4);

@@ -86,12 +86,14 @@ guestTest('a passthrough mapping beside a cached one: each shows its own file', 
   for (const fd of [cached, passthrough]) await client.close({ fd });
 });
 
+/** Writes to cached files wait, and passthrough is there as well. */
+const WRITEBACK = { passthrough: 'off', init: { addFlags: ['WRITEBACK_CACHE'] } } as const;
+
 guestTest(
   'passthrough reads see what waits in the writeback cache once it is written back',
   async (t, guest) => {
     needsFreeMixing(guest);
-    const init = { addFlags: ['WRITEBACK_CACHE'] } as const;
-    await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+    await using fuse = await guest.mountFuse(WRITEBACK);
     await using client = await guest.client();
     await client.writeFile({ path: fuse.backing('f'), data: 'on disk' });
     const cached = await openAnswered(client, fuse, 0);
@@ -108,8 +110,7 @@ guestTest(
   'with the writeback cache a passthrough write does not cut off what waits in it',
   async (t, guest) => {
     needsFreeMixing(guest);
-    const init = { addFlags: ['WRITEBACK_CACHE'] } as const;
-    await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+    await using fuse = await guest.mountFuse(WRITEBACK);
     await using client = await guest.client();
     await client.writeFile({ path: fuse.backing('f'), data: 'short' });
     const cached = await openAnswered(client, fuse, 0);
@@ -129,8 +130,7 @@ guestTest(
   'with the writeback cache a passthrough write behind the end makes the file longer',
   async (t, guest) => {
     needsFreeMixing(guest);
-    const init = { addFlags: ['WRITEBACK_CACHE'] } as const;
-    await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+    await using fuse = await guest.mountFuse(WRITEBACK);
     await using client = await guest.client();
     await client.writeFile({ path: fuse.backing('f'), data: 'short' });
     const fd = await openPassthrough(guest, client, fuse);

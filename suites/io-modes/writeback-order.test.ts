@@ -1,6 +1,6 @@
 import { firstDifference, pattern } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
-import type { OpcodeName, RequestRecord } from '../lib/fuse-abi.ts';
+import { FATTR_FH, type OpcodeName, type RequestRecord } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { mountWritebackCache } from '../lib/writeback-cache.ts';
@@ -13,7 +13,6 @@ const LONG_AGO_NS = 1_500_000_000_000_000_000;
 const FATTR_SIZE = 1 << 3;
 const FATTR_ATIME = 1 << 4;
 const FATTR_MTIME = 1 << 5;
-const FATTR_FH = 1 << 6;
 const FATTR_CTIME = 1 << 10;
 /** chown(2) */
 const UNCHANGED = -1;

@@ -1,5 +1,5 @@
 import type { Client } from '../lib/client.ts';
-import type { OpcodeName, RequestRecord } from '../lib/fuse-abi.ts';
+import { FATTR_FH, type OpcodeName, type RequestRecord } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { openFlagNames } from '../lib/open-flag-names.ts';
@@ -7,7 +7,6 @@ import { openFlagNames } from '../lib/open-flag-names.ts';
 /** What stands in requests about a file whose data go past the server (include/uapi/linux/fuse.h). */
 
 const OPEN_KILL_SUIDGID = 1 << 0;
-const FATTR_FH = 1 << 6;
 const FATTR_LOCKOWNER = 1 << 9;
 const FATTR_KILL_SUIDGID = 1 << 11;
 const GETATTR_FH = 1 << 0;

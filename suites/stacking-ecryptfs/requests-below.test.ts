@@ -1,5 +1,6 @@
 import { bytes, firstDifference, pattern, text } from '../lib/bytes.ts';
 import { ecryptfsOnFuse } from '../lib/ecryptfs-on-fuse.ts';
+import { FATTR_FH } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { writesAndSyncs } from '../lib/writes-and-syncs.ts';
 
@@ -7,8 +8,6 @@ import { writesAndSyncs } from '../lib/writes-and-syncs.ts';
 
 const PAGE = 4096;
 const LONG_AGO_NS = 1_000_000_000;
-/** Of `fuse_setattr_in.valid` (linux/fuse.h): the file is an open one. */
-const FATTR_FH = 1 << 6;
 
 guestTest('fsync and close on ecryptfs write the pages, and then ask the lower server', async (t, guest) => {
   await using client = await guest.client();

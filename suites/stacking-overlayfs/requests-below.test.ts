@@ -1,5 +1,6 @@
 import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
+import { FATTR_FH } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { lowerOnFuse, upperOnFuse } from '../lib/overlay-on-fuse.ts';
@@ -233,8 +234,6 @@ guestTest(
     t.is(await stranger.errno.close({ fd }), 'EDQUOT');
   },
 );
-
-const FATTR_FH = 1 << 6;
 
 guestTest('a truncation of an open file of an overlay names no handle to the layer', async (t, guest) => {
   await using client = await guest.client();
