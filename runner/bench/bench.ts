@@ -79,8 +79,9 @@ function works(
     name: 'boot',
     title: 'Boot',
     method:
-      'From the start of virtme-ng until the daemon answers, against stock `vng --ssh --ssh-tcp` with a Debian ' +
-      'root over 9p until its first SSH command is done. The same kernel, CPUs and memory; in turn.',
+      'From the start of the machine until the daemon answers, against stock `vng --ssh --ssh-tcp` with a Debian ' +
+      'root over 9p until its first SSH command is done. The same kernel, CPUs and memory; in turn. The first ' +
+      'boot of a process asks virtme-ng; the others start QEMU as virtme-ng has started it for that one.',
     measure: async () =>
       measureBoot({ prepared: await prepare(), parts, append, out }, scratch, rounds, context),
   };

@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -10,6 +10,7 @@ import { recogniseFaults } from '#runner/verdict/kernel-log.ts';
 import { bootMachine, type BootOptions } from './boot-machine.ts';
 import { bootSector } from './boot-probe.ts';
 import type { Machine } from './machine.ts';
+import { qemuArguments } from './virtme-command.ts';
 
 // Machines here are a program that plays saved consoles in place of vng and QEMU; see testdata/fake-vng.ts.
 const root = await mkdtemp(join(tmpdir(), 'fusegate-boot-test-'));
@@ -19,10 +20,11 @@ test.after.always(async () => {
   await rm(root, { recursive: true, force: true });
 });
 
+const fake = join(import.meta.dirname, 'testdata', 'fake-vng.ts');
+
 test.before(async () => {
   await mkdir(bin);
   await mkdir(temporary);
-  const fake = join(import.meta.dirname, 'testdata', 'fake-vng.ts');
   await program('vng', `exec ${process.execPath} ${fake} "$@"`);
   await program('qemu-system-x86_64', 'echo "QEMU emulator version 7.2.22"');
   await writeFile(join(root, 'bzImage'), fakeKernel());
@@ -181,6 +183,28 @@ test('boot: a file that is no kernel is refused before anything starts', async (
   t.deepEqual(attempt.events, []);
   const missing = await failedBoot(t, plan('boots', { kernel: kernel(join(root, 'nothing')) }));
   t.is(missing.code, 'E_NOT_A_KERNEL');
+});
+
+test('boot: asked for the same, QEMU is started as virtme-ng started it before', async (t) => {
+  const asked = join(root, 'asked');
+  const qemu = join(root, 'qemu-system-x86_64');
+  await symlink(process.execPath, qemu);
+  await program('vng', `echo >>${asked}; FAKE_QEMU=${qemu} exec ${process.execPath} ${fake} "$@"`);
+  t.teardown(async () => program('vng', `exec ${process.execPath} ${fake} "$@"`));
+  const timesAsked = async (changes: Partial<BootOptions> = {}): Promise<number> => {
+    const { options } = plan('boots', changes);
+    await using machine = await bootMachine(options);
+    const { commandLine, plan: own } = machine.launched;
+    const [program, , ...words] = (await commandLine()) ?? [];
+    t.is(program, qemu);
+    t.deepEqual(words.slice(0, 4), ['-name', options.id, '-kernel', own.files.kernel]);
+    t.deepEqual(words.slice(6), qemuArguments(own));
+    return (await readFile(asked, 'utf8')).length;
+  };
+  t.is(await timesAsked(), 1);
+  t.is(await timesAsked(), 1, 'asked again for the same');
+  t.is(await timesAsked({ memoryMib: 512 }), 2, 'not asked for another machine');
+  t.is(await timesAsked(), 2, 'asked again for the first');
 });
 
 async function booted(t: ExecutionContext, scenario: string): Promise<Machine> {

@@ -9,6 +9,7 @@ import type { Emit } from '#runner/lib/events.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { checkBootable } from './bootable.ts';
 import { freePort } from './free-port.ts';
+import { knownStarter, rememberCommand } from './known-command.ts';
 import { byVirtme, launchMachine, machineOf, type LaunchedMachine } from './launch-machine.ts';
 import { machineDirectory } from './machine-directory.ts';
 import { bootTimeout, noFuse } from './machine-failure.ts';
@@ -54,7 +55,8 @@ export function kernelWords(append: string): readonly string[] {
 const PORT_ATTEMPTS = 3;
 
 /**
- * Boots a kernel with virtme-ng and waits until the guest's sshd listens. On failure nothing is left but logs.
+ * Boots a kernel with virtme-ng, or as virtme-ng has booted its like before, and waits until the guest's sshd
+ * listens. On failure nothing is left but logs.
  * Says `machine-booting`; whoever owns the machine says when it is lost or stopped.
  *
  * @throws Failure of blame kernel: E_BOOT_PANIC, E_NO_BOOT, E_NO_ROOT_DISK, E_NO_NETWORK, E_NO_TMPFS,
@@ -86,15 +88,17 @@ async function bootOnce(options: BootOptions, virtme: Virtme): Promise<OwnedMach
   const keys = makeMachineKeys();
   const plan = await prepare(options, keys, stack);
   const startedAt = performance.now();
-  const launched = stack.use(
-    await launchMachine({ ...options, timeouts, plan, starter: byVirtme(virtme, plan) }),
-  );
+  const question = { virtme, plan, release: options.kernel.release };
+  const known = knownStarter(question);
+  const starter = known ?? byVirtme(virtme, plan);
+  const launched = stack.use(await launchMachine({ ...options, timeouts, plan, starter }));
   const { watch, consolePath } = launched;
   await noticeLostConsole(consolePath, () => waitForSshd(watch, timeouts, options.signal));
   // The init looks before it starts sshd.
   if (watch.withoutFuse) throw noFuse(watch.witness());
 
   const bootMs = Math.round(performance.now() - startedAt);
+  if (known === undefined) await rememberCommand(question, launched);
   const held = stack.move();
   const ssh: SshEndpoint = {
     host: '127.0.0.1',

@@ -9,6 +9,15 @@ if (process.argv.includes('--version')) {
   process.exit(0);
 }
 
+const asks = (option: string): string => process.argv[process.argv.indexOf(option) + 1] ?? '';
+// As virtme-ng does, with a program of QEMU's name that is Node and plays the same again.
+if (process.env['FAKE_QEMU'] !== undefined && process.argv.includes('--run')) {
+  const ours = process.argv.find((word) => word.startsWith('--qemu-opts='))?.slice('--qemu-opts='.length) ?? '';
+  const theirs = ['-name', asks('--name'), '-kernel', asks('--run'), '-append', asks('--append')];
+  const qemu = process.env['FAKE_QEMU'];
+  process.execve?.(qemu, [qemu, import.meta.filename, ...theirs, ...ours.split(' ')], process.env);
+}
+
 const commandLine = process.argv.join(' ');
 const scenario = /\bfake=([a-z-]+)/.exec(commandLine)?.[1] ?? 'boots';
 const control = connect(/id=control,path=(\S+)/.exec(commandLine)?.[1] ?? '');
