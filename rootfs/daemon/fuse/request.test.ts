@@ -80,6 +80,9 @@ test('supplementary groups are an extension', (t) => {
   const request = parseRequest(bytes);
   t.is(request.name, 'd');
   t.deepEqual(request.groups, [1000, 1001]);
+  new DataView(bytes.buffer).setUint32(bytes.length - 16, 4, true);
+  const more = { instanceOf: MalformedRequest, message: 'a request says 4 groups and has 3' };
+  t.throws(() => parseRequest(bytes), more);
   new DataView(bytes.buffer).setUint16(36, 24, true);
   t.throws(() => parseRequest(bytes), { instanceOf: MalformedRequest });
 });

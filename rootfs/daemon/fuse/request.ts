@@ -80,11 +80,17 @@ function parseGroups(extensions: Uint8Array): number[] {
     const end = at + Number(size);
     if (end <= at || end > extensions.length) break;
     const first = at + EXTENSION.bytes + 4;
-    const count = Number(type) === EXTENSION_GROUPS ? view.getUint32(at + EXTENSION.bytes, true) : 0;
+    const count = Number(type) === EXTENSION_GROUPS ? groupCount(view, at + EXTENSION.bytes, end) : 0;
     for (let nth = 0; nth < count; nth++) groups.push(view.getUint32(first + 4 * nth, true));
     at = end;
   }
   return groups;
+}
+
+function groupCount(extensions: DataView, at: number, end: number): number {
+  const count = end - at < 4 ? 0 : extensions.getUint32(at, true);
+  if (at + 4 + 4 * count <= end) return count;
+  throw new MalformedRequest(`a request says ${count} groups and has ${(end - at - 4) / 4}`);
 }
 
 type TailParts = Pick<Request, 'name' | 'secondName' | 'data' | 'forgets'>;
