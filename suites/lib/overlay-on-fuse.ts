@@ -16,9 +16,11 @@ export async function upperOnFuse(
   guest: TestGuest,
   client: Client,
   options?: string,
+  served: FuseOptions = {},
 ): Promise<OnFuse & { readonly lower: string }> {
   await using undo = new AsyncDisposableStack();
-  const fuse = undo.use(await guest.mountFuse({ passthrough: 'off', init: WITHOUT_PASSTHROUGH }));
+  const plain = { passthrough: 'off', init: WITHOUT_PASSTHROUGH } as const;
+  const fuse = undo.use(await guest.mountFuse({ ...plain, ...served }));
   const lower = await guest.directory('ext4', 'lower');
   for (const name of ['upper', 'work']) await client.mkdir({ path: fuse.backing(name) });
   await client.writeFile({ path: fuse.backing('upper/old'), data: 'from above' });
@@ -33,14 +35,15 @@ export async function lowerOnFuse(
   guest: TestGuest,
   client: Client,
   options: FuseOptions = {},
-): Promise<OnFuse> {
+): Promise<OnFuse & { readonly upper: string }> {
   await using undo = new AsyncDisposableStack();
   const root = await guest.directory('ext4', 'lower');
   await client.writeFile({ path: `${root}/f`, data: 'from below', mode: 0o644 });
   await client.chmod({ path: root, mode: 0o755 });
   const plain = { root, passthrough: 'off', init: WITHOUT_PASSTHROUGH } as const;
   const fuse = undo.use(await guest.mountFuse({ ...plain, ...options }));
-  const overlay = undo.use(await guest.mountOverlay({ lower: fuse.path, ...(await upperOn(guest)) }, client));
+  const layers = await upperOn(guest);
+  const overlay = undo.use(await guest.mountOverlay({ lower: fuse.path, ...layers }, client));
   const all = undo.move();
-  return { overlay, fuse, [Symbol.asyncDispose]: () => all.disposeAsync() };
+  return { overlay, fuse, upper: layers.upper, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
