@@ -1,3 +1,4 @@
+import type { RuleAction } from '#rootfs/protocol/requests.ts';
 import type { Client } from './client.ts';
 import type { FuseMount, FuseOptions } from './fuse-mount.ts';
 import type { TestGuest } from './guest.ts';
@@ -46,4 +47,54 @@ export async function lowerOnFuse(
   const overlay = undo.use(await guest.mountOverlay({ lower: fuse.path, ...layers }, client));
   const all = undo.move();
   return { overlay, fuse, upper: layers.upper, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+/** Directories for all layers on one plain FUSE filesystem, so that numbers are told as on one filesystem. */
+export interface LayersOnFuse extends AsyncDisposable {
+  readonly fuse: FuseMount;
+  /** The overlay, mounted anew at each call; the one before must be gone. */
+  readonly mount: (options?: string) => Promise<StackedMount>;
+}
+
+/** `lower`, `upper` and `work` on FUSE, which has file handles. The overlay is mounted by the client. */
+export async function layersOnFuse(
+  guest: TestGuest,
+  client: Client,
+  options: FuseOptions = {},
+): Promise<LayersOnFuse> {
+  const init = { ...WITHOUT_PASSTHROUGH, addFlags: ['EXPORT_SUPPORT'] } as const;
+  const fuse = await guest.mountFuse({ passthrough: 'off', init, ...options });
+  for (const name of ['lower', 'upper', 'work']) await client.mkdir({ path: fuse.backing(name) });
+  const layers = { lower: fuse.file('lower'), upper: fuse.file('upper'), work: fuse.file('work') };
+  return {
+    fuse,
+    mount: (more) => guest.mountOverlay({ ...layers, options: more }, client),
+    [Symbol.asyncDispose]: () => fuse[Symbol.asyncDispose](),
+  };
+}
+
+/** Which request that names something; `nth`: of those that match. */
+interface NamedRequest {
+  readonly opcode: 'GETXATTR' | 'SETXATTR' | 'REMOVEXATTR';
+  readonly name: string;
+  readonly nth?: number;
+}
+
+/** Does the work while one request is answered so; all others are answered as ever. */
+export async function answerNamed<T>(
+  fuse: FuseMount,
+  { opcode, name, nth = 1 }: NamedRequest,
+  answer: RuleAction,
+  work: () => Promise<T>,
+): Promise<T> {
+  const hold = await fuse.hold({ opcode });
+  const done = work();
+  for (let seen = 0; seen < nth;) {
+    const request = await hold.arrived();
+    if (request.args['name'] === name) seen += 1;
+    const due = seen === nth;
+    if (due) await hold.stop();
+    await hold.release(request, due ? answer : { do: 'normal' });
+  }
+  return done;
 }

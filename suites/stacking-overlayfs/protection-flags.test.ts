@@ -78,3 +78,79 @@ for (const [flag, { what, append }] of Object.entries(FLAGS)) {
     t.is(await client.errno.unlink({ path: overlay.file('f') }), 'ok');
   });
 }
+
+/** By what the attribute has: the flags that the file has of that, in the order of lsattr(1). */
+const VALUES: Readonly<Record<string, string>> = {
+  a: 'a',
+  i: 'i',
+  ai: 'ia',
+  ia: 'ia',
+  '': '',
+  x: '',
+  ax: '',
+  xa: '',
+};
+
+guestTest(
+  'the attribute of protected files has the letters of their flags, or does not count',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [, upper = ''] = layers;
+    for (const [value, flags] of Object.entries(VALUES)) {
+      const name = `f-${value}`;
+      await fill(client, upper, [name]);
+      await client.setxattr({ path: `${upper}/${name}`, name: PROTATTR, data: value });
+      {
+        await using overlay = await over(guest, client, layers);
+        t.is(await flagsOf(guest, overlay.file(name)), flags, `“${value}”`);
+        const written = await client.errno.truncate({ path: overlay.file(name), length: 1 });
+        t.is(written, flags === '' ? 'ok' : 'EPERM', `“${value}”: truncated`);
+      }
+      await client.unlink({ path: `${upper}/${name}` });
+    }
+  },
+);
+
+guestTest(
+  'another flag of a file of an overlay is the upper file’s, and leaves those of the attribute alone',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = '', upper = ''] = layers;
+    await fill(client, lower, ['f', 'g']);
+    await using overlay = await over(guest, client, layers);
+    const of = async (path: string) => (await guest.run(['lsattr', '-d', path])).stdout.split(' ')[0] ?? '';
+    const mark = { path: `${upper}/f`, name: PROTATTR };
+    await guest.run(['chattr', '+d', overlay.file('f')]);
+    t.regex(await of(`${upper}/f`), /d/, 'a flag of the upper file');
+    t.regex(await of(overlay.file('f')), /d/, 'and of the overlay’s');
+    t.is(await client.errno.getxattr(mark), 'ENODATA', 'which needs no attribute');
+    await guest.run(['chattr', '+a', overlay.file('f')]);
+    await guest.run(['chattr', '-d', overlay.file('f')]);
+    t.notRegex(await of(overlay.file('f')), /d/);
+    t.is(await flagsOf(guest, overlay.file('f')), 'a', 'it stays what it is');
+    // Behind the back of the overlay: there is nothing left to remove.
+    await client.removexattr(mark);
+    await guest.run(['chattr', '-a', overlay.file('f')]);
+    t.is(await flagsOf(guest, overlay.file('f')), '', 'taken away');
+    t.deepEqual(await attempts(client, overlay.file('f')), NONE, 'taken away');
+  },
+);
+
+guestTest('a file whose upper file is protected itself gets no flag more', async (t, guest) => {
+  await using client = await guest.client();
+  const layers = await layersOf(guest, 2);
+  const [, upper = ''] = layers;
+  await fill(client, upper, ['f']);
+  await guest.run(['chattr', '+i', `${upper}/f`]);
+  try {
+    await using overlay = await over(guest, client, layers);
+    t.is(await flagsOf(guest, overlay.file('f')), 'i', 'as the upper file is');
+    t.not((await guest.tryRun(['chattr', '+a', overlay.file('f')])).code, 0, 'refused');
+    t.is(await flagsOf(guest, overlay.file('f')), 'i', 'as it was');
+    t.is(await client.errno.getxattr({ path: `${upper}/f`, name: PROTATTR }), 'ENODATA');
+  } finally {
+    await guest.run(['chattr', '-i', `${upper}/f`]);
+  }
+});
