@@ -15,3 +15,9 @@ export async function mountedAt(client: Client, target: string): Promise<Mounted
   if (fields === undefined) throw new Error(`there is no mount at ${target}`);
   return { minor: fields[2]?.split(':')[1] ?? '', options: fields.at(-1) ?? '' };
 }
+
+/** Of an overlay: those that say neither where layers are nor whether they can be written. */
+export async function overlayOptionsAt(client: Client, target: string): Promise<string[]> {
+  const options = (await mountedAt(client, target)).options.split(',');
+  return options.filter((option) => !/^(rw|ro|.*dir=\/.*)$/.test(option));
+}

@@ -3,24 +3,18 @@ import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
-import { mountedAt } from '../lib/mounted-at.ts';
+import { overlayOptionsAt } from '../lib/mounted-at.ts';
 import { upperOn } from '../lib/stack.ts';
 import { overlayRequest, type OverlayOptions } from '../lib/stacked-mount.ts';
 
 /** What the options of an overlay mean, and which do not go together (filesystems/overlayfs.rst). */
-
-/** Those that say neither where layers are nor whether they can be written. */
-async function optionsOf(client: Client, target: string): Promise<string[]> {
-  const options = (await mountedAt(client, target)).options.split(',');
-  return options.filter((option) => !/^(rw|ro|.*dir=\/.*)$/.test(option));
-}
 
 /** EINVAL, or what a second mount has then: the first one of new layers may show that it has given them a number. */
 async function outcomeOf(guest: TestGuest, client: Client, how: OverlayOptions): Promise<string[] | string> {
   const errno = await guest.mountErrno(overlayRequest(how), client);
   if (errno !== 'ok') return errno;
   await using overlay = await guest.mountOverlay(how, client);
-  return await optionsOf(client, overlay.path);
+  return await overlayOptionsAt(client, overlay.path);
 }
 
 /** By options that are given: the errno, or the options that are in effect. Upper layer on the lower one's ext4. */
