@@ -1,4 +1,6 @@
+import { concat } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
+import { u32, u64 } from '../lib/entry-answer.ts';
 import { OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
@@ -162,5 +164,46 @@ guestTest(
     // Of a file, and sent after those of the lists would have been.
     await fuse.waitFor('RELEASE');
     t.deepEqual(await fuse.opcodes({ opcode: ['OPENDIR', 'RELEASEDIR'] }), ['OPENDIR']);
+  },
+);
+
+guestTest(
+  'names that are kept are told from where was sought to, and what comes behind them is asked for and not kept',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { fuse, list } = await directory(guest, client);
+    await using _fuse = fuse;
+    await fuse.answerOpen('OPENDIR', { openFlags: CACHE_DIR | KEEP_CACHE });
+    const names = ['a', 'b', 'c', 'd'];
+    for (const name of names) await client.writeFile({ path: fuse.backing(`d/${name}`), data: '' });
+    t.deepEqual(await list(), { names, asked: true }, 'a whole list');
+    const fd = await client.open({ path: fuse.file('d'), flags: 'O_RDONLY|O_DIRECTORY' });
+    const after = await fuse.position();
+    const from = async (offset: number, bytes = 4096): Promise<string[]> => {
+      await client.lseek({ fd, offset, whence: 'SEEK_SET' });
+      return client.readdirFd({ fd, bytes });
+    };
+    // The server counts entries, the two dots among them.
+    t.deepEqual(await from(4), ['c', 'd']);
+    t.deepEqual(await from(1), ['..', ...names], 'and back');
+    t.deepEqual(await from(5), ['d']);
+    // Where it stands then is not the end, or the kernel would know that there is no more.
+    t.deepEqual(await from(2, 30), ['a']);
+    const asked = { opcode: ['READDIR', 'READDIRPLUS'], after } as const;
+    t.deepEqual(await fuse.opcodes(asked), [], 'nobody is asked');
+
+    const late = concat(u64(99n), u64(7n), u32(1), u32(8), Uint8Array.of(122), new Uint8Array(7));
+    const entry = (opcode: 'READDIR' | 'READDIRPLUS') =>
+      opcode === 'READDIR' ? late : concat(new Uint8Array(128), late);
+    for (const opcode of ['READDIR', 'READDIRPLUS'] as const) {
+      await fuse.rule({ match: { opcode }, times: 1, action: { do: 'body', body: entry(opcode) } });
+    }
+    t.deepEqual(await from(6), ['z'], 'what the server has behind the last of them');
+    t.deepEqual(
+      (await fuse.requests(asked)).map(({ args }) => args['offset']),
+      [6],
+    );
+    t.deepEqual(await list(), { names, asked: false }, 'the next list');
+    await client.close({ fd });
   },
 );
