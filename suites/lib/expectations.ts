@@ -66,6 +66,8 @@ export interface Expectations {
   readonly idmappedFuse: string;
   /** FUSE_STATX, which is in Linux since 6.6. */
   readonly asksTimeOfBirth: boolean;
+  /** ioctls about verity bring to the server what their arguments point to, in Linux since 6.10. */
+  readonly passesVerity: boolean;
   /** overlayfs with `lowerdir=a::b`, in Linux since 6.5, `uuid=on`, since 6.6, and whiteouts as attributes, since 6.7. */
   readonly overlaysWithDataLayers: boolean;
   /** What INIT offers of every server at least, the feature itself apart. */
@@ -146,6 +148,7 @@ const BACKING_ID: Expectations = {
   resend: 'ok',
   idmappedFuse: 'ok',
   asksTimeOfBirth: true,
+  passesVerity: true,
   overlaysWithDataLayers: true,
   offers: [
     ...OFFERED_BY_ALL,
@@ -198,6 +201,7 @@ const SINGLE_USE: Expectations = {
   resend: 'EINVAL',
   idmappedFuse: 'EINVAL',
   asksTimeOfBirth: false,
+  passesVerity: false,
   overlaysWithDataLayers: false,
   offers: OFFERED_BY_ALL,
 };
