@@ -203,3 +203,52 @@ guestTest(
     }
   },
 );
+
+guestTest(
+  'without POSIX_ACL the server is never asked to clear the setgid bit, whoever sets a list (A45, F12)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({
+      init: { addFlags: ['SETXATTR_EXT'] },
+      attrValidS: LONG,
+      entryValidS: LONG,
+    });
+    await using root = await guest.client();
+    await root.chmod({ path: fuse.root, mode: 0o755 });
+    await root.writeFile({ path: fuse.backing('f'), data: 'backing' });
+    await root.chown({ path: fuse.backing('f'), uid: STRANGER, gid: GROUP });
+    await using owner = await guest.client();
+    await owner.chdir({ path: fuse.path });
+    await owner.setCredentials({ uid: STRANGER, gid: STRANGER });
+    await owner.setxattr({ path: 'f', name: ACCESS, data: aclFor([STRANGER + 1], READ) });
+    const [request] = await fuse.requests('SETXATTR');
+    t.like(request?.args, { name: ACCESS, setxattr_flags: 0 });
+    await owner.removexattr({ path: 'f', name: ACCESS });
+    t.deepEqual(await fuse.opcodes({ opcode: ['SETXATTR', 'REMOVEXATTR'] }), ['SETXATTR', 'REMOVEXATTR']);
+  },
+);
+
+guestTest(
+  'a server that has no SETXATTR is asked to set a list once, and then there are none to set (A45)',
+  async (t, guest) => {
+    for (const init of [{ addFlags: ['POSIX_ACL'] }, {}] as const) {
+      await using fuse = await guest.mountFuse({ init });
+      await using root = await guest.client();
+      await root.writeFile({ path: fuse.backing('f'), data: 'backing' });
+      await fuse.fail('SETXATTR', 'ENOSYS');
+      for (const name of [ACCESS, ACCESS, 'user.any']) {
+        const set = { path: fuse.file('f'), name, data: aclFor([STRANGER], READ) };
+        t.is(await root.errno.setxattr(set), 'EOPNOTSUPP', name);
+      }
+      t.deepEqual(await fuse.opcodes('SETXATTR'), ['SETXATTR']);
+      t.is(
+        await root.errno.removexattr({ path: fuse.file('f'), name: 'user.any' }),
+        'ENODATA',
+        'removing is another matter',
+      );
+      // Whose name is one like any other without POSIX_ACL, to earlier kernels.
+      if (!('addFlags' in init)) continue;
+      const list = { path: fuse.file('f'), name: ACCESS };
+      t.is(await root.errno.removexattr(list), 'EOPNOTSUPP', 'removing a list is not');
+    }
+  },
+);
