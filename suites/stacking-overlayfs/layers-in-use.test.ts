@@ -32,6 +32,7 @@ guestTest(
       'its upper layer as a lower one': { lower: first.upper, ...(await upperOn(guest)) },
       'a directory of its upper layer': { lower, ...(await upperOn(guest)), upper: sub },
       'a directory of its upper layer as a lower one': { lower: sub, ...(await upperOn(guest)) },
+      'a directory of its upper layer as work directory': { lower, ...(await upperOn(guest)), work: sub },
     });
     // With index=on alone: two overlays with one work directory would clean up after each other.
     const sameWork = { lower, ...(await upperOn(guest)), work: first.work };
@@ -44,6 +45,8 @@ guestTest(
       for (const [what, layers] of Object.entries(await shared())) {
         t.is(await errnoOf(guest, client, layers, 'index=off'), 'ok', `${what}, with index=off`);
       }
+      // The last that is done with this overlay, whose work directory is gone then.
+      t.is(await errnoOf(guest, client, sameWork, 'index=off'), 'ok', 'its work directory, with index=off');
     }
     t.is(await errnoOf(guest, client, { lower, ...first }, 'index=on'), 'ok', 'when it is unmounted');
   },
@@ -176,4 +179,19 @@ guestTest('a directory that is read on an overlay without access times keeps its
   const remount = { source: '', target: overlay.path, type: '', flags: 'MS_REMOUNT|MS_BIND|MS_NOATIME' };
   await client.mount(remount);
   t.is(await read(), LONG_AGO_NS, 'without');
+});
+
+guestTest('a mount that is not to be bound elsewhere has no layers', async (t, guest) => {
+  await using client = await guest.client();
+  const [lower, both] = [await guest.directory('ext4', 'lower'), await guest.directory('ext4', 'both')];
+  await fill(client, both, ['upper/', 'work/', 'lower/']);
+  await using bound = await guest.mount({ source: both, type: 'none', flags: 'MS_BIND' }, client);
+  const [upper, work] = [bound.file('upper'), bound.file('work')];
+  const all = async (): Promise<string[]> => [
+    await errnoOf(guest, client, { lower, upper, work }, 'index=off'),
+    await errnoOf(guest, client, { lower: [lower, bound.file('lower')] }, 'index=off'),
+  ];
+  t.deepEqual(await all(), ['ok', 'ok'], 'as upper and as lower layer');
+  await client.mount({ source: '', target: bound.path, type: '', flags: 'MS_UNBINDABLE' });
+  t.deepEqual(await all(), ['EINVAL', 'EINVAL'], 'unbindable');
 });
