@@ -15,6 +15,8 @@ export interface RawRequest {
   readonly unique: bigint;
   readonly nodeid: bigint;
   readonly isResent: boolean;
+  /** What follows the header. */
+  readonly body: Uint8Array;
 }
 
 /** The next request of a connection, read by a client that has its device. */
@@ -27,7 +29,13 @@ export async function nextRequest(client: Client, device: number): Promise<RawRe
   const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);
   const unique = view.getBigUint64(8, true);
   const nodeid = view.getBigUint64(16, true);
-  return { opcode: view.getUint32(4, true), unique, nodeid, isResent: (unique & RESENT) !== 0n };
+  return {
+    opcode: view.getUint32(4, true),
+    unique,
+    nodeid,
+    isResent: (unique & RESENT) !== 0n,
+    body: raw.subarray(HEADER_BYTES),
+  };
 }
 
 /** `fuse_out_header`. `error`: negative, as on the wire. */

@@ -1,0 +1,296 @@
+import { bytes, concat, pattern } from '../lib/bytes.ts';
+import { ioctlOn32, needs32Bit } from '../lib/calls-32.ts';
+import { SyscallError, type Client } from '../lib/client.ts';
+import { u32, u64 } from '../lib/entry-answer.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { answerRequest, nextRequest, openBody } from '../lib/raw-server.ts';
+
+/**
+ * ioctl(2) of a character device whose server is in user space (CUSE), by the code that does it for files: such a
+ * server may say what it wants of the caller's memory, and is asked again with that.
+ */
+
+/** include/uapi/linux/fuse.h */
+const [OPEN, RELEASE, IOCTL, CUSE_INIT] = [14, 18, 39, 4096];
+const [COMPAT, UNRESTRICTED, RETRY, FOR_32_BITS] = [1, 2, 4, 8];
+const MAX_IOV = 256;
+/** Of a request, where the server has not said how many pages it may have. */
+const MOST_BYTES = 32 * 4096;
+/** Without direction and size: nothing comes along by itself. */
+const REQUEST = 0x6701;
+/** Where no process has memory. */
+const NOWHERE = 16n;
+
+interface Asked {
+  readonly flags: number;
+  readonly arg: bigint;
+  readonly outSize: number;
+  readonly data: Uint8Array;
+}
+
+/** A piece of the caller's memory. */
+type Piece = readonly [at: bigint, length: number | bigint];
+
+/** `fuse_ioctl_out` with what goes out. */
+function done(result: number, out: Uint8Array = new Uint8Array()): Uint8Array {
+  return concat(u32(result), u32(0), u32(0), u32(0), out);
+}
+
+/** The same that asks for more: `fuse_ioctl_iovec`, those to read before those to write. */
+function again(read: readonly Piece[], write: readonly Piece[] = [], counts?: [number, number]): Uint8Array {
+  const pieces = [...read, ...write].map(([at, length]) => concat(u64(at), u64(BigInt(length))));
+  const [reads, writes] = counts ?? [read.length, write.length];
+  return concat(u32(0), u32(RETRY), u32(reads), u32(writes), ...pieces);
+}
+
+type Answer = (asked: Asked) => Uint8Array;
+
+class DeviceServer implements AsyncDisposable {
+  readonly path: string;
+  readonly #client: Client;
+  readonly #device: number;
+
+  private constructor(client: Client, device: number, path: string) {
+    this.#client = client;
+    this.#device = device;
+    this.path = path;
+  }
+
+  static async start(
+    guest: TestGuest,
+    { minor = 36, unrestricted = true }: { readonly minor?: number; readonly unrestricted?: boolean } = {},
+  ): Promise<DeviceServer> {
+    const client = await guest.client();
+    const device = await client.open({ path: '/dev/cuse', flags: 'O_RDWR' });
+    const name = `fusegate-${client.pid}`;
+    const server = new DeviceServer(client, device, `/dev/${name}`);
+    // `cuse_init_out`: version, flags, sizes of reads and writes, a device number of the kernel's choice.
+    const flags = unrestricted ? 1 : 0;
+    const numbers = [7, minor, 0, flags, 4096, 4096, 0, 0, ...Array<number>(10).fill(0)];
+    const body = concat(...numbers.map((each) => u32(each)), bytes(`DEVNAME=${name}\0`));
+    await server.#answer(CUSE_INIT, () => body);
+    return server;
+  }
+
+  /** The next request, answered. */
+  async #answer(opcode: number, answer: (body: Uint8Array) => Uint8Array): Promise<void> {
+    const request = await nextRequest(this.#client, this.#device);
+    if (request.opcode !== opcode) throw new Error(`request ${request.opcode} came, not ${opcode}`);
+    const reply = { unique: request.unique, body: answer(request.body) };
+    const errno = await answerRequest(this.#client, this.#device, reply);
+    if (errno !== 'ok') throw new Error(`the answer to ${opcode} was refused: ${errno}`);
+  }
+
+  async open(by: Client): Promise<number> {
+    const opened = by.open({ path: this.path, flags: 'O_RDWR' });
+    await this.#answer(OPEN, () => openBody(1n, 0, 0));
+    return opened;
+  }
+
+  async close(by: Client, fd: number): Promise<void> {
+    const closed = by.close({ fd });
+    await this.#answer(RELEASE, () => new Uint8Array());
+    await closed;
+  }
+
+  /** Answers as many IOCTLs as there are answers. @returns what was asked. */
+  async serve(answers: readonly Answer[]): Promise<Asked[]> {
+    const asked: Asked[] = [];
+    for (const answer of answers) {
+      await this.#answer(IOCTL, (body) => {
+        const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+        const [flags, arg] = [view.getUint32(8, true), view.getBigUint64(16, true)];
+        const [inSize, outSize] = [view.getUint32(24, true), view.getUint32(28, true)];
+        const data = body.slice(32);
+        if (data.length !== inSize) throw new Error(`${data.length} bytes came, not ${inSize}`);
+        const one = { flags, arg, outSize, data };
+        asked.push(one);
+        return answer(one);
+      });
+    }
+    return asked;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#client[Symbol.asyncDispose]();
+  }
+}
+
+async function needsDevices(guest: TestGuest): Promise<void> {
+  await using client = await guest.client();
+  guest.needsBuilt((await client.errno.stat({ path: '/dev/cuse' })) === 'ok', 'CUSE');
+}
+
+async function outcomeOf(call: Promise<{ ret: number; arg: Uint8Array | null }>): Promise<unknown> {
+  try {
+    return await call;
+  } catch (error) {
+    if (error instanceof SyscallError) return error.errno;
+    throw error;
+  }
+}
+
+guestTest(
+  'the server of a device is asked again with what it wants of the caller’s memory',
+  async (t, guest) => {
+    await needsDevices(guest);
+    await using client = await guest.client();
+    await using server = await DeviceServer.start(guest);
+    const fd = await server.open(client);
+    const memory = pattern(64, 3);
+    const call = client.ioctl({ fd, request: REQUEST, arg: memory });
+    const asked = await server.serve([
+      ({ arg }) => again([[arg, 16]]),
+      ({ arg }) =>
+        again(
+          [
+            [arg + 8n, 4],
+            [arg + 32n, 8],
+          ],
+          [
+            [arg + 48n, 3],
+            [arg + 60n, 4],
+          ],
+        ),
+      () => done(42, pattern(5, 5)),
+    ]);
+    t.deepEqual(
+      asked.map(({ flags, outSize, data }) => [flags, outSize, data]),
+      [
+        [UNRESTRICTED, 0, new Uint8Array()],
+        [UNRESTRICTED, 0, memory.slice(0, 16)],
+        [UNRESTRICTED, 7, concat(memory.slice(8, 12), memory.slice(32, 40))],
+      ],
+    );
+    const expected = memory.slice();
+    expected.set(pattern(5, 5).subarray(0, 3), 48);
+    expected.set(pattern(5, 5).subarray(3), 60);
+    t.deepEqual(await call, { ret: 42, arg: expected }, 'what the caller has then');
+    await server.close(client, fd);
+  },
+);
+
+const many = (count: number, at: bigint): Piece[] =>
+  Array.from({ length: count }, (_none, nth) => [at + BigInt(nth), 1] as const);
+
+/** What the first answer asks for, and what comes of it: an errno, or the sizes that the second request has. */
+const WANTED: Readonly<Record<string, readonly [(at: bigint) => Uint8Array, string | [number, number]]>> = {
+  nothing: [() => again([]), [0, 0]],
+  'as many pieces as there may be': [(at) => again(many(MAX_IOV, at)), [MAX_IOV, 0]],
+  'as many to write': [(at) => again([], many(MAX_IOV, at)), [0, MAX_IOV]],
+  'as many, of both kinds': [(at) => again(many(200, at), many(MAX_IOV - 200, at)), [200, MAX_IOV - 200]],
+  'more pieces to read': [() => again([], [], [MAX_IOV + 1, 0]), 'ENOMEM'],
+  'more pieces to write': [() => again([], [], [0, MAX_IOV + 1]), 'ENOMEM'],
+  'more pieces of both kinds': [() => again([], [], [200, MAX_IOV - 199]), 'ENOMEM'],
+  'so many that the sum is small': [(at) => again([[at, 1]], [], [0xffff_ffff, 2]), 'ENOMEM'],
+  'more pieces than it names': [(at) => again([[at, 1]], [], [2, 0]), 'EIO'],
+  'fewer pieces than it names': [(at) => again([[at, 1]], [[at, 1]], [1, 0]), 'EIO'],
+  'part of a piece': [(at) => again([[at, 1]]).subarray(0, 28), 'EIO'],
+  'as many bytes as there may be': [(at) => again([], [[at, MOST_BYTES]]), [0, MOST_BYTES]],
+  'one byte more to read': [(at) => again([[at, MOST_BYTES + 1]]), 'ENOMEM'],
+  'one byte more to write': [(at) => again([], [[at, MOST_BYTES + 1]]), 'ENOMEM'],
+  'one byte more, in two pieces': [
+    (at) =>
+      again(
+        [],
+        [
+          [at, MOST_BYTES],
+          [at, 1],
+        ],
+      ),
+    'ENOMEM',
+  ],
+  'a length that is none': [(at) => again([[at, 0xffff_ffff_ffff_ffffn]]), 'ENOMEM'],
+  'memory that is not there': [() => again([[NOWHERE, 8]]), 'EFAULT'],
+};
+
+guestTest(
+  'the server of a device may want so many pieces and bytes, of memory that there is',
+  async (t, guest) => {
+    await needsDevices(guest);
+    await using client = await guest.client();
+    await using server = await DeviceServer.start(guest);
+    const fd = await server.open(client);
+    for (const [what, [want, expected]] of Object.entries(WANTED)) {
+      const call = outcomeOf(client.ioctl({ fd, request: REQUEST, arg: pattern(512) }));
+      const refused = typeof expected === 'string';
+      const answers: Answer[] = [({ arg }) => want(arg), ...(refused ? [] : [() => done(7)])];
+      const [, second] = await server.serve(answers);
+      if (refused) t.is(await call, expected, what);
+      else {
+        t.deepEqual([second?.data.length, second?.outSize], expected, what);
+        t.like(await call, { ret: 7 }, what);
+      }
+    }
+    const call = outcomeOf(client.ioctl({ fd, request: REQUEST, arg: pattern(8) }));
+    await server.serve([({ arg }) => again([], [[arg, 4]]), () => done(0, pattern(5))]);
+    t.is(await call, 'EIO', 'more data than there is room for');
+    await server.close(client, fd);
+  },
+);
+
+guestTest(
+  'the server of a device that is restricted gets what the number says, and nothing else',
+  async (t, guest) => {
+    await needsDevices(guest);
+    await using client = await guest.client();
+    await using server = await DeviceServer.start(guest, { unrestricted: false });
+    const fd = await server.open(client);
+    const request = 0xc008_6701;
+    const call = outcomeOf(client.ioctl({ fd, request, arg: pattern(8) }));
+    const asked = await server.serve([() => done(7, pattern(8, 5))]);
+    t.like(asked[0], { flags: 0, outSize: 8, data: pattern(8) });
+    t.deepEqual(await call, { ret: 7, arg: pattern(8, 5) });
+    const again_ = outcomeOf(client.ioctl({ fd, request, arg: pattern(8) }));
+    await server.serve([({ arg }) => again([[arg, 8]])]);
+    t.is(await again_, 'EIO', 'one that wants more');
+    await server.close(client, fd);
+  },
+);
+
+guestTest('the server of a device for 32-bit programs names their memory in 32 bits', async (t, guest) => {
+  await needsDevices(guest);
+  await needs32Bit(guest);
+  const old = (at: bigint, length: number): Uint8Array =>
+    concat(u32(0), u32(RETRY), u32(1), u32(0), u32(Number(at)), u32(length));
+  const EIO = -5;
+  for (const [minor, rows] of [
+    [
+      36,
+      [
+        ['as later servers do', (at: bigint) => again([[at, 8]]), 7, 'data'],
+        ['as early servers did', (at: bigint) => old(at, 8), EIO, 'EIO'],
+        ['in more bits', (at: bigint) => again([[at + (1n << 32n), 8]]), EIO, undefined],
+        ['of a length in more bits', (at: bigint) => again([[at, 1n << 32n]]), EIO, undefined],
+      ],
+    ],
+    [
+      15,
+      [
+        ['as a 64-bit server', (at: bigint) => again([[at, 8]]), 7, 'data'],
+        ['as a 32-bit server', (at: bigint) => old(at, 8), 7, 'EINVAL'],
+        ['in part', (at: bigint) => old(at, 8).subarray(0, 20), EIO, 'EIO'],
+      ],
+    ],
+  ] as const) {
+    await using client = await guest.client();
+    await using server = await DeviceServer.start(guest, { minor });
+    const fd = await server.open(client);
+    for (const [how, want, in32, in64] of rows) {
+      const what = `version 7.${minor}: ${how}`;
+      const call = ioctlOn32(guest, client, { pid: client.pid, fd }, { request: REQUEST, arg: pattern(8) });
+      const answers: Answer[] = [({ arg }) => want(arg), ...(in32 === 7 ? [() => done(7)] : [])];
+      const [first, second] = await server.serve(answers);
+      t.is(await call, in32, what);
+      t.is(first?.flags, COMPAT | UNRESTRICTED | FOR_32_BITS, what);
+      if (in32 === 7) t.deepEqual(second?.data, pattern(8), what);
+      if (in64 === undefined) continue;
+      const wide = outcomeOf(client.ioctl({ fd, request: REQUEST, arg: pattern(8) }));
+      await server.serve([({ arg }) => want(arg), ...(in64 === 'data' ? [() => done(7)] : [])]);
+      if (in64 === 'data') t.like(await wide, { ret: 7 }, `${what}, to a 64-bit program`);
+      else t.is(await wide, in64, `${what}, to a 64-bit program`);
+    }
+    await server.close(client, fd);
+  }
+});
