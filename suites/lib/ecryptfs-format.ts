@@ -114,14 +114,14 @@ function decipher(
   return Buffer.concat([cipher.update(data), cipher.final()]);
 }
 
-const NAME_PREFIX = 'ECRYPTFS_FNEK_ENCRYPTED.';
+export const NAME_PREFIX = 'ECRYPTFS_FNEK_ENCRYPTED.';
 const NAME_CHARACTERS = '-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 const TAG_70 = 0x46;
 /** In front of a name, at least: bytes that come from the key, and one zero. */
 const FILLING_BYTES = 16;
 /** Where the filling would be zero, which ends it. */
 const NOT_ZERO = 0x42;
-/** What a length in two bytes begins at (RFC 2440, 4.2.2). */
+/** What a length in two bytes begins at. */
 const TWO_BYTES_FROM = 192;
 
 /** What a name is called below a mount that encrypts names with AES-128: a tag 70 packet in 64 characters. */
@@ -143,14 +143,15 @@ function fillingOf(key: Uint8Array, length: number): Buffer {
   return filling.map((byte) => (byte === 0 ? NOT_ZERO : byte)) as Buffer;
 }
 
-function lengthOf({ length }: Buffer): Buffer {
+/** Of a packet: one byte, or two (RFC 2440, 4.2.2). */
+export function lengthOf({ length }: Uint8Array): Buffer {
   if (length < TWO_BYTES_FROM) return Buffer.from([length]);
   const rest = length - TWO_BYTES_FROM;
   return Buffer.from([TWO_BYTES_FROM + (rest >> 8), rest & 0xff]);
 }
 
 /** Three bytes in four characters; the last ones are filled with zeros. */
-function inCharacters(packet: Buffer): string {
+export function inCharacters(packet: Uint8Array): string {
   const padded = Buffer.concat([packet, Buffer.alloc((3 - (packet.length % 3)) % 3)]);
   return Array.from({ length: padded.length / 3 }, (_none, block) => {
     const bits = padded.readUIntBE(3 * block, 3);

@@ -1,0 +1,77 @@
+import type { TestGuest } from './guest.ts';
+
+/** Keys of ecryptfs as the kernel finds them in a keyring: `struct ecryptfs_auth_tok` (linux/ecryptfs.h). */
+
+const AUTH_TOKEN_BYTES = 740;
+/** Offsets in it. Those of the token: of a password, and of a private key. */
+const AT = { version: 0, type: 2, encryptedKeyBytes: 12, encryptedKey: 20, token: 628 } as const;
+const PASSWORD = { keyBytes: 12, flags: 16, key: 20, signature: 84 } as const;
+const PRIVATE_KEY = { signature: 8 } as const;
+/** ECRYPTFS_VERSION_MAJOR and MINOR. */
+export const AUTH_TOKEN_VERSION = 0x0004;
+/** `enum ecryptfs_token_types`. */
+export const TokenType = { password: 0, privateKey: 1 } as const;
+/** ECRYPTFS_SESSION_KEY_ENCRYPTION_KEY_SET */
+const KEY_SET = 2;
+
+export interface AuthToken {
+  /** 16 digits, hexadecimal. */
+  readonly signature: string;
+  readonly version?: number | undefined;
+  readonly type?: number | undefined;
+  /** Of a password: what keys of files are encrypted with. 64 bytes. */
+  readonly key?: Uint8Array | undefined;
+  /** The key of every new file as it is encrypted already. */
+  readonly encryptedKey?: Uint8Array | undefined;
+}
+
+export function authToken(token: AuthToken): Uint8Array {
+  const { signature, version = AUTH_TOKEN_VERSION, type = TokenType.password, key, encryptedKey } = token;
+  const data = Buffer.alloc(AUTH_TOKEN_BYTES);
+  data.writeUInt16LE(version, AT.version);
+  data.writeUInt16LE(type, AT.type);
+  if (encryptedKey !== undefined) {
+    data.writeUInt32LE(encryptedKey.length, AT.encryptedKeyBytes);
+    data.set(encryptedKey, AT.encryptedKey);
+  }
+  if (type === TokenType.privateKey) {
+    data.write(signature, AT.token + PRIVATE_KEY.signature, 'latin1');
+  } else {
+    const bytes = key ?? new Uint8Array(64).fill(0x11);
+    data.writeUInt32LE(bytes.length, AT.token + PASSWORD.keyBytes);
+    data.writeUInt32LE(KEY_SET, AT.token + PASSWORD.flags);
+    data.set(bytes, AT.token + PASSWORD.key);
+    data.write(signature, AT.token + PASSWORD.signature, 'latin1');
+  }
+  return new Uint8Array(data);
+}
+
+/** A key in root's user keyring, by hand. Disposing takes it out again. */
+export class KeyringKey implements AsyncDisposable {
+  readonly #guest: TestGuest;
+  readonly #id: string;
+
+  private constructor(guest: TestGuest, id: string) {
+    this.#guest = guest;
+    this.#id = id;
+  }
+
+  static async add(guest: TestGuest, token: AuthToken): Promise<KeyringKey> {
+    const add = ['keyctl', 'padd', 'user', token.signature, '@u'];
+    const { stdout } = await guest.run(add, { stdin: authToken(token) });
+    return new KeyringKey(guest, stdout.trim());
+  }
+
+  async revoke(): Promise<void> {
+    await this.#guest.run(['keyctl', 'revoke', this.#id]);
+  }
+
+  /** It is valid for a second yet. */
+  async letExpire(): Promise<void> {
+    await this.#guest.run(['keyctl', 'timeout', this.#id, '1']);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#guest.run(['keyctl', 'unlink', this.#id, '@u']);
+  }
+}
