@@ -88,6 +88,55 @@ guestTest(
   },
 );
 
+/** Half of a marker, any number, and the other half; before it a size. */
+const [SIZE, HALF] = [5, 0x0102_0304];
+/** By length: what of an attribute is enough to tell a size, without anybody opening the file. */
+const BEGINNINGS: Readonly<
+  Record<string, { readonly length: number; readonly flip?: number; readonly size?: number }>
+> = {
+  'size and marker': { length: 16, size: SIZE },
+  'a byte less': { length: 15 },
+  'another marker': { length: 16, flip: 15 },
+  'a size alone': { length: 8 },
+};
+
+guestTest('a file has the size that an attribute begins with, if it is one of ecryptfs', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  for (const [what, { length, flip }] of Object.entries(BEGINNINGS)) {
+    const whole = Buffer.alloc(16);
+    whole.writeBigUInt64BE(BigInt(SIZE), 0);
+    whole.writeUInt32BE(HALF, 8);
+    whole.writeUInt32BE((HALF ^ 0x3c81_b7f5) >>> 0, 12);
+    if (flip !== undefined) whole.writeUInt8(whole.readUInt8(flip) ^ 1, flip);
+    await client.writeFile({ path: `${lower}/${what}`, data: pattern(EXTENT) });
+    const data = new Uint8Array(whole.subarray(0, length));
+    await client.setxattr({ path: `${lower}/${what}`, name: ATTRIBUTE, data });
+  }
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  for (const [what, { size = EXTENT }] of Object.entries(BEGINNINGS)) {
+    const path = ecryptfs.file(what);
+    t.is((await client.stat({ path })).size, size, what);
+    t.is(await client.errno.open({ path, flags: 'O_RDONLY' }), 'EIO', `${what}: it has no header`);
+  }
+});
+
+guestTest(
+  'an attribute that is removed below is made again by a write, with the size alone',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const options = ecryptfsOptions(await guest.ecryptfsKey(), { more: ['ecryptfs_xattr_metadata'] });
+    await using ecryptfs = await guest.mount({ source: lower, type: 'ecryptfs', options }, client);
+    const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDWR|O_CREAT' });
+    await client.removexattr({ path: `${lower}/f`, name: ATTRIBUTE });
+    await client.pwrite({ fd, data: 'contents', offset: 0 });
+    const attribute = await client.getxattr({ path: `${lower}/f`, name: ATTRIBUTE });
+    t.deepEqual([...attribute], [0, 0, 0, 0, 0, 0, 0, 8]);
+    await client.close({ fd });
+  },
+);
+
 guestTest(
   'a mount that keeps headers in attributes reads files that have them in themselves, not the other way round (E6)',
   async (t, guest) => {

@@ -176,3 +176,76 @@ guestTest('the options of a mount of ecryptfs are there to see', async (t, guest
     t.deepEqual(await shown(given === '' ? key : `${key},${given}`), all, given);
   }
 });
+
+/** Mounts that are refused, by what is asked for; `S` is the signature of a key. */
+const REFUSED: Readonly<Record<string, string>> = {
+  'no length of a key': 'ecryptfs_sig=S,ecryptfs_cipher=aes',
+  'a key of no length': 'ecryptfs_sig=S,ecryptfs_cipher=aes,ecryptfs_key_bytes=0',
+  'no options that count': ',,unknown',
+  // Blowfish, which is a module in other kernels.
+  'a cipher that is not built': 'ecryptfs_sig=S,ecryptfs_cipher=blowfish,ecryptfs_key_bytes=16',
+  'a key of more than 64 bytes': 'ecryptfs_sig=S,ecryptfs_cipher=blowfish,ecryptfs_key_bytes=65',
+  'a cipher for names that there is not':
+    'ecryptfs_sig=S,ecryptfs_cipher=aes,ecryptfs_key_bytes=16,ecryptfs_fnek_sig=S,ecryptfs_fn_cipher=rot13',
+};
+
+guestTest(
+  'ecryptfs is not mounted with options that it cannot do with, or without a directory',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const signature = await guest.ecryptfsKey();
+    const mount = (source: string, options: string) =>
+      guest.mountErrno(
+        { source, type: 'ecryptfs', options: options.replaceAll('=S', `=${signature}`) },
+        client,
+      );
+    for (const [what, options] of Object.entries(REFUSED)) t.is(await mount(lower, options), 'EINVAL', what);
+    const target = await guest.directory('area', 'ecryptfs');
+    t.is(
+      await client.errno.mount({ source: lower, target, type: 'ecryptfs' }),
+      'EINVAL',
+      'no options at all',
+    );
+    const all = ecryptfsOptions(signature);
+    await client.writeFile({ path: `${lower}/f`, data: '' });
+    t.is(await mount(`${lower}/missing`, all), 'ENOENT');
+    t.is(await mount(`${lower}/f`, all), 'ENOTDIR');
+    t.is(await mount(lower, all), 'ok');
+  },
+);
+
+/** By options that are given: those that are seen then, besides the signature. */
+const MEANT: Readonly<Record<string, readonly string[]>> = {
+  'sig=S,cipher=aes,ecryptfs_key_bytes=16': [],
+  ',ecryptfs_sig=S,,ecryptfs_cipher=aes,unknown,ecryptfs_key_bytes=16,': [],
+  'ecryptfs_sig=S,ecryptfs_key_bytes=16': [],
+  'ecryptfs_sig=S,ecryptfs_key_bytes=16,ecryptfs_fnek_sig=S': [
+    'ecryptfs_fnek_sig=S',
+    'ecryptfs_fn_cipher=aes',
+    'ecryptfs_fn_key_bytes=16',
+  ],
+  'ecryptfs_sig=S,ecryptfs_key_bytes=16,ecryptfs_fnek_sig=S,ecryptfs_fn_key_bytes=0': [
+    'ecryptfs_fnek_sig=S',
+    'ecryptfs_fn_cipher=aes',
+  ],
+};
+
+guestTest(
+  'options of ecryptfs have short names, defaults, and are left out where they are unknown',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const signature = await guest.ecryptfsKey();
+    const named = (option: string) => option.replaceAll('=S', `=${signature}`);
+    for (const [given, seen] of Object.entries(MEANT)) {
+      await using ecryptfs = await guest.mount(
+        { source: lower, type: 'ecryptfs', options: named(given) },
+        client,
+      );
+      const { options } = await mountedAt(client, ecryptfs.path);
+      const all = ['rw', ...ecryptfsOptions(signature).split(','), ...seen.map(named)];
+      t.deepEqual(options.split(',').sort(), all.sort(), given);
+    }
+  },
+);
