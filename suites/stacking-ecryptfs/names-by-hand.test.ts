@@ -1,4 +1,4 @@
-import { bytes, concat } from '../lib/bytes.ts';
+import { bytes, concat, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { encryptName, passphraseKey } from '../lib/ecryptfs-format.ts';
 import { KeyringKey, TokenType } from '../lib/ecryptfs-keys.ts';
@@ -158,6 +158,30 @@ guestTest('with a key for names that cannot encrypt them no name is made or foun
   await using ecryptfs = await mountWithNames(guest, client, lower);
   t.is(await client.errno.lstat({ path: ecryptfs.file('d') }), 'ok');
   t.deepEqual(await client.readdir({ path: ecryptfs.path }), ['d'], 'nothing was made');
+});
+
+/** By which driver the kernel computes AES, as /proc/crypto has it: a cipher by another name. */
+async function driverOfAes(client: Client): Promise<string | undefined> {
+  const ciphers = text(await client.readFile({ path: '/proc/crypto' })).split('\n\n');
+  const field = (cipher: string, name: string) =>
+    cipher
+      .split('\n')
+      .find((line) => line.startsWith(name))
+      ?.split(': ')[1];
+  const aes = ciphers.find((each) => field(each, 'name') === 'aes' && field(each, 'type') === 'cipher');
+  return aes === undefined ? undefined : field(aes, 'driver');
+}
+
+guestTest('a cipher that packets have no number for encrypts no names', async (t, guest) => {
+  await using client = await guest.client();
+  const driver = await driverOfAes(client);
+  guest.needsBuilt(driver !== undefined && driver !== 'aes', 'a driver of AES with a name of its own');
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await mountWithNames(guest, client, lower, {
+    more: [`ecryptfs_fn_cipher=${driver ?? ''}`],
+  });
+  t.is(await client.errno.mkdir({ path: ecryptfs.file('d') }), 'EINVAL');
+  t.deepEqual(await client.readdir({ path: lower }), []);
 });
 
 guestTest('without a length of the key for names, it is that of the key for data', async (t, guest) => {

@@ -1,6 +1,7 @@
 import { bytes, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { ecryptfsOnFuse } from '../lib/ecryptfs-on-fuse.ts';
+import { ENTRY, u64 } from '../lib/entry-answer.ts';
 import type { OpcodeName } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
@@ -169,5 +170,42 @@ guestTest(
     await allow();
     t.is(text(await client.readFile({ path })), 'contents', 'when it is opened');
     await client.mount({ ...remount, flags: 'MS_REMOUNT' });
+  },
+);
+
+guestTest(
+  'attributes are changed by who may on ecryptfs, also where the lower server asks nobody',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await ecryptfsOnFuse(guest, client, { allowOther: true });
+    const { ecryptfs, fuse } = stack;
+    await client.writeFile({ path: ecryptfs.file('f'), data: 'contents', mode: 0o600 });
+    await using user = await guest.client();
+    await user.chdir({ path: ecryptfs.path });
+    await user.setCredentials({ uid: 1500, gid: 1500 });
+    const after = await fuse.position();
+    t.is(await user.errno.chmod({ path: 'f', mode: 0o666 }), 'EPERM');
+    t.is(await user.errno.chown({ path: 'f', uid: 1500, gid: 1500 }), 'EPERM');
+    t.deepEqual(await fuse.requests({ opcode: 'SETATTR', after }), [], 'the server is not asked');
+    t.is(await client.errno.chmod({ path: ecryptfs.file('f'), mode: 0o666 }), 'ok', 'its owner');
+    t.is((await client.stat({ path: fuse.backing('f') })).mode & 0o777, 0o666);
+  },
+);
+
+guestTest(
+  'a directory for which the lower server names one that it has already is looked up anew',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await ecryptfsOnFuse(guest, client);
+    const { ecryptfs, fuse } = stack;
+    await client.mkdir({ path: ecryptfs.file('d') });
+    const bytes = u64(BigInt(await fuse.nodeid('/d')));
+    const action = { do: 'patch', at: ENTRY.nodeid, bytes } as const;
+    await fuse.rule({ match: { opcode: 'MKDIR' }, times: 1, action });
+    t.is(await client.errno.mkdir({ path: ecryptfs.file('made') }), 'ok');
+    for (const name of ['made', 'd']) {
+      t.is(await client.errno.mkdir({ path: ecryptfs.file(`${name}/in-${name}`) }), 'ok', name);
+      t.deepEqual(await client.readdir({ path: fuse.backing(name) }), [`in-${name}`], `${name}, below`);
+    }
   },
 );

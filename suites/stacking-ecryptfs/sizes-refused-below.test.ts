@@ -261,3 +261,29 @@ for (const [where, more] of Object.entries(VIEWS)) {
     },
   );
 }
+
+guestTest(
+  'a write leaves no hole for which the lower file would be longer than RLIMIT_FSIZE',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    await using limited = await guest.client();
+    const fd = await limited.open({ path: ecryptfs.file('f'), flags: 'O_RDWR|O_CREAT' });
+    await limited.signal({ signal: 'SIGXFSZ', disposition: 'ignore' });
+    await limited.setrlimit({ resource: 'RLIMIT_FSIZE', soft: HEADER_BYTES + 4 * PAGE });
+    const sizes = async () => [
+      (await limited.fstat({ fd })).size,
+      (await client.stat({ path: `${lower}/f` })).size,
+    ];
+    t.is(await limited.errno.pwrite({ fd, data: pattern(100), offset: 5 * PAGE }), 'EFBIG');
+    t.deepEqual(await sizes(), [0, HEADER_BYTES], 'nothing is written for it');
+    t.is(
+      await limited.errno.pwrite({ fd, data: pattern(100), offset: 3 * PAGE }),
+      'ok',
+      'with its header just as long',
+    );
+    t.deepEqual(await sizes(), [3 * PAGE + 100, HEADER_BYTES + 4 * PAGE]);
+    await limited.close({ fd });
+  },
+);
