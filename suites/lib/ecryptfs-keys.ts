@@ -25,7 +25,7 @@ export interface AuthToken {
   readonly encryptedKey?: Uint8Array | undefined;
 }
 
-export function authToken(token: AuthToken): Uint8Array {
+function authToken(token: AuthToken): Uint8Array {
   const { signature, version = AUTH_TOKEN_VERSION, type = TokenType.password, key, encryptedKey } = token;
   const data = Buffer.alloc(AUTH_TOKEN_BYTES);
   data.writeUInt16LE(version, AT.version);
@@ -56,6 +56,7 @@ export class KeyringKey implements AsyncDisposable {
     this.#id = id;
   }
 
+  /** One that is there already by that signature has another content then. */
   static async add(guest: TestGuest, token: AuthToken): Promise<KeyringKey> {
     const add = ['keyctl', 'padd', 'user', token.signature, '@u'];
     const { stdout } = await guest.run(add, { stdin: authToken(token) });
@@ -66,12 +67,18 @@ export class KeyringKey implements AsyncDisposable {
     await this.#guest.run(['keyctl', 'revoke', this.#id]);
   }
 
+  /** As if it had never been: it is taken out of all keyrings. */
+  async invalidate(): Promise<void> {
+    await this.#guest.run(['keyctl', 'invalidate', this.#id]);
+  }
+
   /** It is valid for a second yet. */
   async letExpire(): Promise<void> {
     await this.#guest.run(['keyctl', 'timeout', this.#id, '1']);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#guest.run(['keyctl', 'unlink', this.#id, '@u']);
+    // One that was invalidated is not there any more.
+    await this.#guest.tryRun(['keyctl', 'unlink', this.#id, '@u']);
   }
 }

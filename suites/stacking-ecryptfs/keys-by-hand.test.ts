@@ -44,17 +44,47 @@ guestTest('ecryptfs is mounted with keys of its version, and of the two kinds it
   }
 });
 
-/** What a key has become, and what making a file with it is then. */
-const ENDS = {
-  revoked: { is: 'EINVAL', end: (key: KeyringKey) => key.revoke() },
-  expired: { is: 'ETIME', end: (key: KeyringKey) => key.letExpire() },
-} as const;
+interface End {
+  readonly signature: string;
+  readonly end: (guest: TestGuest, key: KeyringKey, signature: string) => Promise<unknown>;
+  /** What making a file is then: the first time, and from the second time on. */
+  readonly made: readonly [string, string];
+  /** What another mount with it is. */
+  readonly mounted: string;
+}
 
-for (const [what, { is, end }] of Object.entries(ENDS)) {
+/** What becomes of a key while a mount has it. Only one that has expired is asked for again. */
+const ENDS: Readonly<Record<string, End>> = {
+  revoked: {
+    signature: 'aaaaaaaaaaaa0002',
+    end: (_guest, key) => key.revoke(),
+    made: ['EINVAL', 'EINVAL'],
+    mounted: 'ENOENT',
+  },
+  expired: {
+    signature: 'aaaaaaaaaaaa0003',
+    end: (_guest, key) => key.letExpire(),
+    made: ['ETIME', 'ETIME'],
+    mounted: 'ENOENT',
+  },
+  invalidated: {
+    signature: 'aaaaaaaaaaaa0007',
+    end: (_guest, key) => key.invalidate(),
+    made: ['ENOENT', 'EINVAL'],
+    mounted: 'ENOENT',
+  },
+  'replaced by one of another version': {
+    signature: 'aaaaaaaaaaaa0008',
+    end: (guest, _key, signature) => KeyringKey.add(guest, { signature, version: AUTH_TOKEN_VERSION + 1 }),
+    made: ['EINVAL', 'EINVAL'],
+    mounted: 'EINVAL',
+  },
+};
+
+for (const [what, { signature, end, made, mounted }] of Object.entries(ENDS)) {
   guestTest(`a key that is ${what} while ecryptfs is mounted is of no use any more`, async (t, guest) => {
     await using client = await guest.client();
     const lower = await guest.directory('ext4', 'encrypted');
-    const signature = what === 'revoked' ? 'aaaaaaaaaaaa0002' : 'aaaaaaaaaaaa0003';
     await using key = await KeyringKey.add(guest, { signature });
     {
       await using ecryptfs = await guest.mount(request(lower, signature), client);
@@ -64,25 +94,24 @@ for (const [what, { is, end }] of Object.entries(ENDS)) {
       t.is(await ecryptfs.unmount(), 'ok');
     }
     await using ecryptfs = await guest.mount(request(lower, signature), client);
-    const [known, unknown, made] = ['known', 'unknown', 'made'].map((name) => ecryptfs.file(name));
-    t.is(text(await client.readFile({ path: known ?? '' })), 'known');
-    await end(key);
-    const creat = () => client.errno.creat({ path: made ?? '' });
-    const outcome = await eventually(
-      async () => {
-        const errno = await creat();
-        if (errno === 'ok') await client.unlink({ path: made ?? '' });
-        return errno;
-      },
-      (errno) => errno !== 'ok',
-      10_000,
-    );
-    t.is(outcome, is, 'a file is made');
-    t.is(await creat(), is, 'and again');
+    t.is(text(await client.readFile({ path: ecryptfs.file('known') })), 'known');
+    await end(guest, key, signature);
+    const path = ecryptfs.file('made');
+    const making = async (): Promise<string> => {
+      const errno = await client.errno.creat({ path });
+      if (errno === 'ok') await client.unlink({ path });
+      return errno;
+    };
+    t.is(await eventually(making, (errno) => errno !== 'ok', 10_000), made[0], 'a file is made');
+    t.is(await making(), made[1], 'and again');
     t.deepEqual(await client.readdir({ path: lower }), ['known', 'unknown'], 'nothing is left of it');
-    t.is(await client.errno.readFile({ path: unknown ?? '' }), 'EIO', 'a file that was not open yet');
-    t.is(text(await client.readFile({ path: known ?? '' })), 'known', 'the key of a file that was');
-    t.is(await guest.mountErrno(request(lower, signature), client), 'ENOENT', 'another mount');
+    t.is(
+      await client.errno.readFile({ path: ecryptfs.file('unknown') }),
+      'EIO',
+      'a file that was not open yet',
+    );
+    t.is(text(await client.readFile({ path: ecryptfs.file('known') })), 'known', 'a file that was');
+    t.is(await guest.mountErrno(request(lower, signature), client), mounted, 'another mount');
   });
 }
 
