@@ -134,6 +134,9 @@ export interface Syscalls {
   /** Loads and stores through the mapping; a bus error ends the client with SIGBUS. */
   mread: { args: { map: number; offset: number; length: number }; value: Uint8Array };
   mwrite: { args: { map: number; offset: number; data: Uint8Array }; value: number };
+  /** read(2) and write(2) whose buffer is a part of a mapping, where a page may be long in coming, or never come. */
+  readInto: { args: Fd & { map: number; offset: number; length: number }; value: number };
+  writeFrom: { args: Fd & { map: number; offset: number; length: number }; value: number };
   msync: { args: { map: number; offset?: number; length?: number; flags: Flags }; value: number };
   madvise: { args: { map: number; offset?: number; length?: number; advice: string }; value: number };
   mprotect: { args: { map: number; prot: Flags }; value: number };

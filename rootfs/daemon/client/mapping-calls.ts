@@ -30,6 +30,12 @@ export const mappingCalls = {
       return { value: data.length };
     });
   },
+  readInto: ({ fd, map, offset, length }) => {
+    return within(map, offset, length, (address) => syscall('read', fd, address, length));
+  },
+  writeFrom: ({ fd, map, offset, length }) => {
+    return within(map, offset, length, (address) => syscall('write', fd, address, length));
+  },
   msync: ({ map, offset, length, flags }) => {
     return within(map, offset, length, (address, bytes) => syscall('msync', address, bytes, flagBits(flags)));
   },
