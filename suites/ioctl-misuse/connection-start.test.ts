@@ -76,3 +76,22 @@ guestTest(
     t.is(await client.errno.stat({ path: fuse.file('f') }), 'ENOTCONN', 'one that comes later');
   },
 );
+
+guestTest(
+  'who waits for INIT to be answered can be killed, and asks nothing then (B25)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ waitForInit: false, rules: [HOLD_INIT] });
+    await using client = await guest.client();
+    await using victim = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'served' });
+    const init = await fuse.waitFor('INIT', 'held');
+    const asking = victim.errno.stat({ path: fuse.file('f') });
+    asking.catch(() => undefined);
+    t.is(await oneMoreWaits(fuse), 2, 'INIT and the call');
+    t.like(await victim.kill('SIGKILL'), { signal: 'SIGKILL' });
+    t.is(await fuse.untilWaiting(1), 1, 'INIT alone');
+    t.deepEqual(await fuse.opcodes({}), ['INIT']);
+    await fuse.server.call('held.release', { seq: init.seq });
+    t.is(text(await client.readFile({ path: fuse.file('f') })), 'served', 'the mount works');
+  },
+);

@@ -100,6 +100,10 @@ guestTest(
       await mostOfAUser(client, 'congestion_threshold'),
     ];
     t.deepEqual(await limitsOf(fuse), most.map(String), 'in a namespace of its own');
+    const fewer = { maxBackground: 6, congestionThreshold: 4 } as const;
+    await using modest = await guest.server({ launcher: ELSEWHERE });
+    await using less = await guest.mountFuse({ server: modest, passthrough: 'off', init: fewer });
+    t.deepEqual(await limitsOf(less), ['6', '4'], 'what is less');
   },
 );
 
@@ -180,12 +184,14 @@ guestTest(
         client.open({ path: control(fuse, name), flags: 'O_RDONLY' }),
       ),
     );
-    const limit = await client.open({ path: control(fuse, 'max_background'), flags: 'O_WRONLY' });
+    const written = await Promise.all(
+      ['abort', ...LIMITS].map((name) => client.open({ path: control(fuse, name), flags: 'O_WRONLY' })),
+    );
     t.is(await fuse.unmount(), 'ok');
     for (const fd of open)
       t.deepEqual(await client.read({ fd, count: 10 }), new Uint8Array(), 'what is read');
-    t.is(await client.write({ fd: limit, data: '5' }), 1, 'what is written is lost');
-    for (const fd of [...open, limit]) await client.close({ fd });
+    for (const fd of written) t.is(await client.write({ fd, data: '5' }), 1, 'what is written is lost');
+    for (const fd of [...open, ...written]) await client.close({ fd });
   },
 );
 
@@ -205,3 +211,29 @@ guestTest(
     t.false(await guest.isBackingBusy());
   },
 );
+
+for (const name of ['max_user_bgreq', 'max_user_congthresh']) {
+  guestTest(`${name} is at most 65535, and of the size of memory when it is set to 0`, async (t, guest) => {
+    await using client = await guest.client();
+    const path = `/sys/module/fuse/parameters/${name}`;
+    const before = await valueOf(client, path);
+    const memory = text(await client.readFile({ path: '/proc/meminfo' }));
+    const bytes = Number(/^MemTotal: +(\d+) kB$/m.exec(memory)?.[1]) * 1024;
+    const usual = String(Math.min(65_535, Math.floor(Math.floor(bytes / 8192) / 392)));
+    const written: readonly (readonly [string, string, string])[] = [
+      ['7', 'ok', '7'],
+      ['65535', 'ok', '65535'],
+      ['65536', 'ok', '65535'],
+      ['4294967295', 'ok', '65535'],
+      ['8', 'ok', '8'],
+      ['many', 'EINVAL', '8'],
+      ['-1', 'EINVAL', '8'],
+      ['0', 'ok', usual],
+    ];
+    for (const [value, errno, then] of written) {
+      t.is(await set(client, path, value), errno, `${value} is written`);
+      t.is(await valueOf(client, path), then, `what is read after ${value}`);
+    }
+    t.is(await set(client, path, before), 'ok', 'as it was');
+  });
+}

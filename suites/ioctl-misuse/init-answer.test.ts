@@ -84,6 +84,10 @@ guestTest(
         init: { maxReadahead: 2 ** 30, timeGran: 1000 },
         seen: { readAheadKib: 128, background: 12, congestion: 9, mtimeNs: 2_700_000_000 },
       },
+      ...[0, 1_000_000_001, 0xffff_ffff].map((timeGran) => ({
+        init: { timeGran },
+        seen: { readAheadKib: 128, background: 12, congestion: 9, mtimeNs: 2_700_000_001 },
+      })),
     ]) {
       await using fuse = await guest.mountFuse({ init });
       await client.writeFile({ path: fuse.backing('f'), data: 'contents' });

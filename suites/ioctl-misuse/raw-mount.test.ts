@@ -41,6 +41,7 @@ const OPTIONS: readonly (readonly [Options, string])[] = [
   [{ source: 'twice' }, 'EINVAL'],
   [{ subtype: 'one,subtype=two' }, 'EINVAL'],
   [{ no_such_option: '' }, 'EINVAL'],
+  [{ mand: '' }, 'EINVAL'],
 ];
 
 guestTest(
@@ -129,7 +130,31 @@ guestTest(
     t.is(await remount('MS_REMOUNT|MS_RDONLY'), 'ok', 'a remount with further options');
     t.is(await client.errno.writeFile(file), 'EROFS', 'read-only');
     t.is(await remount('MS_REMOUNT'), 'ok');
+    const mandatory = { source: 'none', target: fuse.path, type: 'fuse', options: 'mand' };
+    t.is(await client.errno.mount({ ...mandatory, flags: 'MS_REMOUNT|MS_RDONLY' }), 'EINVAL', 'mand');
     t.is(await client.errno.writeFile(file), 'ok', 'and back');
     t.is((await mountedAt(client, fuse.path)).options, 'rw,user_id=0,group_id=0', 'as it was mounted');
   },
 );
+
+for (const [flags, what, mode] of [
+  ['', 'without', 0o640],
+  ['MS_POSIXACL', 'with', 0o666],
+] as const) {
+  guestTest(
+    `${what} MS_POSIXACL the mode of a new file comes with${mode === 0o640 ? '' : 'out'} the umask taken off`,
+    async (t, guest) => {
+      await using fuse = await guest.mountFuse({ flags });
+      await using client = await guest.client();
+      await client.umask({ mask: 0o026 });
+      const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_CREAT', mode: 0o666 });
+      const [create] = await fuse.requests('CREATE');
+      t.is(Number(create?.args['mode']) & 0o7777, mode, 'CREATE');
+      t.is(create?.args['umask'], 0o026);
+      await client.close({ fd });
+      await client.mkdir({ path: fuse.file('d'), mode: 0o666 });
+      const [mkdir] = await fuse.requests('MKDIR');
+      t.is(Number(mkdir?.args['mode']) & 0o777, mode, 'MKDIR');
+    },
+  );
+}

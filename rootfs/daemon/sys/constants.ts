@@ -73,6 +73,7 @@ const NAMES: Readonly<Record<string, number>> = {
   MS_MOVE: 8192,
   MS_REC: 16384,
   MS_UNBINDABLE: 1 << 17,
+  MS_POSIXACL: 1 << 16,
   MS_PRIVATE: 1 << 18,
   MS_STRICTATIME: 1 << 24,
   MNT_FORCE: 1,
