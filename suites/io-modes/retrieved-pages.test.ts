@@ -1,0 +1,119 @@
+import { concat } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { u32, u64 } from '../lib/entry-answer.ts';
+import { OpenFlag } from '../lib/fuse-abi.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+
+/** How much of the page cache FUSE_NOTIFY_RETRIEVE gives back to the server. */
+
+const PAGE = 4096;
+const LONG = 100_000;
+const PAGES = 6;
+
+interface Cached {
+  readonly fuse: FuseMount;
+  readonly fd: number;
+  /** Asks for a range. @returns where what comes begins, and how much it is; or the errno. */
+  readonly retrieve: (offset: number, size: number) => Promise<string | readonly [unknown, unknown]>;
+}
+
+/** A file whose first `pages` pages are in the cache. */
+async function cached(
+  guest: TestGuest,
+  stack: AsyncDisposableStack,
+  {
+    client,
+    pages,
+    maxPages = 32,
+  }: { readonly client: Client; readonly pages: number; readonly maxPages?: number },
+): Promise<Cached> {
+  const init = {
+    maxPages,
+    maxWrite: 64 * PAGE,
+    addFlags: ['MAX_PAGES'],
+    dropFlags: ['AUTO_INVAL_DATA'],
+  } as const;
+  const how = { passthrough: 'off', init, attrValidS: LONG, entryValidS: LONG } as const;
+  const fuse = stack.use(await guest.mountFuse(how));
+  await fuse.answerOpen('OPEN', { openFlags: OpenFlag.KEEP_CACHE });
+  await client.writeFile({ path: fuse.backing('f'), data: new Uint8Array(PAGES * PAGE).fill(0x6f) });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+  await client.posix_fadvise({ fd, offset: 0, length: 0, advice: 'POSIX_FADV_RANDOM' });
+  await client.fstat({ fd });
+  if (pages > 0) await client.pread({ fd, count: pages * PAGE, offset: 0 });
+  const nodeid = BigInt(await fuse.nodeid('/f'));
+  return {
+    fuse,
+    fd,
+    retrieve: async (offset, size) => {
+      const after = await fuse.position();
+      const body = concat(u64(7n), u64(nodeid), u64(BigInt(offset)), u32(size), u32(0));
+      const errno = await fuse.notify({ code: 'RETRIEVE', body });
+      if (errno !== 'ok') return errno;
+      const { args } = await fuse.waitFor({ opcode: 'NOTIFY_REPLY', after }, 'arrived');
+      return [args['offset'], args['size']];
+    },
+  };
+}
+
+guestTest('beyond the end of a file there is nothing to retrieve, and up to it all', async (t, guest) => {
+  await using stack = new AsyncDisposableStack();
+  await using client = await guest.client();
+  const { fd, retrieve } = await cached(guest, stack, { client, pages: PAGES });
+  const end = PAGES * PAGE;
+  for (const [offset, size, given] of [
+    [end - 10, 100, 10],
+    [end, 100, 0],
+    [end + 1, 100, 0],
+    [end + PAGE, PAGE, 0],
+    [2 ** 40, PAGE, 0],
+    [0, end, end],
+    [0, end + 1, end],
+    [100, 0, 0],
+  ] as const) {
+    t.deepEqual(await retrieve(offset, size), [offset, given], `${size} bytes from ${offset}`);
+  }
+  await client.close({ fd });
+});
+
+guestTest('no more pages are retrieved at once than max_pages', async (t, guest) => {
+  await using stack = new AsyncDisposableStack();
+  await using client = await guest.client();
+  const { fd, retrieve } = await cached(guest, stack, { client, pages: PAGES, maxPages: 2 });
+  for (const [offset, size, given] of [
+    [0, 2 * PAGE, 2 * PAGE],
+    [0, 4 * PAGE, 2 * PAGE],
+    [100, 2 * PAGE, 2 * PAGE - 100],
+    [PAGE - 1, PAGE + 1, PAGE + 1],
+    [PAGE - 1, PAGE + 2, PAGE + 1],
+  ] as const) {
+    t.deepEqual(await retrieve(offset, size), [offset, given], `${size} bytes from ${offset}`);
+  }
+  await client.close({ fd });
+});
+
+guestTest('a page of which the server has stored only a part is not retrieved', async (t, guest) => {
+  await using stack = new AsyncDisposableStack();
+  await using client = await guest.client();
+  const { fuse, fd, retrieve } = await cached(guest, stack, { client, pages: 1 });
+  t.is(await fuse.notify({ store: '/f', offset: PAGE + 100, data: new Uint8Array(50) }), 'ok');
+  t.deepEqual(await retrieve(PAGE, PAGE), [PAGE, 0], 'the page itself');
+  t.deepEqual(await retrieve(0, 2 * PAGE), [0, PAGE], 'the page before it');
+  t.is(await fuse.notify({ store: '/f', offset: PAGE, data: new Uint8Array(PAGE) }), 'ok');
+  t.deepEqual(await retrieve(0, 2 * PAGE), [0, 2 * PAGE], 'once all of it was stored');
+  await client.close({ fd });
+});
+
+guestTest('nothing is retrieved over a connection that was aborted', async (t, guest) => {
+  await using stack = new AsyncDisposableStack();
+  await using client = await guest.client();
+  const { fuse, fd, retrieve } = await cached(guest, stack, { client, pages: PAGES });
+  t.deepEqual(await retrieve(0, PAGE), [0, PAGE]);
+  await fuse.abort();
+  for (const time of ['once', 'twice']) t.is(await retrieve(0, PAGE), 'ENOTCONN', time);
+  t.is(await fuse.waiting(), 0);
+  await client.errno.close({ fd });
+  t.is(await fuse.unmount(), 'ok');
+});
