@@ -184,3 +184,51 @@ guestTest(
     t.is(await third.asking, 'EIO');
   },
 );
+
+for (const shared of [false, true]) {
+  const whose = shared ? 'that another pipe has as well' : 'of the pipe alone';
+  guestTest(
+    `whole pages ${whose} and a short last one are given away as an answer to READ`,
+    async (t, guest) => {
+      await using fuse = await guest.mountFuse({ passthrough: 'off' });
+      await using client = await guest.client();
+      await using helper = await guest.client();
+      const fdOut = await fuse.server.lendDevice(helper);
+      const data = pattern(2 * PAGE + 100, 11);
+      await client.writeFile({ path: fuse.backing('f'), data: new Uint8Array(data.length) });
+      const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+      const hold = await fuse.hold('READ');
+      const reading = client.pread({ fd, count: 3 * PAGE, offset: 0 });
+      reading.catch(() => undefined);
+      const { unique } = await hold.arrived();
+      await hold.stop();
+      const [fdIn, into] = await helper.pipe({});
+      const [copy, intoCopy] = await helper.pipe({});
+      const header = outHeader({ unique: BigInt(unique), bodyBytes: data.length });
+      await helper.write({ fd: into, data: header });
+      // What fills a page gets one of its own.
+      for (let at = 0; at < data.length; at += PAGE)
+        await helper.write({ fd: into, data: data.subarray(at, at + PAGE) });
+      const length = header.length + data.length;
+      if (shared) t.is(await helper.tee({ fdIn, fdOut: intoCopy, length }), length);
+      t.is(await helper.splice({ fdIn, fdOut, length, flags: 'SPLICE_F_MOVE' }), length, 'taken whole');
+      t.is(firstDifference(await reading, data), undefined, 'what is read');
+      const map = await client.mmap({
+        fd,
+        length: 3 * PAGE,
+        prot: 'PROT_READ|PROT_WRITE',
+        flags: 'MAP_SHARED',
+      });
+      const end = await client.mread({ map, offset: data.length, length: PAGE - 100 });
+      t.is(firstDifference(end, new Uint8Array(PAGE - 100)), undefined, 'zeros behind the end of the file');
+      await client.mwrite({ map, offset: 0, data: 'above' });
+      if (shared) {
+        const other = await helper.read({ fd: copy, count: length });
+        t.is(firstDifference(other, concat(header, data)), undefined, 'the other pipe has what it had');
+      }
+      await client.munmap({ map });
+      for (const each of [fdIn, into, copy, intoCopy, fdOut]) await helper.close({ fd: each });
+      await client.close({ fd });
+    },
+  );
+}
