@@ -122,6 +122,12 @@ test('mappings', async (t) => {
   await value(mappingCalls.mwrite({ map, offset: 4095, data: bytes('xyz') }));
   t.is(text(await value(mappingCalls.mread({ map, offset: 4094, length: 5 }))), 'AxyzA');
   t.is(text(await value(fileCalls.pread({ fd, count: 3, offset: 4095 }))), 'xyz');
+  const again = await open('map');
+  await value(mappingCalls.writeFrom({ fd: again, map, offset: 4095, length: 3 }));
+  t.is(await value(mappingCalls.readInto({ fd: again, map, offset: 100, length: 4 })), 4);
+  t.is(text(await value(fileCalls.pread({ fd, count: 3, offset: 0 }))), 'xyz');
+  t.deepEqual(await mappingCalls.readInto({ fd, map, offset: 8190, length: 3 }), { errno: 'EFAULT' });
+  await value(fileCalls.close({ fd: again }));
   await value(mappingCalls.msync({ map, flags: 'MS_SYNC' }));
   t.deepEqual(await value(mappingCalls.mincore({ map })), new Uint8Array([1, 1]));
   await value(mappingCalls.madvise({ map, advice: 'MADV_DONTNEED' }));
