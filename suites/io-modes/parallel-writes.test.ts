@@ -4,6 +4,7 @@ import { eventually } from '../lib/eventually.ts';
 import { OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
 import { mountWithModes, openAs, register } from '../lib/open-modes.ts';
 
 const PARALLEL = OpenFlag.DIRECT_IO | OpenFlag.PARALLEL_DIRECT_WRITES;
@@ -90,3 +91,97 @@ guestTest(
     t.false(await guest.isBackingBusy(), 'no reference to the backing file is left');
   },
 );
+
+/** How many WRITEs are at the server when a request comes that was made after them. */
+async function underWay(fuse: FuseMount, client: Client, after: number): Promise<number> {
+  await client.stat({ path: fuse.path });
+  return (await fuse.requests({ opcode: 'WRITE', after })).length;
+}
+
+/** Waits until a process is on its way through a write to a file of FUSE. */
+function untilWriting(guest: TestGuest, client: Client): Promise<string> {
+  return eventually(
+    () => guest.where(client.pid),
+    (where) => where.includes('fuse_file_write_iter') || where.includes('fuse_direct_write_iter'),
+  );
+}
+
+guestTest('parallel direct writes that append take turns, and each is behind the other', async (t, guest) => {
+  await using fuse = await mountWithModes(guest);
+  await using client = await guest.client();
+  const writers = [await guest.client(), await guest.client()];
+  await client.writeFile({ path: fuse.backing('f'), data: '12345678' });
+  await fuse.answerOpen('OPEN', { openFlags: PARALLEL });
+  const fds: number[] = [];
+  for (const writer of writers) {
+    fds.push(await writer.open({ path: fuse.file('f'), flags: 'O_WRONLY|O_APPEND' }));
+  }
+  const after = await fuse.position();
+  const hold = await fuse.hold('WRITE');
+  const write = async (at: number, data: string): Promise<number> => {
+    const written = writers[at]?.write({ fd: fds[at] ?? -1, data }) ?? Promise.resolve(-1);
+    written.catch(() => undefined);
+    return written;
+  };
+  const first = write(0, 'abc');
+  const request = await hold.arrived();
+  const second = write(1, 'def');
+  if (writers[1] !== undefined) await untilWriting(guest, writers[1]);
+  t.is(await underWay(fuse, client, after), 1, 'the second waits for the first');
+  await hold.stop();
+  await hold.release(request);
+  t.deepEqual(await Promise.all([first, second]), [3, 3]);
+  t.is(text(await client.readFile({ path: fuse.backing('f') })), '12345678abcdef');
+  for (const writer of writers) await writer[Symbol.asyncDispose]();
+});
+
+/** What happens to a file while parallel writes wait for its lock, after which they may no longer be parallel. */
+const MEANWHILE: Readonly<Record<string, { left: number; open: boolean; contents: string }>> = {
+  'the file was made shorter than they reach': { left: 2, open: false, contents: '12abc\0def' },
+  'the file was opened for the cache': { left: 9, open: true, contents: '12abc6def' },
+};
+
+for (const [what, { left, open, contents }] of Object.entries(MEANWHILE)) {
+  guestTest(
+    `direct writes that would have been parallel take turns when ${what} meanwhile`,
+    async (t, guest) => {
+      await using fuse = await mountWithModes(guest);
+      await using client = await guest.client();
+      await using cutter = await guest.client();
+      await using one = await guest.client();
+      await using two = await guest.client();
+      await client.writeFile({ path: fuse.backing('f'), data: '1234567890' });
+      const fds = [await openParallel(fuse, one), await openParallel(fuse, two)] as const;
+      const locked = await fuse.hold('SETATTR');
+      const cutting = cutter.truncate({ path: fuse.file('f'), length: left });
+      cutting.catch(() => undefined);
+      const request = await locked.arrived();
+      const after = await fuse.position();
+      const hold = await fuse.hold('WRITE');
+      const writing = [
+        one.pwrite({ fd: fds[0], data: 'abc', offset: 2 }),
+        two.pwrite({ fd: fds[1], data: 'def', offset: 6 }),
+      ];
+      for (const each of writing) each.catch(() => undefined);
+      for (const writer of [one, two]) {
+        t.regex(await untilWriting(guest, writer), /fuse_(file|direct)_write_iter/, 'they wait for the lock');
+      }
+      const cached = open ? await openAs(client, fuse, { name: 'f', mode: 'cached' }) : undefined;
+      await locked.stop();
+      await locked.release(request);
+      await cutting;
+      const first = await hold.arrived();
+      t.is(await underWay(fuse, client, after), 1, 'one at a time');
+      await hold.stop();
+      await hold.release(first);
+      t.deepEqual(await Promise.all(writing), [3, 3]);
+      t.is(text(await client.readFile({ path: fuse.backing('f') })), contents);
+      if (cached !== undefined) {
+        t.is(text(await client.pread({ fd: cached, count: 10, offset: 0 })), contents);
+        await client.close({ fd: cached });
+      }
+      await one.close({ fd: fds[0] });
+      await two.close({ fd: fds[1] });
+    },
+  );
+}
