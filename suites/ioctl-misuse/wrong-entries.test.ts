@@ -117,6 +117,12 @@ const BREAKERS: Readonly<
     bytes: u32(DIRECTORY),
     call: 'ftruncate',
   },
+  'SETATTR says a size that no file has': {
+    opcode: 'SETATTR',
+    at: ATTR_OUT.attr + ATTR.size,
+    bytes: u64(TOO_LARGE),
+    call: 'ftruncate',
+  },
 };
 
 for (const [what, { opcode, at, bytes, call }] of Object.entries(BREAKERS)) {

@@ -179,3 +179,30 @@ guestTest('with NO_EXPORT_SUPPORT there are no handles but those of fanotify (E1
   t.is(await client.errno.openByHandle({ mountFd, ...identity, flags: 'O_RDONLY' }), 'ESTALE');
   await client.close({ fd: mountFd });
 });
+
+guestTest(
+  'a generation that the server tells of the root above a directory does not count (E17)',
+  async (t, guest) => {
+    // What a list says of names has another generation.
+    const dropFlags = ['DO_READDIRPLUS', 'READDIRPLUS_AUTO'] as const;
+    await using fuse = await guest.mountFuse({ init: { ...WITH_EXPORT.init, dropFlags } });
+    await using client = await guest.client();
+    await client.mkdir({ path: fuse.backing('d') });
+    await client.writeFile({ path: fuse.backing('d/f'), data: 'contents' });
+    await fuse.fail({ opcode: ['FORGET', 'BATCH_FORGET'] }, 'ENOENT');
+    const generation = { do: 'patch', at: ENTRY.generation, bytes: u64(7n) } as const;
+    await fuse.rule({ match: { opcode: 'LOOKUP' }, action: generation });
+    const mountFd = await client.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
+    const handle = await client.nameToHandle({ path: fuse.file('d') });
+    await forgotten(fuse, 'd');
+    const after = await fuse.position();
+    const fd = await client.openByHandle({ mountFd, ...handle, flags: 'O_RDONLY|O_DIRECTORY' });
+    const asked = (await fuse.requests({ opcode: 'LOOKUP', after })).map(({ args }) => args['name']);
+    t.true(asked.includes('..'), 'the server is asked for what is above it');
+    t.is(await client.readlink({ path: `/proc/${client.pid}/fd/${fd}` }), fuse.file('d'));
+    t.is(await client.errno.fstat({ fd: mountFd }), 'ok', 'the root is what it was');
+    t.deepEqual(await client.readdir({ path: fuse.path }), ['d']);
+    await client.close({ fd });
+    await client.close({ fd: mountFd });
+  },
+);
