@@ -85,6 +85,8 @@ for (const [what, { direction, bytes }] of Object.entries(LENGTHS)) {
   });
 }
 
+/** What a 32-bit program returns of it. */
+const ENOTTY = 25;
 const EIGHT = number(IN | OUT, 8);
 /** Its buffer in the kernel has nothing of the caller. */
 const EIGHT_OUT = number(OUT, 8);
@@ -201,6 +203,21 @@ guestTest('an ioctl of a 32-bit program says that it is one', async (t, guest) =
   }
   t.deepEqual(await fuse.dataRequests(), []);
 });
+
+guestTest(
+  'an ioctl of a directory by a 32-bit program is not sent to a server of version 7.17',
+  async (t, guest) => {
+    await needs32Bit(guest);
+    await using fuse = await guest.mountFuse({ passthrough: 'off', init: { minor: 17 } });
+    await using client = await guest.client();
+    await fuse.rule(withBody(answer(6)));
+    const fd = await client.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
+    const call = { request: number(IN, 8), arg: pattern(8) };
+    t.is(await ioctlOn32(guest, client, { pid: client.pid, fd }, call), -ENOTTY);
+    t.deepEqual(await fuse.requests('IOCTL'), []);
+    await client.close({ fd });
+  },
+);
 
 /** What the IOCTLs of an open of the kernel's own are, and that each open ends. */
 async function asked(fuse: FuseMount, after: number): Promise<unknown[]> {

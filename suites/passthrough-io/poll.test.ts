@@ -81,6 +81,44 @@ guestTest('a notification wakes who polls the file that it is about, and nobody 
   for (const { fd } of waiting) await client.close({ fd });
 });
 
+guestTest(
+  'whatever order files are polled in, a notification finds its own, and one about no file finds none',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await answerPoll(fuse, 0);
+    const names = ['a', 'b', 'c', 'd', 'e'];
+    const fds = new Map<string, number>();
+    for (const name of names) {
+      await client.writeFile({ path: fuse.backing(name), data: 'contents' });
+      fds.set(name, await client.open({ path: fuse.file(name), flags: 'O_RDONLY' }));
+    }
+    // Handles count up from one open to the next; this is not their order.
+    const waiting = new Map<string, { woken: Promise<string>; request: RequestRecord }>();
+    for (const name of ['c', 'a', 'e', 'b', 'd']) {
+      const woken = client.poll({ fd: fds.get(name) ?? -1, waitMs: LONG_MS });
+      woken.catch(() => undefined);
+      waiting.set(name, { woken, request: await fuse.waitFor({ opcode: 'POLL', path: `/${name}` }) });
+    }
+    const asked = async (): Promise<number> => (await fuse.requests('POLL')).length;
+    for (const kh of [0n, 1n << 40n]) {
+      const body = new Uint8Array(8);
+      new DataView(body.buffer).setBigUint64(0, kh, true);
+      t.is(await fuse.notify({ code: 'POLL', body }), 'ok', `about handle ${kh}, which no file has`);
+    }
+    t.is(await asked(), names.length, 'nobody is woken');
+    await answerPoll(fuse, POLLIN);
+    for (const [nth, name] of ['d', 'a', 'c', 'e', 'b'].entries()) {
+      const { woken, request } = waiting.get(name) ?? {};
+      if (woken === undefined || request === undefined) continue;
+      t.is(await wakeUp(fuse, request), 'ok', name);
+      t.is(await woken, 'in', `${name} is woken`);
+      t.is(await asked(), names.length + nth + 1, `${name} alone asks again`);
+    }
+    for (const fd of fds.values()) await client.close({ fd });
+  },
+);
+
 guestTest('who waits in poll is told when the connection ends', async (t, guest) => {
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();

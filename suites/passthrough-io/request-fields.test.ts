@@ -156,6 +156,12 @@ guestTest(
         await client.close({ fd: await client.open({ path: `made by ${who}`, flags }) });
       });
       t.deepEqual(made, { CREATE: asks }, `${who}: O_TRUNC of a name that there is not`);
+      for (const flags of ['O_WRONLY|O_CREAT', 'O_WRONLY|O_CREAT|O_EXCL|O_TRUNC']) {
+        const other = await asksToClear(fuse, async () => {
+          await client.close({ fd: await client.open({ path: `${flags} by ${who}`, flags }) });
+        });
+        t.deepEqual(other, { CREATE: false }, `${who}: ${flags} has nothing to clear`);
+      }
       const fd = await client.open({ path, flags: 'O_RDWR' });
       const cut = await asksToClear(fuse, () => client.ftruncate({ fd, length: 3 }));
       t.deepEqual(cut, { SETATTR: asks }, `${who}: ftruncate`);
@@ -163,6 +169,9 @@ guestTest(
     }
     const owned = await asksToClear(fuse, () => root.chown({ path, uid: 1, gid: 1 }));
     t.deepEqual(owned, { SETATTR: true }, 'root: chown');
+    await root.mkdir({ path: 'd', mode: 0o2755 });
+    const directory = await asksToClear(fuse, () => root.chown({ path: 'd', uid: 1, gid: 1 }));
+    t.deepEqual(directory, { SETATTR: false }, 'root: chown of a directory');
     t.deepEqual(await fuse.dataRequests(), []);
   },
 );
