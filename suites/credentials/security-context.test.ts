@@ -1,0 +1,50 @@
+import { concat } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { u32 } from '../lib/entry-answer.ts';
+import { Opcode, type OpcodeName } from '../lib/fuse-abi.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import { answerRequest, nextRequest, type RawRequest } from '../lib/raw-server.ts';
+
+/** The security context of what is made (SECURITY_CTX): behind the names in the requests that make something. */
+
+const ENOENT = -2;
+const EPERM = -1;
+/** `fuse_secctx_header`: its own size and how many contexts there are. No security module gives one here. */
+const NO_CONTEXT = concat(u32(8), u32(0));
+
+/** Bytes before the context: of the struct, and of names with their NULs. */
+const MAKERS: readonly (readonly [OpcodeName, number, (client: Client, at: string) => Promise<string>])[] = [
+  ['MKDIR', 8 + 2, (client, at) => client.errno.mkdir({ path: at })],
+  ['MKNOD', 16 + 2, (client, at) => client.errno.mknod({ path: at, mode: 0o010_644 })],
+  ['SYMLINK', 2 + 7, (client, at) => client.errno.symlink({ target: 'target', path: at })],
+  ['CREATE', 16 + 2, (client, at) => client.errno.open({ path: at, flags: 'O_RDWR|O_CREAT' })],
+];
+
+guestTest(
+  'with SECURITY_CTX what is made has its security context behind its name, be it none',
+  async (t, guest) => {
+    for (const addFlags of [[], ['SECURITY_CTX']] as const) {
+      await using fuse = await guest.mountFuse({ passthrough: 'off', init: { addFlags } });
+      await using client = await guest.client();
+      await using server = await guest.client();
+      const device = await fuse.server.lendDevice(server);
+      await fuse.server.kill('SIGKILL');
+      const asked = async (opcode: OpcodeName): Promise<RawRequest> => {
+        for (;;) {
+          const request = await nextRequest(server, device);
+          if (request.opcode === Opcode[opcode]) return request;
+          await answerRequest(server, device, { unique: request.unique, error: ENOENT });
+        }
+      };
+      for (const [opcode, length, call] of MAKERS) {
+        const making = call(client, fuse.file('x'));
+        const { unique, args } = await asked(opcode);
+        const context = addFlags.length === 0 ? new Uint8Array() : NO_CONTEXT;
+        t.deepEqual(args.subarray(length), context, `${opcode} with ${addFlags.join() || 'no flag'}`);
+        await answerRequest(server, device, { unique, error: EPERM });
+        t.is(await making, 'EPERM', opcode);
+      }
+      await fuse.abort();
+    }
+  },
+);
