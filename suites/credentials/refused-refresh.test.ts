@@ -151,6 +151,8 @@ guestTest(
 guestTest(
   'who asks for nothing of a file is told which filesystem has it, and nobody is asked',
   async (t, guest) => {
+    // Came with FUSE_STATX.
+    guest.needs(guest.expected.asksTimeOfBirth, 'end to asking the server on behalf of who asks for nothing');
     await using fuse = await guest.mountFuse();
     await using client = await guest.client();
     await client.chdir({ path: fuse.path });
