@@ -1,0 +1,74 @@
+import { aclFor } from '../lib/access-control-list.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import { fill } from '../lib/layers.ts';
+import { lowerOnFuse, upperOnFuse } from '../lib/overlay-on-fuse.ts';
+import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
+
+/** Access control lists that a layer's server does not tell or take, while files are made and copied up. */
+
+const [ACCESS, DEFAULT] = ['system.posix_acl_access', 'system.posix_acl_default'];
+const [NAMED, READ] = [1500, 4];
+const LISTS = { init: { ...WITHOUT_PASSTHROUGH, addFlags: ['POSIX_ACL'] } } as const;
+
+guestTest(
+  'a file made where one was removed has all lists of its directory or is not there (A45)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await upperOnFuse(guest, client, undefined, LISTS);
+    const { overlay, fuse, lower } = stack;
+    const names = ['f1', 'd1', 'd2'];
+    await fill(client, lower, names);
+    await client.setxattr({ path: overlay.path, name: DEFAULT, data: aclFor([NAMED], READ) });
+    for (const name of names) await client.unlink({ path: overlay.file(name) });
+    for (const [name, nth] of [
+      ['f1', 1],
+      ['d1', 1],
+      ['d2', 2],
+    ] as const) {
+      const path = overlay.file(name);
+      const make = () => (name.startsWith('f') ? client.errno.creat({ path }) : client.errno.mkdir({ path }));
+      const title = `list ${nth} of ${name}`;
+      const permit = await fuse.rule({
+        match: { opcode: 'SETXATTR' },
+        nth,
+        times: 1,
+        action: { do: 'error', errno: 'EDQUOT' },
+      });
+      t.is(await make(), 'EDQUOT', title);
+      await permit();
+      t.is(await client.errno.lstat({ path }), 'ENOENT', title);
+      t.is(await make(), 'ok', `${title}: and then not`);
+      t.is(await client.errno.getxattr({ path, name: ACCESS }), 'ok', `${title}: for access`);
+      const inherits = await client.errno.getxattr({ path, name: DEFAULT });
+      t.is(inherits, name.startsWith('d') ? 'ok' : 'ENODATA', `${title}: for what is made in it`);
+    }
+  },
+);
+
+guestTest(
+  'a copy-up ends where the list of a file is not told, but not where there is none (A45)',
+  async (t, guest) => {
+    guest.needs(guest.expected.overlaysWithDataLayers, 'copies of lists as such: they came with 6.2');
+    await using client = await guest.client();
+    await using stack = await lowerOnFuse(guest, client, LISTS);
+    const { overlay, fuse, upper } = stack;
+    for (const [name, errno, gives, kept] of [
+      ['a', 'EDQUOT', 'EDQUOT', false],
+      ['b', 'ENODATA', 'ok', false],
+      ['c', 'EOPNOTSUPP', 'ok', false],
+      ['d', undefined, 'ok', true],
+    ] as const) {
+      const at = fuse.backing(name);
+      await client.writeFile({ path: at, data: 'from below', mode: 0o644 });
+      await client.setxattr({ path: at, name: ACCESS, data: aclFor([NAMED], READ) });
+      await client.stat({ path: overlay.file(name) });
+      const rule = { match: { opcode: 'GETXATTR', path: `/${name}` } } as const;
+      const permit =
+        errno === undefined ? undefined : await fuse.rule({ ...rule, action: { do: 'error', errno } });
+      t.is(await client.errno.chown({ path: overlay.file(name), uid: 1, gid: 1 }), gives, errno ?? 'told');
+      await permit?.();
+      const copied = await client.errno.getxattr({ path: `${upper}/${name}`, name: ACCESS });
+      t.is(copied, kept ? 'ok' : gives === 'ok' ? 'ENODATA' : 'ENOENT', errno ?? 'told');
+    }
+  },
+);
