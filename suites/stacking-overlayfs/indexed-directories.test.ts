@@ -139,7 +139,7 @@ guestTest(
       if (mounted === undefined) continue;
       await using overlay = mounted;
       t.is('ok', mounts, `${what}: the mount`);
-      t.is(await layers.kindOf(layers.entry), entry, `${what}: in the index`);
+      t.is(await layers.kindOf(layers.entry), entry ?? 'entry', `${what}: in the index`);
       const path = overlay.file('d');
       t.is(await client.errno.lstat({ path }), typeof lists === 'string' ? lists : 'ok', what);
       if (typeof lists !== 'string') t.deepEqual(await client.readdir({ path }), lists, what);
@@ -288,10 +288,7 @@ guestTest('a directory whose entry in the index cannot be made is not copied up 
     t.is(await client.errno.lstat({ path: fuse.backing(`upper/${name}`) }), 'ENOENT', `${what}: upper layer`);
     const left = await client.readdir({ path: fuse.backing('work/index') });
     if (entries !== undefined) t.is(left.length - there.length, entries, `${what}: the index`);
-    t.false(
-      left.some((each) => each.startsWith('#')),
-      `${what}: nothing in the making`,
-    );
+    t.deepEqual(left.join().match(/#/), null, `${what}: nothing in the making`);
     t.is(await change(), 'ok', `${what}: and then not`);
     t.is((await client.stat({ path: fuse.backing(`upper/${name}`) })).mode & 0o777, 0o711, what);
     const now = await client.readdir({ path: fuse.backing('work/index') });

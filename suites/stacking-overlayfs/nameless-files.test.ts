@@ -1,10 +1,12 @@
 import { text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
+import { upperOnFuse } from '../lib/overlay-on-fuse.ts';
 
 /** O_TMPFILE on an overlay, in a directory that only the lower layer has. */
 
 const [CALLER, GROUP] = [1500, 2345];
+const UNSUPPORTED = { do: 'error', errno: 'EOPNOTSUPP' } as const;
 
 guestTest(
   'a file without a name gets its directory copied up, and has the owner that a named one has (A4)',
@@ -36,3 +38,19 @@ guestTest(
     t.deepEqual(await client.readdir({ path: overlay.file('d') }), ['below', 'named']);
   },
 );
+
+guestTest('a file without a name is not there where the upper server makes none (A4)', async (t, guest) => {
+  guest.needs(guest.expected.hasIoModes, 'files without a name on overlays: they came with 6.3');
+  await using client = await guest.client();
+  for (const rules of [[], [{ match: { opcode: 'TMPFILE' }, action: UNSUPPORTED }] as const]) {
+    await using stack = await upperOnFuse(guest, client, undefined, { rules });
+    const { overlay, fuse } = stack;
+    const make = () => client.errno.open({ path: overlay.path, flags: 'O_TMPFILE|O_RDWR', mode: 0o600 });
+    const can = rules.length === 0;
+    t.is(await make(), can ? 'ok' : 'EOPNOTSUPP', 'when the overlay is mounted');
+    const after = await fuse.position();
+    await fuse.fail('TMPFILE', 'EDQUOT');
+    t.is(await make(), can ? 'EDQUOT' : 'EOPNOTSUPP', 'later');
+    t.deepEqual(await fuse.opcodes({ opcode: 'TMPFILE', after }), can ? ['TMPFILE'] : [], 'asked for');
+  }
+});
