@@ -38,7 +38,7 @@ guestTest(
       };
       for (const [opcode, length, call] of MAKERS) {
         const making = call(client, fuse.file('x'));
-        const { unique, body: args } = await asked(opcode);
+        const { unique, args } = await asked(opcode);
         const context = addFlags.length === 0 ? new Uint8Array() : NO_CONTEXT;
         t.deepEqual(args.subarray(length), context, `${opcode} with ${addFlags.join() || 'no flag'}`);
         await answerRequest(server, device, { unique, error: EPERM });

@@ -72,7 +72,7 @@ guestTest(
     const asked = async (number: number, answer: { body?: Uint8Array; error?: number }): Promise<unknown> => {
       const arg = u32(number);
       const calling = client.ioctl({ fd: file, request: FIBMAP, arg }).catch(String);
-      const { unique, nodeid, body: args } = await untilAsked(server, device, 'BMAP');
+      const { unique, nodeid, args } = await untilAsked(server, device, 'BMAP');
       const view = new DataView(args.buffer, args.byteOffset);
       t.is(nodeid, 2n, 'of the file');
       t.is(view.getBigUint64(0, true), BigInt(number), 'the block that is asked for');

@@ -74,10 +74,10 @@ class DeviceServer implements AsyncDisposable {
   }
 
   /** The next request, answered. */
-  async #answer(opcode: number, answer: (body: Uint8Array) => Uint8Array): Promise<void> {
+  async #answer(opcode: number, answer: (args: Uint8Array) => Uint8Array): Promise<void> {
     const request = await nextRequest(this.#client, this.#device);
     if (request.opcode !== opcode) throw new Error(`request ${request.opcode} came, not ${opcode}`);
-    const reply = { unique: request.unique, body: answer(request.body) };
+    const reply = { unique: request.unique, body: answer(request.args) };
     const errno = await answerRequest(this.#client, this.#device, reply);
     if (errno !== 'ok') throw new Error(`the answer to ${opcode} was refused: ${errno}`);
   }

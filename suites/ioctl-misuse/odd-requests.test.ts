@@ -140,8 +140,8 @@ for (const [addFlags, tail] of [
       await answerRequest(server, device, { unique: lookup.unique, error: ENOENT });
       const request = await nextRequest(server, device);
       t.is(request.opcode, opcode);
-      t.is(text(request.body.subarray(before, before + 5)), 'made\0');
-      t.deepEqual(request.body.subarray(before + 5), tail, 'what is behind the name');
+      t.is(text(request.args.subarray(before, before + 5)), 'made\0');
+      t.deepEqual(request.args.subarray(before + 5), tail, 'what is behind the name');
       t.is(await answerRequest(server, device, { unique: request.unique, error: -1 }), 'ok');
       t.is(await calling, 'EPERM');
     }

@@ -139,7 +139,7 @@ async function answerOne(
   { entry, length }: { readonly entry: number; readonly length: number },
 ): Promise<{ asked: number; taken: string }> {
   for (;;) {
-    const { unique, body: args, ...request } = await nextRequest(server, device);
+    const { unique, args, ...request } = await nextRequest(server, device);
     if (request.opcode === Opcode.FORGET || request.opcode === Opcode.BATCH_FORGET) continue;
     if (request.opcode === Opcode[opcode]) {
       const body = answerOf(opcode, nextNode++, length);
@@ -245,8 +245,8 @@ for (const [minor, opcodes, bytes] of [
       for (const opcode of opcodes) {
         const request = await nextRequest(server, device);
         t.is(request.opcode, Opcode[opcode]);
-        t.is(request.body.length, bytes, 'bytes behind the header');
-        const view = new DataView(request.body.buffer, request.body.byteOffset);
+        t.is(request.args.length, bytes, 'bytes behind the header');
+        const view = new DataView(request.args.buffer, request.args.byteOffset);
         if (opcode === 'FORGET') forgotten.push(request.nodeid);
         else for (const at of [8, 24, 40]) forgotten.push(view.getBigUint64(at, true));
       }

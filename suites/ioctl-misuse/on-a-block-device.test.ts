@@ -160,7 +160,7 @@ guestTest('an unmount of a block device is over when the server has answered DES
     const unmounting = on.mount.unmount();
     const request = await nextRequest(on.server, on.device);
     t.is(request.opcode, Opcode.DESTROY);
-    t.is(request.body.length, 0);
+    t.is(request.args.length, 0);
     t.is(await waiting(), '1', 'the unmount waits');
     t.is(await exclusiveErrno(client, source), 'EBUSY', 'and has the device');
     t.is(await answerRequest(on.server, on.device, { unique: request.unique, error }), 'ok');

@@ -15,8 +15,8 @@ export interface RawRequest {
   readonly unique: bigint;
   readonly nodeid: bigint;
   readonly isResent: boolean;
-  /** What follows the header. */
-  readonly body: Uint8Array;
+  /** What follows the header; not `body`, which is what an answer has. */
+  readonly args: Uint8Array;
 }
 
 /** The next request of a connection, read by a client that has its device. */
@@ -34,7 +34,7 @@ export async function nextRequest(client: Client, device: number): Promise<RawRe
     unique,
     nodeid,
     isResent: (unique & RESENT) !== 0n,
-    body: raw.subarray(HEADER_BYTES),
+    args: raw.subarray(HEADER_BYTES),
   };
 }
 
