@@ -1,5 +1,5 @@
-import type { LaunchedMachine, Starter } from './launch-machine.ts';
-import { copyArguments, virtmePart, type QemuCommand } from './qemu-command.ts';
+import { byCommand, type LaunchedMachine, type Starter } from './launch-machine.ts';
+import { virtmePart, type QemuCommand } from './qemu-command.ts';
 import { virtmeArguments, type MachinePlan } from './virtme-command.ts';
 import type { Virtme } from './virtme.ts';
 
@@ -20,8 +20,7 @@ export interface Question {
 /** QEMU as virtme-ng has started it for such a machine before; undefined: it has not yet. */
 export function knownStarter(question: Question): Starter | undefined {
   const command = answers.get(keyOf(question));
-  if (command === undefined) return undefined;
-  return { name: 'QEMU', program: command.program, args: copyArguments(command, question.plan), env: {} };
+  return command && byCommand(command, question.plan);
 }
 
 /** For a machine that virtme-ng has started and that is up. */

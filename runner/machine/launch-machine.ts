@@ -9,6 +9,7 @@ import { MachineProcess } from './machine-process.ts';
 import { MachineWatch } from './machine-watch.ts';
 import type { Accelerator, Machine } from './machine.ts';
 import { QEMU } from './qemu.ts';
+import { copyArguments, type QemuCommand } from './qemu-command.ts';
 import { QmpChannel } from './qmp.ts';
 import type { Timeouts } from './timeouts.ts';
 import { AGENT_DEVICE, virtmeArguments, type MachinePlan } from './virtme-command.ts';
@@ -25,6 +26,11 @@ export interface Starter {
 /** Pure. */
 export function byVirtme({ program, env }: Virtme, plan: MachinePlan): Starter {
   return { name: 'virtme-ng', program, args: virtmeArguments(plan), env };
+}
+
+/** Pure. As virtme-ng has started QEMU before, without asking it again. */
+export function byCommand(command: QemuCommand, plan: MachinePlan): Starter {
+  return { name: 'QEMU', program: command.program, args: copyArguments(command, plan), env: {} };
 }
 
 export interface LaunchRequest {

@@ -6,12 +6,12 @@ import type { Emit } from '#runner/lib/events.ts';
 import { beforeDeadline } from '#runner/lib/deadline.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import type { AgentPort } from './agent-port.ts';
-import { launchMachine, machineOf, type LaunchedMachine, type Starter } from './launch-machine.ts';
+import { byCommand, launchMachine, machineOf, type LaunchedMachine } from './launch-machine.ts';
 import { machineDirectory } from './machine-directory.ts';
 import type { Accelerator, Machine } from './machine.ts';
 import type { QmpChannel } from './qmp.ts';
 import { machineTimeouts, type Timeouts } from './timeouts.ts';
-import { copyArguments, virtmePart, type QemuCommand } from './qemu-command.ts';
+import { virtmePart, type QemuCommand } from './qemu-command.ts';
 import type { MachinePlan } from './virtme-command.ts';
 
 /** A machine's whole state on disk. Never written to; any number of machines may go on from it. */
@@ -93,8 +93,7 @@ export async function restoreMachine(options: RestoreOptions): Promise<RestoredM
     ...{ sshPort: null, scratch: 'throwaway', incoming: true, memory: 'copy' },
   };
   const startedAt = performance.now();
-  const args = copyArguments(command, plan);
-  const starter: Starter = { name: 'QEMU', program: command.program, args, env: {} };
+  const starter = byCommand(command, plan);
   const launched = stack.use(await launchMachine({ ...options, accelerator, plan, starter, timeouts }));
   const { watch, qmp, port } = launched;
   try {

@@ -4,7 +4,7 @@ import { OpenFlag, type OpcodeName } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
-import { mountWritebackCache } from '../lib/writeback-cache.ts';
+import { beginWriteback, mountWritebackCache } from '../lib/writeback-cache.ts';
 
 /** What the server refuses to a file whose writes wait in the page cache: who is told, and what is not asked then. */
 
@@ -23,7 +23,7 @@ async function loseData(client: Client, fuse: FuseMount, fd: number): Promise<vo
   const after = await fuse.position();
   await fuse.fail('WRITE', 'ENOSPC', 1);
   await client.pwrite({ fd, data: 'lost', offset: 0 });
-  await client.sync_file_range({ fd, offset: 0, length: 0, flags: 'SYNC_FILE_RANGE_WRITE' });
+  await beginWriteback(client, fd);
   await fuse.waitFor({ opcode: 'WRITE', after });
 }
 

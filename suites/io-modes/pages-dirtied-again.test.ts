@@ -1,26 +1,9 @@
 import { bytes, concat, firstDifference, pattern } from '../lib/bytes.ts';
-import type { Client } from '../lib/client.ts';
 import type { RequestRecord } from '../lib/fuse-abi.ts';
-import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import { mountWritebackCache } from '../lib/writeback-cache.ts';
+import { beginWriteback, mountWritebackCache, pageOf, pagesWritten } from '../lib/writeback-cache.ts';
 
 const PAGE = 4096;
-
-function page(value: number): Uint8Array {
-  return new Uint8Array(PAGE).fill(value);
-}
-
-/** Has the kernel begin to write back, without waiting for it. */
-async function beginWriteback(client: Client, fd: number): Promise<void> {
-  await client.sync_file_range({ fd, offset: 0, length: 0, flags: 'SYNC_FILE_RANGE_WRITE' });
-}
-
-/** Page and pages of each WRITE, in the order in which they came. */
-async function written(fuse: FuseMount, after: number): Promise<[number, number][]> {
-  const requests = await fuse.requests({ opcode: 'WRITE', after });
-  return requests.map(({ args }) => [Number(args['offset']) / PAGE, Number(args['size']) / PAGE]);
-}
 
 guestTest(
   'a page that is made dirty while it is written back is sent once more, after that, as it is then',
@@ -67,9 +50,9 @@ guestTest(
     const after = await fuse.position();
     await beginWriteback(client, fd);
     const first = await hold.arrived();
-    t.deepEqual(await written(fuse, after), [[1, 2]], 'both pages');
+    t.deepEqual(await pagesWritten(fuse, after), [[1, 2]], 'both pages');
     await answer('a');
-    await client.pwrite({ fd, data: page(0x70), offset: 0 });
+    await client.pwrite({ fd, data: pageOf(0x70), offset: 0 });
     await beginWriteback(client, fd);
     const before = await hold.arrived();
     t.is(before.args['size'], PAGE, 'a page before them is sent by itself');
@@ -82,15 +65,19 @@ guestTest(
       [1, 2],
       [0, 1],
     ];
-    t.deepEqual(await written(fuse, after), two, 'the pages are not sent while they are being written back');
+    t.deepEqual(
+      await pagesWritten(fuse, after),
+      two,
+      'the pages are not sent while they are being written back',
+    );
     await hold.stop();
     await hold.release(before);
     await hold.release(first);
     await client.fsync({ fd });
-    const sent = (await written(fuse, after)).slice(2);
+    const sent = (await pagesWritten(fuse, after)).slice(2);
     const pages = sent.flatMap(([from, length]) => Array.from({ length }, (_, nth) => from + nth));
     t.deepEqual(pages.sort(), [1, 2], 'then each once');
-    const wanted = concat(page(0x70), pattern(3 * PAGE).subarray(PAGE));
+    const wanted = concat(pageOf(0x70), pattern(3 * PAGE).subarray(PAGE));
     for (const name of ['a', 'b', 'c'] as const) wanted.set(bytes(name.repeat(PAGE / 2)), PAGE + parts[name]);
     const stored = await client.readFile({ path: fuse.backing('f') });
     t.is(firstDifference(stored, wanted), undefined, 'what the server has');

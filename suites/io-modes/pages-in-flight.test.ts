@@ -2,7 +2,7 @@ import { concat, firstDifference, pattern } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import { mountWritebackCache } from '../lib/writeback-cache.ts';
+import { beginWriteback, mountWritebackCache, pageOf, pagesWritten } from '../lib/writeback-cache.ts';
 
 /** Pages on their way to the server (FUSE_WRITEBACK_CACHE): who waits for them, and what is sent of them next. */
 
@@ -14,21 +14,6 @@ const LONG = 100_000;
 async function open(client: Client, fuse: FuseMount, pages: number, name = 'f'): Promise<number> {
   await client.writeFile({ path: fuse.backing(name), data: pattern(pages * PAGE) });
   return client.open({ path: fuse.file(name), flags: 'O_RDWR' });
-}
-
-function page(value: number): Uint8Array {
-  return new Uint8Array(PAGE).fill(value);
-}
-
-/** Has the kernel begin to write back, without waiting for it. */
-async function beginWriteback(client: Client, fd: number): Promise<void> {
-  await client.sync_file_range({ fd, offset: 0, length: 0, flags: 'SYNC_FILE_RANGE_WRITE' });
-}
-
-/** Page and pages of each WRITE, in the order in which they came. */
-async function written(fuse: FuseMount, after: number): Promise<[number, number][]> {
-  const requests = await fuse.requests({ opcode: 'WRITE', after });
-  return requests.map(({ args }) => [Number(args['offset']) / PAGE, Number(args['size']) / PAGE]);
 }
 
 guestTest(
@@ -46,7 +31,7 @@ guestTest(
       await reader.posix_fadvise({ fd: cached, offset: 0, length: 0, advice: 'POSIX_FADV_RANDOM' });
     }
     const hold = await fuse.hold('WRITE');
-    for (const nth of [5, 6]) await client.pwrite({ fd, data: page(nth), offset: nth * PAGE });
+    for (const nth of [5, 6]) await client.pwrite({ fd, data: pageOf(nth), offset: nth * PAGE });
     await beginWriteback(client, fd);
     const write = await hold.arrived();
     t.is(write.args['offset'], 5 * PAGE);
@@ -65,7 +50,7 @@ guestTest(
     t.deepEqual(await fuse.opcodes({ opcode: 'READ', after }), [], 'page 6 is waited for');
     await hold.stop();
     await hold.release(write);
-    t.is(firstDifference(await waiting, page(6)), undefined, 'page 6');
+    t.is(firstDifference(await waiting, pageOf(6)), undefined, 'page 6');
     for (const other of Object.values(fds)) await reader.close({ fd: other });
     await client.close({ fd });
   },
@@ -78,11 +63,11 @@ guestTest('a direct write waits for the pages of its range that are being writte
   const fd = await open(client, fuse, 2);
   const direct = await writer.open({ path: fuse.file('f'), flags: 'O_WRONLY|O_DIRECT' });
   const hold = await fuse.hold('WRITE');
-  await client.pwrite({ fd, data: page(1), offset: PAGE });
+  await client.pwrite({ fd, data: pageOf(1), offset: PAGE });
   await beginWriteback(client, fd);
   const first = await hold.arrived();
   const after = await fuse.position();
-  const writing = writer.pwrite({ fd: direct, data: page(2), offset: PAGE });
+  const writing = writer.pwrite({ fd: direct, data: pageOf(2), offset: PAGE });
   writing.catch(() => undefined);
   // A request that is sent now comes after one that would not wait.
   await client.stat({ path: fuse.path });
@@ -91,7 +76,7 @@ guestTest('a direct write waits for the pages of its range that are being writte
   await hold.release(first);
   t.is(await writing, PAGE);
   const stored = await client.readFile({ path: fuse.backing('f') });
-  t.is(firstDifference(stored.subarray(PAGE), page(2)), undefined, 'the later one is what the server has');
+  t.is(firstDifference(stored.subarray(PAGE), pageOf(2)), undefined, 'the later one is what the server has');
   await writer.close({ fd: direct });
   await client.close({ fd });
 });
@@ -106,17 +91,17 @@ guestTest(
     const held = [];
     const after = await fuse.position();
     for (const nth of [4, 1, 7, 2, 6]) {
-      await client.pwrite({ fd, data: page(nth), offset: nth * PAGE });
+      await client.pwrite({ fd, data: pageOf(nth), offset: nth * PAGE });
       await beginWriteback(client, fd);
       held.push(await hold.arrived());
     }
     const each = [4, 1, 7, 2, 6].map((nth) => [nth, 1]);
-    t.deepEqual(await written(fuse, after), each, 'none waits for another');
+    t.deepEqual(await pagesWritten(fuse, after), each, 'none waits for another');
     await hold.stop();
     for (const request of held) await hold.release(request);
     await client.fsync({ fd });
     const wanted = pattern(9 * PAGE);
-    for (const nth of [4, 1, 7, 2, 6]) wanted.set(page(nth), nth * PAGE);
+    for (const nth of [4, 1, 7, 2, 6]) wanted.set(pageOf(nth), nth * PAGE);
     t.is(firstDifference(await client.readFile({ path: fuse.backing('f') }), wanted), undefined);
     await client.close({ fd });
   },
@@ -131,7 +116,7 @@ guestTest(
       await using other = await guest.client();
       const fd = await open(client, fuse, 6);
       const again = await other.open({ path: fuse.file('f'), flags: 'O_RDWR' });
-      for (const nth of [0, 2, 5]) await client.pwrite({ fd, data: page(7), offset: nth * PAGE });
+      for (const nth of [0, 2, 5]) await client.pwrite({ fd, data: pageOf(7), offset: nth * PAGE });
       const after = await fuse.position();
       const hold = await fuse.hold('SETATTR');
       const cutting = client.ftruncate({ fd, length: left });
@@ -148,7 +133,7 @@ guestTest(
       t.deepEqual(sizes, [[0, Math.min(left, PAGE)]], `${left} bytes are left`);
       const stored = await client.readFile({ path: fuse.backing('f') });
       const rest = pattern(2 * PAGE).subarray(Math.min(left, PAGE), left);
-      const wanted = concat(page(7).subarray(0, left), rest);
+      const wanted = concat(pageOf(7).subarray(0, left), rest);
       t.is(firstDifference(stored, wanted), undefined, `${left} bytes are left: what the server has`);
       await other.close({ fd: again });
       await client.close({ fd });
@@ -169,7 +154,7 @@ guestTest('no more pages than max_pages are sent in one WRITE, written back or t
     const data = pattern(9 * PAGE, 5);
     t.is(await client.pwrite({ fd, data, offset: 0 }), data.length, how);
     await client.fsync({ fd });
-    const sizes = (await written(fuse, after)).map(([, pages]) => pages);
+    const sizes = (await pagesWritten(fuse, after)).map(([, pages]) => pages);
     t.true(Math.max(...sizes) <= 2, `${how}: ${sizes.join()} pages`);
     if (how === 'through') t.deepEqual(sizes, [2, 2, 2, 2, 1], 'as many as there may be');
     t.is(firstDifference(await client.readFile({ path: fuse.backing('f') }), data), undefined, how);
@@ -184,21 +169,21 @@ guestTest(
     await using client = await guest.client();
     const [busy, fd] = [await open(client, fuse, 1, 'busy'), await open(client, fuse, 1)];
     const hold = await fuse.hold({ opcode: 'WRITE', path: '/busy' });
-    await client.pwrite({ fd: busy, data: page(1), offset: 0 });
+    await client.pwrite({ fd: busy, data: pageOf(1), offset: 0 });
     await beginWriteback(client, busy);
     const write = await hold.arrived();
     const after = await fuse.position();
-    await client.pwrite({ fd, data: page(2), offset: 0 });
+    await client.pwrite({ fd, data: pageOf(2), offset: 0 });
     await beginWriteback(client, fd);
     // A request that is sent now comes after one that would have been.
     await client.stat({ path: fuse.path });
     t.deepEqual(await fuse.opcodes({ opcode: 'WRITE', after }), [], 'nobody waits');
     await client.fsync({ fd });
-    t.deepEqual(await written(fuse, after), [[0, 1]], 'fsync does');
+    t.deepEqual(await pagesWritten(fuse, after), [[0, 1]], 'fsync does');
     await hold.stop();
     await hold.release(write);
     await client.fsync({ fd: busy });
-    await client.pwrite({ fd, data: page(3), offset: 0 });
+    await client.pwrite({ fd, data: pageOf(3), offset: 0 });
     const later = await fuse.position();
     await beginWriteback(client, fd);
     await fuse.waitFor({ opcode: 'WRITE', after: later });

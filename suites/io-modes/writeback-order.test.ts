@@ -3,7 +3,7 @@ import type { Client } from '../lib/client.ts';
 import { FATTR_FH, type OpcodeName, type RequestRecord } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import { mountWritebackCache } from '../lib/writeback-cache.ts';
+import { beginWriteback, mountWritebackCache } from '../lib/writeback-cache.ts';
 
 /** What has to be sent, and answered, before what else where writes wait in the page cache of FUSE. */
 
@@ -26,11 +26,6 @@ async function open(
 ): Promise<number> {
   await client.writeFile({ path: fuse.backing(name), data });
   return client.open({ path: fuse.file(name), flags: 'O_RDWR' });
-}
-
-/** Has the kernel begin to write back, without waiting for it. */
-async function beginWriteback(client: Client, fd: number): Promise<void> {
-  await client.sync_file_range({ fd, offset: 0, length: 0, flags: 'SYNC_FILE_RANGE_WRITE' });
 }
 
 /** Calls that write back, and what they send when that is done. */

@@ -2,7 +2,7 @@ import type { Client } from '../lib/client.ts';
 import { ATTR, ENTRY, entryAnswer, u32, u64 } from '../lib/entry-answer.ts';
 import { Opcode, type OpcodeName } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import { answerRequest, nextRequest, openBody, type RawRequest } from '../lib/raw-server.ts';
+import { answerRequest, initBody, nextRequest, openBody, type RawRequest } from '../lib/raw-server.ts';
 
 /** Where a file is on a block device that FUSE is the filesystem of: FIBMAP, which the server is asked by BMAP. */
 
@@ -12,14 +12,6 @@ const [EIO, ENOSYS] = [-5, -38];
 const BLOCK_BYTES = 4096;
 /** FIBMAP has room for a positive int. */
 const TOO_FAR = 1n << 31n;
-
-/** `fuse_init_out` without any flag. */
-function initAnswer(): Uint8Array {
-  const body = new Uint8Array(64);
-  body.set([...u32(7), ...u32(31)]);
-  body.set(u32(4096), 20);
-  return body;
-}
 
 function fileAnswer(): Uint8Array {
   const body = entryAnswer({ nodeid: 2n, entryValidS: LONG });
@@ -47,7 +39,7 @@ async function untilAsked(server: Client, device: number, opcode: OpcodeName): P
 
 async function answerNext(server: Client, device: number, opcode: 'INIT' | 'OPEN'): Promise<void> {
   const { unique } = await untilAsked(server, device, opcode);
-  const body = opcode === 'INIT' ? initAnswer() : openBody(5n, 0, 0);
+  const body = opcode === 'INIT' ? initBody(31) : openBody(5n, 0, 0);
   await answerRequest(server, device, { unique, body });
 }
 

@@ -4,7 +4,7 @@ import { Opcode } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { mountedAt } from '../lib/mounted-at.ts';
-import { answerRequest, nextRequest } from '../lib/raw-server.ts';
+import { answerRequest, initBody, nextRequest } from '../lib/raw-server.ts';
 import type { StackedMount } from '../lib/stacked-mount.ts';
 
 /** FUSE as the filesystem of a block device (`fuseblk`), whose server answers DESTROY before the device is free. */
@@ -26,17 +26,6 @@ interface OnDevice extends AsyncDisposable {
   readonly device: number;
 }
 
-/** `fuse_init_out` without any flag. */
-function initAnswer(minor: number): Uint8Array {
-  const body = new Uint8Array(64);
-  const view = new DataView(body.buffer);
-  view.setUint32(0, 7, true);
-  view.setUint32(4, minor, true);
-  view.setUint32(20, 4096, true);
-  view.setUint32(24, 1, true);
-  return body;
-}
-
 function openDevice(server: Client): Promise<number> {
   return server.open({ path: '/dev/fuse', flags: 'O_RDWR|O_NONBLOCK' });
 }
@@ -45,7 +34,7 @@ function openDevice(server: Client): Promise<number> {
 async function initialize(server: Client, device: number): Promise<void> {
   const request = await nextRequest(server, device);
   if (request.opcode !== Opcode.INIT) throw new Error(`opcode ${request.opcode} in place of INIT`);
-  await answerRequest(server, device, { unique: request.unique, body: initAnswer(31) });
+  await answerRequest(server, device, { unique: request.unique, body: initBody(31) });
 }
 
 async function mountOn(guest: TestGuest, source: string, more = ''): Promise<OnDevice> {

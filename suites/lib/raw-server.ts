@@ -63,6 +63,18 @@ export function answerRequest(
   return client.errno.write({ fd: device, data: concat(header, body) });
 }
 
+/** `fuse_init_out` of a server of this protocol that asks for no feature. */
+export function initBody(minor: number): Uint8Array {
+  const body = new Uint8Array(64);
+  const view = new DataView(body.buffer);
+  view.setUint32(0, 7, true);
+  view.setUint32(4, minor, true);
+  // max_write, and time_gran in nanoseconds.
+  view.setUint32(20, 4096, true);
+  view.setUint32(24, 1, true);
+  return body;
+}
+
 /** `fuse_open_out`. */
 export function openBody(fh: bigint, openFlags: number, backingId: number): Uint8Array {
   const body = new Uint8Array(16);

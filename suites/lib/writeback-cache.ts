@@ -1,3 +1,4 @@
+import type { Client } from './client.ts';
 import type { FuseMount, FuseOptions } from './fuse-mount.ts';
 import type { TestGuest } from './guest.ts';
 
@@ -11,4 +12,22 @@ export function mountWritebackCache(
     init: { addFlags: ['WRITEBACK_CACHE'], dropFlags: ['PASSTHROUGH', 'PASSTHROUGH_FD'], ...init },
     ...options,
   });
+}
+
+/** Has the kernel begin to write back, without waiting for it. */
+export async function beginWriteback(client: Client, fd: number): Promise<void> {
+  await client.sync_file_range({ fd, offset: 0, length: 0, flags: 'SYNC_FILE_RANGE_WRITE' });
+}
+
+const PAGE = 4096;
+
+/** A page of one byte. */
+export function pageOf(value: number): Uint8Array {
+  return new Uint8Array(PAGE).fill(value);
+}
+
+/** Page and pages of each WRITE, in the order in which they came. */
+export async function pagesWritten(fuse: FuseMount, after: number): Promise<[number, number][]> {
+  const requests = await fuse.requests({ opcode: 'WRITE', after });
+  return requests.map(({ args }) => [Number(args['offset']) / PAGE, Number(args['size']) / PAGE]);
 }

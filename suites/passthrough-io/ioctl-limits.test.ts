@@ -3,10 +3,10 @@ import { concat, pattern, text } from '../lib/bytes.ts';
 import { SyscallError, type Client } from '../lib/client.ts';
 import { u32, u64 } from '../lib/entry-answer.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { IOCTL_IN as IN, IOCTL_OUT as OUT, ioctlAnswer, ioctlNumber } from '../lib/ioctl-answer.ts';
 
 /** How much an ioctl may bring along, where from, and what becomes of it when that cannot be had. */
 
-const [IN, OUT] = [1, 2];
 const PAGE = 4096;
 /** linux/fs.h */
 const [GETFLAGS, SETFLAGS] = [0x8008_6601, 0x4008_6602];
@@ -17,15 +17,6 @@ const [ENABLE_VERITY, MEASURE_VERITY] = [0x4080_6685, 0xc004_6686];
 const ENABLE_BYTES = 128;
 /** Where no process has memory. */
 const NOWHERE = 16;
-
-function number(direction: number, bytes: number): number {
-  return ((direction << 30) | (bytes << 16) | (0x67 << 8) | 1) >>> 0;
-}
-
-/** `fuse_ioctl_out` and what goes out to the caller. */
-function answer(result: number, out: Uint8Array = new Uint8Array()): Uint8Array {
-  return concat(u32(result), u32(0), u32(0), u32(0), out);
-}
 
 function sha1(data: Uint8Array): string {
   return createHash('sha1').update(data).digest('hex');
@@ -41,7 +32,7 @@ guestTest(
     for (const bytes of [8, PAGE, 5000]) {
       await fuse.rule({
         match: { opcode: 'IOCTL' },
-        action: { do: 'body', body: answer(0, pattern(bytes)) },
+        action: { do: 'body', body: ioctlAnswer(0, pattern(bytes)) },
       });
       for (const [direction, asked] of [
         [IN, 0],
@@ -51,15 +42,19 @@ guestTest(
         const after = await fuse.position();
         const what = `${bytes} bytes, direction ${direction}`;
         t.is(
-          await client.errno.ioctl({ fd, request: number(direction, bytes), arg: NOWHERE }),
+          await client.errno.ioctl({ fd, request: ioctlNumber(direction, bytes), arg: NOWHERE }),
           'EFAULT',
           what,
         );
         t.is((await fuse.requests({ opcode: 'IOCTL', after })).length, asked, `${what}: asked`);
       }
       // With nothing to write it does not matter where.
-      await fuse.rule({ match: { opcode: 'IOCTL' }, action: { do: 'body', body: answer(7) } });
-      t.is((await client.ioctl({ fd, request: number(OUT, bytes), arg: NOWHERE })).ret, 7, `${bytes} bytes`);
+      await fuse.rule({ match: { opcode: 'IOCTL' }, action: { do: 'body', body: ioctlAnswer(7) } });
+      t.is(
+        (await client.ioctl({ fd, request: ioctlNumber(OUT, bytes), arg: NOWHERE })).ret,
+        7,
+        `${bytes} bytes`,
+      );
     }
     await client.close({ fd });
   },
@@ -72,10 +67,10 @@ guestTest('an ioctl brings along no more pages than a request may have', async (
     await using fuse = await guest.mountFuse({ init });
     await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
     const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
-    await fuse.rule({ match: { opcode: 'IOCTL' }, action: { do: 'body', body: answer(0) } });
+    await fuse.rule({ match: { opcode: 'IOCTL' }, action: { do: 'body', body: ioctlAnswer(0) } });
     for (const direction of [IN, OUT, IN | OUT]) {
       for (const bytes of [PAGE, PAGE + 1, 2 * PAGE, 2 * PAGE + 1]) {
-        const call = { fd, request: number(direction, bytes), arg: pattern(bytes) };
+        const call = { fd, request: ioctlNumber(direction, bytes), arg: pattern(bytes) };
         const expected = bytes > maxPages * PAGE ? 'ENOMEM' : 'ok';
         t.is(await client.errno.ioctl(call), expected, `${bytes} bytes, ${maxPages} pages, ${direction}`);
       }
@@ -107,7 +102,7 @@ guestTest('file attributes that cannot be set are the error of what was asked la
       await fuse.rule({
         match: { opcode: 'IOCTL' },
         times: 1,
-        action: { do: 'body', body: answer(0, xattr) },
+        action: { do: 'body', body: ioctlAnswer(0, xattr) },
       }),
     ];
     t.is(await attempt('the second IOCTL'), 'EACCES', `${request}: the second IOCTL`);
@@ -116,7 +111,7 @@ guestTest('file attributes that cannot be set are the error of what was asked la
       await fuse.rule({
         match: { opcode: 'IOCTL' },
         times: 1,
-        action: { do: 'body', body: answer(0, xattr) },
+        action: { do: 'body', body: ioctlAnswer(0, xattr) },
       }),
       await fuse.rule({
         match: { opcode: 'OPEN' },
@@ -181,7 +176,7 @@ guestTest('enabling verity brings salt and signature to the server', async (t, g
   const saltAt = await addressOf(client, 'verity-salt');
   const signatureAt = await addressOf(client, 'verity-signature');
   const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
-  await fuse.rule({ match: { opcode: 'IOCTL' }, action: { do: 'body', body: answer(0) } });
+  await fuse.rule({ match: { opcode: 'IOCTL' }, action: { do: 'body', body: ioctlAnswer(0) } });
   const [none, nothing] = [[0, 0n] as [number, bigint], new Uint8Array()];
   for (const [what, [saltPart, saltBytes], [signaturePart, signatureBytes]] of [
     ['neither', [none, nothing], [none, nothing]],
@@ -225,7 +220,7 @@ guestTest('measuring verity has as much room as the caller says that the digest 
     const after = await fuse.position();
     const takeBack = await fuse.rule({
       match: { opcode: 'IOCTL' },
-      action: { do: 'body', body: answer(0, out) },
+      action: { do: 'body', body: ioctlAnswer(0, out) },
     });
     t.deepEqual((await client.ioctl({ fd, request: MEASURE_VERITY, arg })).arg, out, `room for ${room}`);
     const { args } = await fuse.waitFor({ opcode: 'IOCTL', after });

@@ -6,12 +6,10 @@ import { u32 } from '../lib/entry-answer.ts';
 import type { Rule } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { IOCTL_IN as IN, IOCTL_OUT as OUT, ioctlAnswer, ioctlNumber } from '../lib/ioctl-answer.ts';
 
 /** ioctl(2) of an open file is the server's business, also where its data go past the server. */
 
-/** Directions of an ioctl number (asm-generic/ioctl.h), as the caller sees them. */
-const IN = 1;
-const OUT = 2;
 /** include/uapi/linux/fuse.h */
 const COMPAT = 1 << 0;
 const RETRY = 1 << 2;
@@ -24,17 +22,8 @@ const FSGETXATTR = 0x801c_581f;
 const FSSETXATTR = 0x401c_5820;
 const FSXATTR_BYTES = 28;
 
-function number(direction: number, bytes: number): number {
-  return ((direction << 30) | (bytes << 16) | (0x67 << 8) | 1) >>> 0;
-}
-
 function sha1(data: Uint8Array): string {
   return createHash('sha1').update(data).digest('hex');
-}
-
-/** `fuse_ioctl_out` and what goes out to the caller. */
-function answer(result: number, out: Uint8Array = new Uint8Array(), flags = 0): Uint8Array {
-  return concat(u32(result), u32(flags), u32(0), u32(0), out);
 }
 
 function withBody(body: Uint8Array): Rule {
@@ -60,8 +49,8 @@ for (const [what, { direction, bytes }] of Object.entries(LENGTHS)) {
     const given = pattern(bytes, 3);
     const out = pattern(bytes, 5);
     const comes = (direction & OUT) !== 0;
-    await fuse.rule(withBody(answer(42, comes ? out : undefined)));
-    const cmd = number(direction, bytes);
+    await fuse.rule(withBody(ioctlAnswer(42, comes ? out : undefined)));
+    const cmd = ioctlNumber(direction, bytes);
     const { ret, arg } = await client.ioctl({ fd, request: cmd, arg: bytes === 0 ? 77 : given });
     const [request] = await fuse.requests('IOCTL');
     const [inSize, outSize] = [(direction & IN) === 0 ? 0 : bytes, comes ? bytes : 0];
@@ -87,24 +76,24 @@ for (const [what, { direction, bytes }] of Object.entries(LENGTHS)) {
 
 /** What a 32-bit program returns of it. */
 const ENOTTY = 25;
-const EIGHT = number(IN | OUT, 8);
+const EIGHT = ioctlNumber(IN | OUT, 8);
 /** Its buffer in the kernel has nothing of the caller. */
-const EIGHT_OUT = number(OUT, 8);
+const EIGHT_OUT = ioctlNumber(OUT, 8);
 
 /** Answers to an ioctl of eight bytes out, with or without as many in, and what it gives or has then. */
 const ANSWERS: readonly (readonly [string, Rule['action'], string | Uint8Array])[] = [
   ['ENOSYS', { do: 'error', errno: 'ENOSYS' }, 'ENOTTY'],
-  ['the result ENOSYS', { do: 'body', body: answer(-38) }, 'ENOTTY'],
+  ['the result ENOSYS', { do: 'body', body: ioctlAnswer(-38) }, 'ENOTTY'],
   ['EPERM', { do: 'error', errno: 'EPERM' }, 'EPERM'],
-  ['the result EPERM', { do: 'body', body: answer(-1) }, 'EPERM'],
-  ['RETRY', { do: 'body', body: answer(0, undefined, RETRY) }, 'EIO'],
-  ['more data than asked for', { do: 'body', body: answer(0, pattern(9, 5)) }, 'EIO'],
+  ['the result EPERM', { do: 'body', body: ioctlAnswer(-1) }, 'EPERM'],
+  ['RETRY', { do: 'body', body: ioctlAnswer(0, undefined, RETRY) }, 'EIO'],
+  ['more data than asked for', { do: 'body', body: ioctlAnswer(0, pattern(9, 5)) }, 'EIO'],
   [
     'fewer data than asked for',
-    { do: 'body', body: answer(0, pattern(3, 5)) },
+    { do: 'body', body: ioctlAnswer(0, pattern(3, 5)) },
     concat(pattern(3, 5), pattern(8, 3).subarray(3)),
   ],
-  ['no data', { do: 'body', body: answer(0) }, pattern(8, 3)],
+  ['no data', { do: 'body', body: ioctlAnswer(0) }, pattern(8, 3)],
 ];
 
 /** The errno, or what the caller has. */
@@ -145,7 +134,7 @@ for (const [minor, expected, flags] of [
     await using fuse = await guest.mountFuse({ passthrough: 'off', init: { minor } });
     await using client = await guest.client();
     const fd = await client.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
-    await fuse.rule(withBody(answer(0, pattern(8, 5))));
+    await fuse.rule(withBody(ioctlAnswer(0, pattern(8, 5))));
     t.deepEqual(await outcome(client, fd), expected);
     const sent = await fuse.requests('IOCTL');
     t.deepEqual(
@@ -162,17 +151,21 @@ guestTest(
   async (t, guest) => {
     await using fuse = await guest.mountFuse({ passthrough: 'off', allowOther: false });
     await using client = await guest.client();
-    await fuse.rule(withBody(answer(0)));
+    await fuse.rule(withBody(ioctlAnswer(0)));
     const fds: number[] = [];
     for (const flags of ['O_RDONLY|O_DIRECTORY', 'O_TMPFILE|O_RDWR']) {
       const fd = await client.open({ path: fuse.path, flags });
-      t.is(await client.errno.ioctl({ fd, request: number(0, 0) }), 'ok', `${flags}: who has mounted it`);
+      t.is(
+        await client.errno.ioctl({ fd, request: ioctlNumber(0, 0) }),
+        'ok',
+        `${flags}: who has mounted it`,
+      );
       fds.push(fd);
     }
     await client.setCredentials({ uid: 4000, gid: 4000 });
     const after = await fuse.position();
     for (const [at, fd] of fds.entries()) {
-      for (const request of [number(0, 0), GETFLAGS]) {
+      for (const request of [ioctlNumber(0, 0), GETFLAGS]) {
         const arg = new Uint8Array(8);
         t.is(await client.errno.ioctl({ fd, request, arg }), 'EACCES', `${at}: ${request.toString(16)}`);
       }
@@ -187,8 +180,8 @@ guestTest('an ioctl of a 32-bit program says that it is one', async (t, guest) =
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();
   await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
-  await fuse.rule(withBody(answer(6)));
-  const request = number(IN, 8);
+  await fuse.rule(withBody(ioctlAnswer(6)));
+  const request = ioctlNumber(IN, 8);
   const arg = pattern(8);
   for (const [path, open, flags] of [
     [fuse.file('f'), 'O_RDWR', COMPAT | FOR_32_BITS],
@@ -210,9 +203,9 @@ guestTest(
     await needs32Bit(guest);
     await using fuse = await guest.mountFuse({ passthrough: 'off', init: { minor: 17 } });
     await using client = await guest.client();
-    await fuse.rule(withBody(answer(6)));
+    await fuse.rule(withBody(ioctlAnswer(6)));
     const fd = await client.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
-    const call = { request: number(IN, 8), arg: pattern(8) };
+    const call = { request: ioctlNumber(IN, 8), arg: pattern(8) };
     t.is(await ioctlOn32(guest, client, { pid: client.pid, fd }, call), -ENOTTY);
     t.deepEqual(await fuse.requests('IOCTL'), []);
     await client.close({ fd });
@@ -246,7 +239,7 @@ guestTest(
       const fd = await client.open({ path: fuse.file(name), flags: 'O_RDONLY' });
       const after = await fuse.position();
       // FS_NODUMP_FL
-      await fuse.rule(withBody(answer(0, u32(0x40))));
+      await fuse.rule(withBody(ioctlAnswer(0, u32(0x40))));
       const got = await client.ioctl({ fd, request: GETFLAGS, arg: new Uint8Array(8) });
       t.deepEqual(got.arg?.subarray(0, 4), u32(0x40), `${name}: flags that the server says`);
       t.deepEqual(await asked(fuse, after), [[GETFLAGS, flags, 0, 4, none]], `${name}: GETFLAGS`);
@@ -261,9 +254,9 @@ guestTest(
       );
 
       const before = await fuse.position();
-      await fuse.rule(withBody(answer(0)));
+      await fuse.rule(withBody(ioctlAnswer(0)));
       const xattr = concat(u32(0x80), new Uint8Array(FSXATTR_BYTES - 4));
-      await fuse.rule({ ...withBody(answer(0, xattr)), times: 1 });
+      await fuse.rule({ ...withBody(ioctlAnswer(0, xattr)), times: 1 });
       await client.ioctl({ fd, request: SETFLAGS, arg: concat(u32(0x80), u32(0)) });
       t.deepEqual(
         await asked(fuse, before),
@@ -310,23 +303,23 @@ guestTest(
     const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
     // `struct fsxattr`: xflags (FS_XFLAG_NODUMP), extsize, nextents, projid, cowextsize, padding.
     const xattr = concat(u32(0x80), u32(0), u32(3), u32(4), u32(0), new Uint8Array(8));
-    await fuse.rule(withBody(answer(0, xattr)));
+    await fuse.rule(withBody(ioctlAnswer(0, xattr)));
     const got = await client.ioctl({ fd, request: FSGETXATTR, arg: new Uint8Array(FSXATTR_BYTES) });
     t.deepEqual(got.arg, xattr, 'what the server says');
 
     const after = await fuse.position();
     const changed = concat(u32(0x80), u32(0), u32(3), u32(5), u32(0), new Uint8Array(8));
-    await fuse.rule(withBody(answer(0)));
-    await fuse.rule({ ...withBody(answer(0, xattr)), times: 1 });
+    await fuse.rule(withBody(ioctlAnswer(0)));
+    await fuse.rule({ ...withBody(ioctlAnswer(0, xattr)), times: 1 });
     await client.ioctl({ fd, request: FSSETXATTR, arg: changed });
     const [, last] = await asked(fuse, after);
     t.deepEqual(last, [FSSETXATTR, 0, FSXATTR_BYTES, 0, sha1(changed)], 'another project is sent');
 
     for (const [what, action, errno] of [
       ['ENOSYS', { do: 'error', errno: 'ENOSYS' }, 'ENOTTY'],
-      ['a result', { do: 'body', body: answer(-1, xattr) }, 'EPERM'],
-      ['RETRY', { do: 'body', body: answer(0, xattr, RETRY) }, 'EIO'],
-      ['too short', { do: 'body', body: answer(0, xattr.subarray(4)) }, 'EIO'],
+      ['a result', { do: 'body', body: ioctlAnswer(-1, xattr) }, 'EPERM'],
+      ['RETRY', { do: 'body', body: ioctlAnswer(0, xattr, RETRY) }, 'EIO'],
+      ['too short', { do: 'body', body: ioctlAnswer(0, xattr.subarray(4)) }, 'EIO'],
     ] as const) {
       await fuse.rule({ match: { opcode: 'IOCTL' }, action });
       const request = { fd, request: FSGETXATTR, arg: new Uint8Array(FSXATTR_BYTES) };

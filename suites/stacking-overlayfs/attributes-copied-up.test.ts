@@ -2,6 +2,7 @@ import { text } from '../lib/bytes.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { u32 } from '../lib/entry-answer.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { ioctlAnswer } from '../lib/ioctl-answer.ts';
 import { lowerOnFuse, upperOnFuse } from '../lib/overlay-on-fuse.ts';
 import { upperOn } from '../lib/stack.ts';
 
@@ -15,9 +16,7 @@ const fails = (errno: string): Rule['action'] => ({ do: 'error', errno });
 const FS_NOATIME_FL = 0x80;
 const FS_IMMUTABLE_FL = 0x10;
 
-/** `fuse_ioctl_out` with a result of 0, then the flags. */
-const flagsAnswer = (flags: number): Uint8Array =>
-  new Uint8Array(Buffer.concat([new Uint8Array(16), u32(flags)]));
+const flagsAnswer = (flags: number): Uint8Array => ioctlAnswer(0, u32(flags));
 
 guestTest(
   'attributes that the upper layer cannot have are left out, those about security are not',

@@ -6,13 +6,13 @@ import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill } from '../lib/layers.ts';
 import { upperOnFuse } from '../lib/overlay-on-fuse.ts';
+import { WITH_HANDLES } from '../lib/overlay-handles.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import { upperOn } from '../lib/stack.ts';
 import type { StackedMount } from '../lib/stacked-mount.ts';
 
 /** The index that nfs_export keeps of directories too, and files that are opened by their handle alone (overlayfs.rst). */
 
-const WITH_HANDLES = 'index=on,nfs_export=on,redirect_dir=on';
 const UPPER = 'trusted.overlay.upper';
 const ORIGIN = 'trusted.overlay.origin';
 /** Before the `struct ovl_fb` of a handle, fs/overlayfs/overlayfs.h. */

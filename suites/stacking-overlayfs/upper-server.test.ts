@@ -36,6 +36,9 @@ async function upperServer(guest: TestGuest, client: Client): Promise<Upper> {
 
 type RuleAction = Rule['action'];
 
+/** Where a volatile overlay leaves its mark, in the directory that it is given for its work. */
+const INCOMPAT = 'work/incompat';
+
 const refuse = (errno: string): RuleAction => ({ do: 'error', errno });
 const answer = (body: Uint8Array): RuleAction => ({ do: 'body', body });
 
@@ -143,17 +146,17 @@ const ROWS: Readonly<Record<string, Row>> = {
   'nothing is refused, with handles': { rules: () => [], options: 'nfs_export=on', outcome: 'ok' },
   'nothing is refused, volatile': { rules: () => [], options: 'volatile', outcome: 'ok' },
   'the mark of a volatile overlay cannot be looked up': {
-    rules: (at) => one({ opcode: 'LOOKUP', path: `${at}/work/incompat` }, refuse('ENXIO')),
+    rules: (at) => one({ opcode: 'LOOKUP', path: `${at}/${INCOMPAT}` }, refuse('ENXIO')),
     options: 'volatile',
     outcome: 'ENXIO',
   },
   'the mark of a volatile overlay cannot be made': {
-    rules: (at) => one({ opcode: 'MKDIR', path: `${at}/work/incompat` }, refuse('EDQUOT')),
+    rules: (at) => one({ opcode: 'MKDIR', path: `${at}/${INCOMPAT}` }, refuse('EDQUOT')),
     options: 'volatile',
     outcome: 'EDQUOT',
   },
   'the mark of a volatile overlay is there already': {
-    rules: (at) => one({ opcode: 'LOOKUP', path: `${at}/work/incompat/volatile/dirty` }, answer(regular())),
+    rules: (at) => one({ opcode: 'LOOKUP', path: `${at}/${INCOMPAT}/volatile/dirty` }, answer(regular())),
     options: 'volatile',
     outcome: 'ok',
   },
@@ -202,7 +205,7 @@ guestTest('the mark of a volatile overlay is a directory', async (t, guest) => {
   await using upper = await upperServer(guest, client);
   const { at, ...how } = await upper.layers();
   await upper.fuse.rule({
-    match: { opcode: 'LOOKUP', path: `${at}/work/incompat` },
+    match: { opcode: 'LOOKUP', path: `${at}/${INCOMPAT}` },
     action: answer(regular()),
   });
   // Earlier kernels go on, and it is the server that knows no names in a file.

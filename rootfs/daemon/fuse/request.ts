@@ -88,7 +88,8 @@ function parseGroups(extensions: Uint8Array): number[] {
 }
 
 function groupCount(extensions: DataView, at: number, end: number): number {
-  const count = end - at < 4 ? 0 : extensions.getUint32(at, true);
+  if (end - at < 4) throw new MalformedRequest('a request has no room for its number of groups');
+  const count = extensions.getUint32(at, true);
   if (at + 4 + 4 * count <= end) return count;
   throw new MalformedRequest(`a request says ${count} groups and has ${(end - at - 4) / 4}`);
 }
