@@ -1,10 +1,11 @@
 import test from 'ava';
 import { batchesFor, type Reach } from './choose-tests.ts';
+import { setWith } from './testdata/number-set.ts';
 
 const reach = (id: string, durationMs: number, ...reached: readonly number[]): Reach => ({
   id,
   durationMs,
-  reached,
+  reached: setWith(reached),
 });
 
 test('choose tests: only those that come across the mistake, special and quick ones first', (t) => {

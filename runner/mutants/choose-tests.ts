@@ -1,3 +1,5 @@
+import { hasNumber, numbersOf, type NumberSet } from './number-set.ts';
+
 /** Which tests may notice a mistake, and in which order they are asked. Pure. */
 
 export interface Reach {
@@ -6,7 +8,7 @@ export interface Reach {
   /** Of the test on a kernel without mistakes. */
   readonly durationMs: number;
   /** Numbers of the mistakes that it comes across. */
-  readonly reached: readonly number[];
+  readonly reached: NumberSet;
 }
 
 /** The first batches are small: most mistakes are noticed at once. */
@@ -23,8 +25,11 @@ export function batchesFor(
   most = Infinity,
 ): readonly (readonly string[])[] {
   const candidates = tests
-    .filter(({ reached }) => reached.includes(number))
-    .map(({ id, durationMs, reached }) => ({ id, cost: Math.max(50, durationMs) * reached.length }))
+    .filter(({ reached }) => hasNumber(reached, number))
+    .map(({ id, durationMs, reached }) => ({
+      id,
+      cost: Math.max(50, durationMs) * numbersOf(reached).length,
+    }))
     .toSorted((a, b) => a.cost - b.cost)
     .map(({ id }) => id);
   const known = noticedBy.filter((id) => candidates.includes(id));

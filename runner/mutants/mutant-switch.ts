@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { Guest } from '#runner/guest/guest.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import type { RunParts } from '#runner/run/parts.ts';
-import { numberList } from './number-list.ts';
+import { numberSet, type NumberSet } from './number-set.ts';
 
 /** No mistake is active, and the kernel notes which would have been come across. */
 export const NOTE_REACHED = -1;
@@ -11,11 +11,11 @@ export interface Switch {
   /** Number of the active mistake, or `NOTE_REACHED`. */
   readonly mutant: number;
   /** With `NOTE_REACHED`: what was come across on a machine between a test's start and its clean-up. */
-  readonly onReached?: ((machine: string, numbers: readonly number[]) => void) | undefined;
+  readonly onReached?: ((machine: string, reached: NumberSet) => void) | undefined;
 }
 
 const ACTIVE = '/sys/module/kernel/parameters/fusegate_mutant';
-const REACHED = '/sys/module/fusegate_mutant/parameters/fusegate_reached';
+const REACHED = '/sys/kernel/fusegate_reached';
 
 /**
  * The parts of a run whose machines have this mistake, chosen after they are up: the saved machine is the same
@@ -55,7 +55,7 @@ async function note(
   if (method === 'kernel.mark') await writeParameter(guest, REACHED, '0');
   if (method !== 'reset') return;
   const { stdout } = await run(guest, ['cat', REACHED]);
-  onReached(guest.machine.id, numberList(stdout));
+  onReached(guest.machine.id, numberSet(stdout));
 }
 
 async function writeParameter(guest: Guest, path: string, value: string): Promise<void> {
@@ -71,7 +71,6 @@ const resultSchema = z.looseObject({ code: z.number().nullable(), stdout: z.inst
 async function run(
   guest: Guest,
   argv: readonly string[],
-): Promise<{ readonly code: number | null; readonly stdout: string }> {
-  const { code, stdout } = resultSchema.parse(await guest.call('run', { argv }));
-  return { code, stdout: Buffer.from(stdout).toString('latin1') };
+): Promise<{ readonly code: number | null; readonly stdout: Uint8Array }> {
+  return resultSchema.parse(await guest.call('run', { argv }));
 }

@@ -6,7 +6,6 @@ import test from 'ava';
 import { projectRoot } from '#runner/lib/paths.ts';
 import { loadSeries } from '#kernel/series/load-series.ts';
 import { catalogues, chooseCatalogue, chooseMutants, loadMutants, writeSeries } from './mutants.ts';
-import { numberList } from './number-list.ts';
 
 const loaded = await Promise.all(
   catalogues.map(async (catalogue) => ({ ...catalogue, mutants: await loadMutants(catalogue) })),
@@ -75,10 +74,4 @@ test('mutants: --only takes numbers and ranges', async (t) => {
   for (const only of ['', 'all', '1-', '999999']) {
     t.throws(() => chooseMutants(mutants, only), { message: /--only names no mutant/ }, only);
   }
-});
-
-test('mutants: the kernel’s list of numbers is read, and nothing is made of what is none', (t) => {
-  t.deepEqual(numberList('3,7-9\n'), [3, 7, 8, 9]);
-  t.deepEqual(numberList('\n'), []);
-  t.deepEqual(numberList('x,9-7,99999999'), []);
 });

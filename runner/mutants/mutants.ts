@@ -1,5 +1,5 @@
 import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { parseQuiltSeries } from '#kernel/series/quilt.ts';
 import { Failure } from '#runner/lib/failure.ts';
@@ -62,17 +62,27 @@ export async function loadMutants({ file }: Catalogue): Promise<readonly Mutant[
  */
 export async function writeSeries({ dir }: Catalogue, below: string | null, out: string): Promise<string> {
   if (below === null) return dir;
+  return joinSeries([...(await patchesOf(profileSeries(below))), ...(await patchesOf(dir))], out);
+}
+
+/** Directory of a profile's own series. */
+export function profileSeries(name: string): string {
+  return join(projectRoot, 'kernel', 'series', name);
+}
+
+/** Paths of the patches of a directory, in the order of its file `series`. */
+export async function patchesOf(dir: string): Promise<readonly string[]> {
+  const entries = parseQuiltSeries(await readFile(join(dir, 'series'), 'utf8'));
+  return entries.map(({ file }) => join(dir, file));
+}
+
+/** Patches of several places as one series, in a directory below `out`. */
+export async function joinSeries(patches: readonly string[], out: string): Promise<string> {
   const made = join(out, 'series');
   await rm(made, { recursive: true, force: true });
   await mkdir(made, { recursive: true });
-  const names: string[] = [];
-  for (const from of [join(projectRoot, 'kernel', 'series', below), dir]) {
-    for (const name of parseQuiltSeries(await readFile(join(from, 'series'), 'utf8'))) {
-      await copyFile(join(from, name.file), join(made, name.file));
-      names.push(name.file);
-    }
-  }
-  await writeFile(join(made, 'series'), `${names.join('\n')}\n`);
+  for (const path of patches) await copyFile(path, join(made, basename(path)));
+  await writeFile(join(made, 'series'), patches.map((path) => `${basename(path)}\n`).join(''));
   return made;
 }
 

@@ -1,5 +1,6 @@
 import { NOTE_REACHED } from './mutant-switch.ts';
 import { everyEnd, type MutantContext, type TestEnd } from './one-pass.ts';
+import { numberSet, type NumberSet } from './number-set.ts';
 import { fileOfTest, type MutantRecord } from './record.ts';
 
 /**
@@ -11,8 +12,8 @@ export async function noteReach(
   files: ReadonlyMap<string, string>,
 ): Promise<{ readonly files: MutantRecord['files']; readonly failed: readonly TestEnd[] }> {
   const running = new Map<string, string>();
-  const reached = new Map<string, readonly number[]>();
-  const onReached = (machine: string, numbers: readonly number[]): void => {
+  const reached = new Map<string, NumberSet>();
+  const onReached = (machine: string, numbers: NumberSet): void => {
     const test = running.get(machine);
     if (test !== undefined) reached.set(test, numbers);
   };
@@ -24,7 +25,11 @@ export async function noteReach(
   for (const [file, hash] of files) {
     const tests = ends
       .filter(({ id, outcome }) => outcome === 'passed' && fileOfTest(id) === file)
-      .map(({ id, durationMs }) => ({ id, durationMs, reached: [...(reached.get(id) ?? [])] }));
+      .map(({ id, durationMs }) => ({
+        id,
+        durationMs,
+        reached: reached.get(id) ?? numberSet(new Uint8Array()),
+      }));
     noted[file] = { hash, tests };
   }
   const failed = ends.filter(({ outcome }) => !['passed', 'skipped', 'known-failure'].includes(outcome));

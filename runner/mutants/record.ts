@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { globSync } from 'node:fs';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { z } from 'zod';
 
 /** What is known from earlier calls, in the directory of results. */
@@ -20,31 +20,55 @@ export type MutantResult = z.infer<typeof resultSchema>;
 
 const fileSchema = z.strictObject({
   hash: z.string(),
-  tests: z.array(z.strictObject({ id: z.string(), durationMs: z.number(), reached: z.array(z.number()) })),
+  tests: z.array(z.strictObject({ id: z.string(), durationMs: z.number(), reached: z.string() })),
 });
 
-const recordSchema = z.strictObject({
+const reachSchema = z.strictObject({
   /** Of the kernel's image; another kernel knows nothing of this. */
   kernel: z.string(),
   /** By test file. */
   files: z.record(z.string(), fileSchema),
+});
+
+const resultsSchema = z.strictObject({
+  kernel: z.string(),
   /** By number. */
   results: z.record(z.string(), resultSchema),
 });
-export type MutantRecord = z.infer<typeof recordSchema>;
+
+export type MutantRecord = z.infer<typeof reachSchema> & z.infer<typeof resultsSchema>;
+
+/** Which test comes across what is large, and what came of a mistake is written after each. */
+const FILES = { reach: 'reach.json', results: 'mutants.json' } as const;
 
 /** Empty where there is none, or one of another kernel. */
-export async function loadRecord(path: string, kernel: string): Promise<MutantRecord> {
-  const empty = { kernel, files: {}, results: {} };
-  const text = await readFile(path, 'utf8').catch(() => null);
-  if (text === null) return empty;
-  const parsed = recordSchema.safeParse(JSON.parse(text));
-  return parsed.success && parsed.data.kernel === kernel ? parsed.data : empty;
+export async function loadRecord(dir: string, kernel: string): Promise<MutantRecord> {
+  const [reach, results] = [await load(dir, FILES.reach), await load(dir, FILES.results)];
+  const [known, ended] = [reachSchema.safeParse(reach), resultsSchema.safeParse(results)];
+  return {
+    kernel,
+    files: known.success && known.data.kernel === kernel ? known.data.files : {},
+    results: ended.success && ended.data.kernel === kernel ? ended.data.results : {},
+  };
 }
 
-export async function saveRecord(path: string, record: MutantRecord): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
-  await writeFile(`${path}.new`, `${JSON.stringify(record, null, 1)}\n`);
+async function load(dir: string, name: string): Promise<unknown> {
+  const text = await readFile(join(dir, name), 'utf8').catch(() => null);
+  return text === null ? null : JSON.parse(text);
+}
+
+export async function saveReach(dir: string, { kernel, files }: MutantRecord): Promise<void> {
+  await save(dir, FILES.reach, { kernel, files } satisfies z.infer<typeof reachSchema>);
+}
+
+export async function saveResults(dir: string, { kernel, results }: MutantRecord): Promise<void> {
+  await save(dir, FILES.results, { kernel, results } satisfies z.infer<typeof resultsSchema>);
+}
+
+async function save(dir: string, name: string, value: unknown): Promise<void> {
+  const path = join(dir, name);
+  await mkdir(dir, { recursive: true });
+  await writeFile(`${path}.new`, `${JSON.stringify(value, null, 1)}\n`);
   await rename(`${path}.new`, path);
 }
 

@@ -3,15 +3,26 @@ import { join } from 'node:path';
 import { cleanLine } from '#runner/lib/clean-text.ts';
 import { formatDuration } from '#runner/report/format.ts';
 import { prepareAll } from '#runner/run/prepare.ts';
+import { sampleOf, type Sample } from './every-mutant.ts';
 import { loadMutants, type Catalogue, type Mutant } from './mutants.ts';
 import { noteReach } from './note-reach.ts';
+import { numbersOf } from './number-set.ts';
 import type { MutantContext, TestEnd } from './one-pass.ts';
-import { hashSuites, loadRecord, saveRecord, type MutantRecord, type MutantResult } from './record.ts';
+import {
+  hashSuites,
+  loadRecord,
+  saveReach,
+  saveResults,
+  type MutantRecord,
+  type MutantResult,
+} from './record.ts';
 import { renderMutants, TABLE_MARK, type Row } from './render.ts';
 import { stillHolds, tryMutant } from './try-mutant.ts';
 
 export interface MutantsOptions extends Omit<MutantContext, 'prepared'> {
   readonly mutants: readonly Mutant[];
+  /** Of those that a test comes across only so many. */
+  readonly sample?: Sample | undefined;
   /** Also those whose result is known. */
   readonly again: boolean;
   readonly tell: (line: string) => void;
@@ -20,6 +31,8 @@ export interface MutantsOptions extends Omit<MutantContext, 'prepared'> {
 export interface MutantsEnd {
   /** The mistakes that were chosen. */
   readonly rows: readonly Row[];
+  /** Those that no test comes across; with a sample they are not in `rows`. */
+  readonly unreached: readonly Mutant[];
   /** All that is known, from earlier calls too. */
   readonly results: MutantRecord['results'];
   /** Tests that fail without any mistake: then nothing else was tried. */
@@ -41,24 +54,34 @@ export async function runMutants(options: MutantsOptions): Promise<MutantsEnd> {
   });
   const { release, imageSha256 } = prepared.kernel;
   const context = { ...options, prepared };
-  const path = join(config.out, 'mutants.json');
-  let record = await loadRecord(path, imageSha256);
+  let record = await loadRecord(config.out, imageSha256);
 
   const known = await withReach(context, record, tell);
   record = known.record;
-  await saveRecord(path, record);
-  if (known.failed.length > 0) return { rows: [], results: record.results, failed: known.failed, release };
+  await saveReach(config.out, record);
+  const unreached = unreachedOf(mutants, record.files);
+  const end = { unreached, release };
+  if (known.failed.length > 0) return { ...end, rows: [], results: record.results, failed: known.failed };
 
-  for (const mutant of mutants) {
+  const chosen = options.sample === undefined ? mutants : sampleOf(mutants, record.files, options.sample);
+  for (const mutant of chosen) {
     const earlier = record.results[mutant.number];
     if (!options.again && stillHolds(earlier, record.files)) continue;
     const result = await tryMutant(context, mutant, record);
     record = { ...record, results: { ...record.results, [mutant.number]: result } };
-    await saveRecord(path, record);
+    await saveResults(config.out, record);
     tell(inWords(mutant, result));
   }
-  const rows = mutants.map((mutant) => ({ mutant, result: record.results[mutant.number] }));
-  return { rows, results: record.results, failed: [], release };
+  const rows = chosen.map((mutant) => ({ mutant, result: record.results[mutant.number] }));
+  return { ...end, rows, results: record.results, failed: [] };
+}
+
+function unreachedOf(mutants: readonly Mutant[], files: MutantRecord['files']): readonly Mutant[] {
+  const reached = new Set<number>();
+  for (const { tests } of Object.values(files)) {
+    for (const test of tests) for (const number of numbersOf(test.reached)) reached.add(number);
+  }
+  return mutants.filter(({ number }) => !reached.has(number));
 }
 
 /** What the selected test files come across, where it is not known yet. */

@@ -1,6 +1,7 @@
 import { Failure } from '#runner/lib/failure.ts';
 import { batchesFor, type Reach } from './choose-tests.ts';
 import type { Mutant } from './mutants.ts';
+import { hasNumber } from './number-set.ts';
 import { untilNoticed, type MutantContext } from './one-pass.ts';
 import { fileOfTest, type MutantRecord, type MutantResult } from './record.ts';
 
@@ -42,7 +43,7 @@ export async function tryMutant(
     return ended({ outcome: 'no-verdict', by: null, message, tried: {} });
   }
   const reachedAtAll = Object.values(record.files).some(({ tests: all }) =>
-    all.some(({ reached }) => reached.includes(number)),
+    all.some(({ reached }) => hasNumber(reached, number)),
   );
   // Where only some were asked, the others have not been tried, and no file is done with.
   const files = whole ? Object.entries(record.files) : [];
