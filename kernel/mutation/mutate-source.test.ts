@@ -57,6 +57,7 @@ test('mutate: truth values that are returned or stored, and the first part of a 
 test('mutate: error codes, added numbers, flags, truth values and results', (t) => {
   t.deepEqual(inFunction('int err = -EIO;'), ['-EINVAL instead of -EIO in: -EIO']);
   t.deepEqual(inFunction('return ERR_PTR(-ENOENT);'), ['-EIO instead of -ENOENT in: ERR_PTR(-ENOENT)']);
+  t.deepEqual(inFunction('return (struct x *)a->b;'), [], 'a cast is no loop');
   t.deepEqual(inFunction('return a + 4096;'), ['without + 4096 in: a + 4096']);
   t.deepEqual(inFunction('return g(-1);'), []);
   t.deepEqual(inFunction('return O_RDWR | O_CREAT;'), [
@@ -77,6 +78,7 @@ test('mutate: declarations, tables, macros, cases, locks and what is printed sta
     'struct x *p;',
     'static int once = -EIO;',
     'DECLARE_WAITQUEUE(wait, current);',
+    'FUSE_ARGS(args);',
     'switch (a) {',
     'case -ENOENT:',
     'default:',

@@ -63,7 +63,8 @@ const TYPE_WORDS = new Set(
 );
 
 /** Macros that declare. */
-const DECLARERS = /^(?:DECLARE|DEFINE|BUILD_BUG|LIST_HEAD|HLIST_HEAD|CLASS|__free|guard$|static_assert)/;
+const DECLARERS =
+  /^(?:DECLARE|DEFINE|BUILD_BUG|LIST_HEAD$|HLIST_HEAD$|CLASS$|FUSE_ARGS$|guard$|static_assert$)|_ON_STACK$/;
 
 class BodyReader {
   readonly #tokens: readonly Token[];
@@ -169,6 +170,8 @@ class BodyReader {
   /** `list_for_each_entry(…) statement` */
   #isLoopMacro(index: number, close: number): boolean {
     const behind = this.#tokens[close + 1];
+    // `return (type)value;`
+    if (this.#text(index) === 'return') return false;
     return this.#tokens[index]?.kind === 'word' && (behind?.kind === 'word' || behind?.text === '{');
   }
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { globSync } from 'node:fs';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { globSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 
@@ -57,19 +57,20 @@ async function load(dir: string, name: string): Promise<unknown> {
   return text === null ? null : JSON.parse(text);
 }
 
-export async function saveReach(dir: string, { kernel, files }: MutantRecord): Promise<void> {
-  await save(dir, FILES.reach, { kernel, files } satisfies z.infer<typeof reachSchema>);
+export function saveReach(dir: string, { kernel, files }: MutantRecord): void {
+  save(dir, FILES.reach, { kernel, files } satisfies z.infer<typeof reachSchema>);
 }
 
-export async function saveResults(dir: string, { kernel, results }: MutantRecord): Promise<void> {
-  await save(dir, FILES.results, { kernel, results } satisfies z.infer<typeof resultsSchema>);
+export function saveResults(dir: string, { kernel, results }: MutantRecord): void {
+  save(dir, FILES.results, { kernel, results } satisfies z.infer<typeof resultsSchema>);
 }
 
-async function save(dir: string, name: string, value: unknown): Promise<void> {
+/** At once: two results that come together are written one after the other. */
+function save(dir: string, name: string, value: unknown): void {
   const path = join(dir, name);
-  await mkdir(dir, { recursive: true });
-  await writeFile(`${path}.new`, `${JSON.stringify(value, null, 1)}\n`);
-  await rename(`${path}.new`, path);
+  mkdirSync(dir, { recursive: true });
+  writeFileSync(`${path}.new`, `${JSON.stringify(value, null, 1)}\n`);
+  renameSync(`${path}.new`, path);
 }
 
 /** Test files below `suites/` with a hash of their text and of the words they use. */

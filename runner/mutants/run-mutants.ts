@@ -58,22 +58,54 @@ export async function runMutants(options: MutantsOptions): Promise<MutantsEnd> {
 
   const known = await withReach(context, record, tell);
   record = known.record;
-  await saveReach(config.out, record);
+  saveReach(config.out, record);
   const unreached = unreachedOf(mutants, record.files);
   const end = { unreached, release };
   if (known.failed.length > 0) return { ...end, rows: [], results: record.results, failed: known.failed };
 
   const chosen = options.sample === undefined ? mutants : sampleOf(mutants, record.files, options.sample);
-  for (const mutant of chosen) {
+  await inLanes(context, chosen, async (lane, mutant) => {
     const earlier = record.results[mutant.number];
-    if (!options.again && stillHolds(earlier, record.files)) continue;
-    const result = await tryMutant(context, mutant, record);
+    if (!options.again && stillHolds(earlier, record.files)) return;
+    const result = await tryMutant(lane, mutant, record);
     record = { ...record, results: { ...record.results, [mutant.number]: result } };
-    await saveResults(config.out, record);
+    saveResults(config.out, record);
     tell(inWords(mutant, result));
-  }
+  });
   const rows = chosen.map((mutant) => ({ mutant, result: record.results[mutant.number] }));
   return { ...end, rows, results: record.results, failed: [] };
+}
+
+/**
+ * Each machine tries mistakes of its own: most are noticed by one of a few tests, and a second machine for those
+ * few would be ready when they are over.
+ */
+async function inLanes(
+  context: MutantContext,
+  mutants: readonly Mutant[],
+  each: (lane: MutantContext, mutant: Mutant) => Promise<void>,
+): Promise<void> {
+  const { config } = context;
+  const lanes = Math.max(1, Math.min(config.jobs, mutants.length));
+  const others = new AbortController();
+  const signal = AbortSignal.any([context.signal, others.signal]);
+  const queue = mutants.values();
+  const work = Array.from({ length: lanes }, async (_, nth) => {
+    const own = {
+      ...config,
+      jobs: Math.floor(config.jobs / lanes),
+      out: join(config.out, `lane-${nth + 1}`),
+    };
+    try {
+      for (const mutant of queue) await each({ ...context, signal, config: own }, mutant);
+    } catch (error) {
+      others.abort(error);
+      throw error;
+    }
+  });
+  const ends = await Promise.allSettled(work);
+  const failed = ends.find((end) => end.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
 }
 
 function unreachedOf(mutants: readonly Mutant[], files: MutantRecord['files']): readonly Mutant[] {
