@@ -13,6 +13,8 @@ import { mutateSource, type PlacedMutant } from './mutate-source.ts';
 export interface MutationRequest {
   /** Whose source is mutated. */
   readonly profile: Profile;
+  /** A kernel tree of the user's own, instead of the profile's source. */
+  readonly tree?: string | undefined;
   /** Directory of the series that comes before; it has `MUTANT()`. */
   readonly series: string;
   /** Which files of the source, as globs; what begins with `!` is left out. */
@@ -32,13 +34,13 @@ const MOST = 65_535;
  * @throws Failure E_USAGE (user) when there are none or too many; as `prepareKernel` for source and series.
  */
 export async function writeMutationPatch(
-  { profile, series, files }: MutationRequest,
+  { profile, tree, series, files }: MutationRequest,
   context: KernelContext,
 ): Promise<MutationPatch> {
   const dir = join(context.out, 'mutation');
   await rm(dir, { recursive: true, force: true });
   await mkdir(dir, { recursive: true });
-  const source = await pristineSource({ profile, fragments: [], role: 'base' }, context);
+  const source = await pristineSource({ profile, tree, fragments: [], role: 'base' }, context);
   const applied = await applySeries((await loadSeries(series, undefined, context.signal)).series, {
     tree: source,
     treeLabel: profile.name,
@@ -56,7 +58,7 @@ export async function writeMutationPatch(
     await write(join(dir, 'a', file), text);
     await write(join(dir, 'b', file), mutated.text);
   }
-  if (mutants.length > MOST) throw tooMany(mutants.length);
+  refuseNumber(mutants.length);
   const path = join(dir, 'every-mutant.patch');
   await writeFile(path, `Every mutant of ${files.join(' ')}\n\n${await difference(dir, context.signal)}`);
   return { path, mutants };
@@ -73,19 +75,17 @@ function filesOf(source: string, globs: readonly string[]): readonly string[] {
 /** Of the directories `a` and `b`, as a patch of what is in them. */
 async function difference(cwd: string, signal: AbortSignal): Promise<string> {
   const words = ['diff', '--no-index', '--no-prefix', '--no-color', 'a', 'b'];
-  const { exitCode, stdout, stderr } = await exec('env', [...withoutGitVariables, 'git', ...words], {
+  // git diff exits with 1 when they differ.
+  const { stdout } = await exec('env', [...withoutGitVariables, 'git', ...words], {
     ...{ cwd, signal, env: { LC_ALL: 'C', GIT_CEILING_DIRECTORIES: dirname(cwd) } },
   });
-  // git: 1 when they differ.
-  if (exitCode === 1) return stdout;
-  throw new Failure('E_USAGE', 'user', 'these files have nothing to make mutants of', {
-    hint: stderr.trim() === '' ? 'name C files of the kernel' : stderr.trim(),
-  });
+  return `${stdout}\n`;
 }
 
-function tooMany(count: number): Failure {
-  return new Failure('E_USAGE', 'user', `these files have ${count} mutants, and a kernel can have ${MOST}`, {
-    hint: 'name fewer files',
+function refuseNumber(count: number): void {
+  if (count > 0 && count <= MOST) return;
+  throw new Failure('E_USAGE', 'user', `these files have ${count} mutants, and a kernel has 1 to ${MOST}`, {
+    hint: 'name other C files of the kernel',
   });
 }
 
