@@ -107,7 +107,7 @@ test('mutate: file, line and number of each are told, and the header is included
     { number: 41, file: 'fs/x.c', line: 6, what: 'line 6, f(): left out: g();' },
     { number: 42, file: 'fs/x.c', line: 8, what: 'line 8, f(): left out: h();' },
   ]);
-  t.regex(text, /^\/\* x \*\/\n#include <linux\/fusegate_mutant\.h>\n#include "own\.h"/);
+  t.regex(text, /^\/\* x \*\/\n#include <linux\/fusegate_mutant\.h>\n#pragma .*\n#include "own\.h"/);
 });
 
 const PROGRAM = `#include <errno.h>

@@ -51,7 +51,10 @@ function insert(source: string, edits: readonly Edit[]): string {
   return text + source.slice(at);
 }
 
+/** Without its last jump a function may end without a result, which kbuild makes an error of. */
+const HEADER = '#include <linux/fusegate_mutant.h>\n#pragma GCC diagnostic ignored "-Wreturn-type"\n';
+
 /** Every file of the kernel includes something, before its first function. */
 function withHeader(text: string): string {
-  return text.replace(/^[ \t]*#[ \t]*include\b/m, '#include <linux/fusegate_mutant.h>\n$&');
+  return text.replace(/^[ \t]*#[ \t]*include\b/m, `${HEADER}$&`);
 }
