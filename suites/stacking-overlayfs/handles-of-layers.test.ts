@@ -53,6 +53,35 @@ guestTest(
   },
 );
 
+guestTest(
+  'the root of an overlay without an upper layer has a handle as everything below it has (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const bottom = await guest.directory('ext4', 'lower');
+    await using whole = await guest.mount({ source: 'none', type: 'tmpfs' }, client);
+    const directory = await guest.directory('ext4', 'lower');
+    // A layer may be all of a filesystem, as an image is, or a directory in one.
+    for (const [what, top] of [
+      ['a directory', directory],
+      ['a filesystem', whole.path],
+    ] as const) {
+      await fill(client, top, ['d/', 'd/s/']);
+      await using overlay = await guest.mountOverlay(
+        { lower: [top, bottom], options: WITHOUT_UPPER },
+        client,
+      );
+      for (const [name, where] of [
+        ['d/s', '/d/s'],
+        ['d', '/d'],
+        ['', ''],
+      ] as const) {
+        const handle = await client.nameToHandle({ path: overlay.file(name) });
+        t.is(await whereTo(client, overlay.path, handle), where, `“${name}”, its first layer ${what}`);
+      }
+    }
+  },
+);
+
 guestTest('a handle of an upper layer is of no use where there is none (E17)', async (t, guest) => {
   await using client = await guest.client();
   const { lower, upper, mount } = await handleLayers(guest, client);
