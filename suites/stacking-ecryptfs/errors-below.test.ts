@@ -103,3 +103,75 @@ guestTest(
     await client.close({ fd });
   },
 );
+
+guestTest(
+  'a name whose lower file cannot be opened is not found, and ecryptfs keeps nothing of it',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await ecryptfsOnFuse(guest, client);
+    const { ecryptfs, fuse } = stack;
+    await client.writeFile({ path: ecryptfs.file('f'), data: 'contents' });
+    t.is(await ecryptfs.unmount(), 'ok');
+    await using again = await guest.mountEcryptfs({ lower: fuse.path }, client);
+    const path = again.file('f');
+    const allow = await fuse.fail('OPEN', 'EACCES');
+    t.is(await client.errno.stat({ path }), 'EACCES', 'while it cannot be opened');
+    await allow();
+    t.is(text(await client.readFile({ path })), 'contents', 'when it can be');
+    const after = (await guest.kernelLog()).at(-1)?.seq;
+    t.is(await again.unmount(), 'ok');
+    const said = (await guest.kernelLog(after)).map((record) => record.text);
+    t.deepEqual(
+      said.filter((line) => line.includes('Busy inodes')),
+      [],
+      'nothing is left of a mount that has ended',
+    );
+  },
+);
+
+guestTest(
+  'a name whose lower file cannot be opened does no harm to another name of the file',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await ecryptfsOnFuse(guest, client);
+    const { ecryptfs, fuse } = stack;
+    await client.writeFile({ path: ecryptfs.file('f'), data: 'contents' });
+    await client.link({ from: ecryptfs.file('f'), to: ecryptfs.file('g') });
+    t.is(await ecryptfs.unmount(), 'ok');
+    await using again = await guest.mountEcryptfs({ lower: fuse.path }, client);
+    const after = await fuse.position();
+    t.is((await client.stat({ path: again.file('f') })).nlink, 2, 'one name is known');
+    const allow = await fuse.fail('OPEN', 'EACCES');
+    t.is(await client.errno.stat({ path: again.file('g') }), 'EACCES', 'the other one is not');
+    await allow();
+    const opened = await fuse.requests({ opcode: 'OPEN', after });
+    t.is(new Set(opened.map(({ nodeid }) => nodeid)).size, 1, 'both are of one file');
+    t.is(await client.errno.stat({ path: again.file('f') }), 'ok', 'the one that was known');
+    for (const name of ['f', 'g']) {
+      t.is(await client.errno.readFile({ path: again.file(name) }), 'ok', name);
+      t.is(text(await client.readFile({ path: again.file(name) })), 'contents', name);
+    }
+  },
+);
+
+guestTest(
+  'an empty lower file whose header could not be written gets one when it is opened again (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await ecryptfsOnFuse(guest, client);
+    const { ecryptfs, fuse } = stack;
+    await client.writeFile({ path: fuse.backing('f'), data: '' });
+    const open = { path: ecryptfs.file('f'), flags: 'O_RDWR' };
+    const writable = await fuse.fail('WRITE', 'EDQUOT');
+    t.is(await client.errno.open(open), 'EIO', 'while it cannot be written');
+    await writable();
+    t.is((await client.stat({ path: fuse.backing('f') })).size, 0, 'no header is there');
+    const fd = await client.open(open);
+    t.is(await client.pwrite({ fd, data: 'contents', offset: 0 }), 8, 'when it can be');
+    t.is(await client.errno.close({ fd }), 'ok');
+    t.is(await ecryptfs.unmount(), 'ok');
+    await using again = await guest.mountEcryptfs({ lower: fuse.path }, client);
+    t.is(await client.errno.readFile({ path: again.file('f') }), 'ok', 'mounted anew');
+    t.is(text(await client.readFile({ path: again.file('f') })), 'contents');
+  },
+);

@@ -193,3 +193,21 @@ for (const keyBytes of [24, 32] as const) {
     t.is(text(await client.readFile({ path: ecryptfs.file('f') })), 'short');
   });
 }
+
+guestTest(
+  'a mount that does not take headers from attributes refuses such a file every time (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const options = ecryptfsOptions(await guest.ecryptfsKey(), { more: ['ecryptfs_xattr_metadata'] });
+    {
+      await using ecryptfs = await guest.mount({ source: lower, type: 'ecryptfs', options }, client);
+      await client.writeFile({ path: ecryptfs.file('beside'), data: 'beside' });
+      t.is(text(await client.readFile({ path: ecryptfs.file('beside') })), 'beside');
+    }
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    for (const time of ['first', 'second', 'third']) {
+      t.is(await client.errno.readFile({ path: ecryptfs.file('beside') }), 'EIO', `the ${time} time`);
+    }
+  },
+);
