@@ -292,3 +292,23 @@ guestTest(
     t.is(firstDifference(await client.readFile({ path: ecryptfs.file('f') }), data), undefined);
   },
 );
+
+guestTest(
+  'what was stored behind the end in a mapping of ecryptfs does not show when a write makes the file longer (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDWR|O_CREAT' });
+    await client.pwrite({ fd, data: pattern(100), offset: 0 });
+    const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
+    await client.mwrite({ map, offset: 200, data: bytes('stored behind the end') });
+    t.is((await client.fstat({ fd })).size, 100, 'which a store does not move');
+    await client.pwrite({ fd, data: 'y', offset: 2000 });
+    t.is((await client.fstat({ fd })).size, 2001);
+    const between = await client.pread({ fd, count: 1900, offset: 100 });
+    t.is(firstDifference(between, new Uint8Array(1900)), undefined, 'zeros from the old end to the write');
+    await client.munmap({ map });
+    await client.close({ fd });
+  },
+);

@@ -1,6 +1,6 @@
 import { bytes, concat, pattern, text } from '../lib/bytes.ts';
 import { ioctlOn32, needs32Bit } from '../lib/calls-32.ts';
-import type { Client } from '../lib/client.ts';
+import type { BatchCall, Client } from '../lib/client.ts';
 import { passphraseKey } from '../lib/ecryptfs-format.ts';
 import { encryptBlocks, lowerFile, passphrasePacket, signaturePacket } from '../lib/ecryptfs-packets.ts';
 import { ecryptfsOnFuse } from '../lib/ecryptfs-on-fuse.ts';
@@ -223,3 +223,78 @@ guestTest('O_ASYNC is no error on a file of ecryptfs, and does as little as belo
   t.deepEqual(await asked(`${lower}/f`), { errno: 'ok', set: false });
   t.deepEqual(await asked(ecryptfs.file('f')), { errno: 'ok', set: false });
 });
+
+/** What is in each of several files, for memory is not the same every time. */
+const [PLAIN, FILES, PAGE] = [bytes('in the clear'), 16, 4096];
+
+/** Plain files, shown as they are, by a mount of their own; and calls that leave memory behind with something in it. */
+async function plainFiles(guest: TestGuest, client: Client) {
+  const lower = await guest.directory('ext4', 'plain');
+  const names = Array.from({ length: FILES }, (_none, nth) => `f${nth}`);
+  for (const name of names) await client.writeFile({ path: `${lower}/${name}`, data: PLAIN });
+  const ecryptfs = await mountOver(guest, client, lower, 'ecryptfs_passthrough');
+  const aside = await guest.directory('tmpfs');
+  const used = await client.open({ path: `${aside}/used`, flags: 'O_RDWR|O_CREAT' });
+  const data = { make: { length: 16 * PAGE, seed: 1 } };
+  const useMemory: BatchCall[] = [
+    { call: 'pwrite', args: { fd: used, data, offset: 0 } },
+    { call: 'ftruncate', args: { fd: used, length: 0 } },
+  ];
+  return { lower, names, ecryptfs, aside, useMemory };
+}
+
+function hasOthers(data: Uint8Array): boolean {
+  return data.some((byte) => byte !== 0);
+}
+
+guestTest(
+  'a write behind the end of a file that ecryptfs shows as it is leaves zeros before it, whatever memory had',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { lower, names, ecryptfs, useMemory } = await plainFiles(guest, client);
+    await using _mounted = ecryptfs;
+    const odd: string[] = [];
+    for (const name of names) {
+      const fd = await client.open({ path: ecryptfs.file(name), flags: 'O_RDWR' });
+      const write = { call: 'pwrite', args: { fd, data: bytes('x'), offset: 100 } } as const;
+      const results = await client.batch({ calls: [...useMemory, write], oneThread: true });
+      t.true(
+        results.every((result) => 'value' in result),
+        name,
+      );
+      await client.close({ fd });
+      const stored = await client.readFile({ path: `${lower}/${name}` });
+      t.is(stored.length, 101, name);
+      t.is(text(stored.subarray(0, PLAIN.length)), text(PLAIN), `${name}: what was there`);
+      if (hasOthers(stored.subarray(PLAIN.length, 100))) odd.push(name);
+    }
+    t.deepEqual(odd, [], 'files with something else between the old end and the write');
+  },
+);
+
+guestTest(
+  'a mapping of a file that ecryptfs shows as it is has zeros behind its end, whatever memory had',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { names, ecryptfs, aside, useMemory } = await plainFiles(guest, client);
+    await using _mounted = ecryptfs;
+    const odd: string[] = [];
+    for (const name of names) {
+      const fd = await client.open({ path: ecryptfs.file(name), flags: 'O_RDONLY' });
+      const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ', flags: 'MAP_SHARED' });
+      // The same thread loads from the page, so that it gets the memory that was used.
+      const path = `${aside}/${name}`;
+      const copy = await client.open({ path, flags: 'O_WRONLY|O_CREAT' });
+      const load = { call: 'writeFrom', args: { fd: copy, map, offset: 0, length: PAGE } } as const;
+      await client.batch({ calls: [...useMemory, load], oneThread: true });
+      await client.close({ fd: copy });
+      const page = await client.readFile({ path });
+      t.is(page.length, PAGE, name);
+      t.is(text(page.subarray(0, PLAIN.length)), text(PLAIN), `${name}: what is in it`);
+      if (hasOthers(page.subarray(PLAIN.length))) odd.push(name);
+      await client.munmap({ map });
+      await client.close({ fd });
+    }
+    t.deepEqual(odd, [], 'files with something else behind their end');
+  },
+);

@@ -287,3 +287,37 @@ guestTest(
     await limited.close({ fd });
   },
 );
+
+guestTest(
+  'a write that the lower file takes a part of only is told as no more than that (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const data = pattern(PAGE);
+    const half = HEADER_BYTES + PAGE / 2;
+    let written;
+    {
+      await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+      await client.writeFile({ path: ecryptfs.file('whole'), data });
+      await using limited = await guest.client();
+      const fd = await limited.open({ path: ecryptfs.file('f'), flags: 'O_RDWR|O_CREAT' });
+      await limited.signal({ signal: 'SIGXFSZ', disposition: 'ignore' });
+      await limited.setrlimit({ resource: 'RLIMIT_FSIZE', soft: half });
+      const [told] = await limited.batch({ calls: [{ call: 'pwrite', args: { fd, data, offset: 0 } }] });
+      written = told !== undefined && 'value' in told ? Number(told.value) : 0;
+      await limited.close({ fd });
+      t.true((await client.stat({ path: `${lower}/f` })).size <= half, 'the lower file is within the limit');
+      t.true(written <= PAGE / 2, `there is room for half a page, ${written} bytes are told as written`);
+      t.is(await ecryptfs.unmount(), 'ok');
+    }
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    const seen = await client.readFile({ path: ecryptfs.file('f') });
+    t.is(
+      firstDifference(seen.subarray(0, written), data.subarray(0, written)),
+      undefined,
+      'what was told as written is there',
+    );
+    const whole = await client.readFile({ path: ecryptfs.file('whole') });
+    t.is(firstDifference(whole, data), undefined, 'what there was room for');
+  },
+);
