@@ -6,7 +6,7 @@ import { backingMap, DeviceIoctl } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
-import { forgetId, needsMappings } from '../lib/registration.ts';
+import { forgetId, needsMappings, openWithId } from '../lib/registration.ts';
 
 /**
  * Every allocation of a call fails once. Whatever the call then says, the client is who it was, the backing
@@ -89,6 +89,40 @@ guestTest(
     assertTries(t, 'registering', tries);
     await client.close({ fd });
     t.false(await guest.isBackingBusy(), 'nothing keeps the file that was not registered');
+  },
+);
+
+guestTest(
+  'a file that was registered without memory for credentials is not served with none (H13, K39)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const failing = await FailingAllocations.of(guest, client);
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await client.writeFile({ path: fuse.backing('f'), data: 'served' });
+    const device = await fuse.server.lendDevice(client);
+    const fd = await client.open({ path: fuse.backing('f'), flags: 'O_RDWR' });
+    await using reader = await guest.client();
+    let served = 0;
+    const tries = await failing.each(
+      'ioctl',
+      { fd: device, request: DeviceIoctl.BACKING_OPEN, arg: backingMap(fd) },
+      async ({ errno, value, nth }) => {
+        if (errno !== 'ok') return;
+        const { ret: id } = value as { readonly ret: number };
+        const opened = await openWithId(guest, reader, { fuse, id });
+        const data = await reader.pread({ fd: opened, count: 10, offset: 0 });
+        t.is(text(data), 'served', `with the id that came in spite of failure ${nth}`);
+        served += 1;
+        const after = await fuse.position();
+        await reader.close({ fd: opened });
+        await fuse.waitFor({ opcode: 'RELEASE', after });
+        if (guest.expected.hasClose) t.is(await forgetId(guest, client, { fuse, id }), 'ok');
+      },
+    );
+    assertTries(t, 'registering', tries);
+    t.true(served > 0);
+    t.deepEqual(await fuse.dataRequests(), []);
+    await client.close({ fd });
   },
 );
 
