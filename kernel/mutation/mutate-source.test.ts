@@ -86,6 +86,9 @@ test('mutate: declarations, tables, macros, cases, locks and what is printed sta
     '}',
     'spin_lock(&p->lock);',
     'inode_unlock(p);',
+    'bool x = IS_ENABLED(CONFIG_X);',
+    'if (x)',
+    '\tlockdep_assert_held(p);',
     'if (IS_ENABLED(CONFIG_X))',
     '\tlockdep_assert_held(p);',
   ];

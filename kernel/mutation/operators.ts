@@ -27,10 +27,13 @@ export interface Edit {
 
 /** All mutations of a source, in the order of their places. */
 export function mutationsOf(parsed: ParsedSource): readonly Mutation[] {
+  const fixed = fixedNames(parsed);
   return parsed.parts
     .flatMap((part) => [
       ...leftOut(parsed, part),
-      ...conditionsOf(parsed, part).flatMap((leaf) => turned(parsed, part, leaf)),
+      ...conditionsOf(parsed, part)
+        .filter((leaf) => !hasFixed(parsed, leaf, fixed.get(part.function)))
+        .flatMap((leaf) => turned(parsed, part, leaf)),
       ...words(parsed, part),
       ...otherResult(parsed, part),
     ])
@@ -144,6 +147,29 @@ function topLevel(
 /** Decided when the kernel is compiled, or about what cannot be in a guest without it. */
 const FIXED = /\b(?:IS_ENABLED|IS_BUILTIN|IS_MODULE|BUILD_BUG\w*|__builtin_\w+)\b|dax|DAX/;
 
+/** By function: variables that get a value decided so. */
+function fixedNames({ source, tokens, parts }: ParsedSource): ReadonlyMap<string, ReadonlySet<string>> {
+  const found = new Map<string, Set<string>>();
+  for (const part of parts) {
+    const { at, end } = spanOf(tokens, part);
+    if (part.kind !== 'initial' || !FIXED.test(source.slice(at, end))) continue;
+    const names = found.get(part.function) ?? new Set();
+    found.set(part.function, names.add(tokens[part.from - 2]?.text ?? ''));
+  }
+  return found;
+}
+
+function hasFixed(
+  { source, tokens }: ParsedSource,
+  leaf: Range,
+  names: ReadonlySet<string> = new Set(),
+): boolean {
+  const { at, end } = spanOf(tokens, leaf);
+  return (
+    FIXED.test(source.slice(at, end)) || tokens.slice(leaf.from, leaf.to).some(({ text }) => names.has(text))
+  );
+}
+
 const NEIGHBOURS: Readonly<Record<string, string>> = { '<': '<=', '<=': '<', '>': '>=', '>=': '>' };
 
 /** A condition that is taken for the opposite, and a comparison that is one off. */
@@ -152,7 +178,7 @@ function turned(parsed: ParsedSource, part: Part, leaf: Range): readonly Mutatio
   const span = spanOf(tokens, leaf);
   const code = source.slice(span.at, span.end);
   const isConstant = leaf.to - leaf.from === 1 && /^(?:\d|true$|false$)/.test(code);
-  if (isConstant || FIXED.test(code) || hasDirective(source, span)) return [];
+  if (isConstant || hasDirective(source, span)) return [];
   const common = { at: span.at, function: part.function };
   const text = brief(source, span);
   const outcome = (what: string, wrap: (number: number) => string): Mutation => ({
