@@ -3,6 +3,9 @@ import { everyEnd, type MutantContext, type TestEnd } from './one-pass.ts';
 import { numberSet, type NumberSet } from './number-set.ts';
 import { fileOfTest, type MutantRecord } from './record.ts';
 
+/** Somebody may be watching. */
+const TESTS_TOLD = 100;
+
 /**
  * Runs these files without any mistake and notes which ones each test would come across.
  * @returns the files' part of the record, and the tests that failed: nothing can be said with those.
@@ -18,8 +21,12 @@ export async function noteReach(
     if (test !== undefined) reached.set(test, numbers);
   };
   const chosen = { mutant: NOTE_REACHED, onReached };
+  let finished = 0;
   const ends = await everyEnd(context, chosen, [...files.keys()], (event) => {
     if (event.type === 'test-started') running.set(event.machine, event.id);
+    if (event.type !== 'test-finished') return;
+    finished += 1;
+    if (finished % TESTS_TOLD === 0) context.note(`${finished} tests`);
   });
   const noted: MutantRecord['files'] = {};
   for (const [file, hash] of files) {
