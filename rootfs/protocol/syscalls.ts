@@ -247,6 +247,14 @@ export interface Syscalls {
    * (open_tree, mount_setattr with MOUNT_ATTR_IDMAP, move_mount).
    */
   mountIdmapped: { args: { source: string; target: string; namespaceOf: number }; value: number };
+  /**
+   * A filesystem that is put together step by step (fsopen(2)), and one that is mounted and to be changed (fspick(2)).
+   * read(2) on either gives one message of the kernel at a time: ENODATA when there is none.
+   */
+  fsopen: { args: { type: string }; value: number };
+  fspick: { args: { path: string; flags?: Flags }; value: number };
+  /** `command`: `FSCONFIG_SET_*` with a key and mostly a value, or `FSCONFIG_CMD_*` with neither; `aux`: a descriptor. */
+  fsconfig: { args: Fd & { command: Flags; key?: string; value?: string; aux?: number }; value: number };
   memfd_create: { args: { name: string; flags?: Flags }; value: number };
   eventfd: { args: Record<string, never>; value: number };
   socketpair: { args: Record<string, never>; value: [number, number] };

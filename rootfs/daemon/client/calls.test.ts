@@ -231,3 +231,19 @@ test('events: what inotify tells of a file, and that it never waits', async (t) 
   ]);
   for (const one of [fd, watcher]) await value(fileCalls.close({ fd: one }));
 });
+
+test('a filesystem that is put together says what is wrong with an option', async (t) => {
+  const opened = await treeCalls.fsopen({ type: 'tmpfs' });
+  if ('errno' in opened) {
+    t.is(opened.errno, 'EPERM', 'this process may not mount');
+    return;
+  }
+  const fd = opened.value;
+  const set = { fd, command: 'FSCONFIG_SET_STRING', key: 'size' };
+  t.is(await value(treeCalls.fsconfig({ ...set, value: '4k' })), 0);
+  t.deepEqual(await fileCalls.read({ fd, count: 100 }), { errno: 'ENODATA' });
+  t.deepEqual(await treeCalls.fsconfig({ ...set, value: 'large' }), { errno: 'EINVAL' });
+  t.regex(text(await value(fileCalls.read({ fd, count: 100 }))), /^e .*size/);
+  t.deepEqual(await treeCalls.fspick({ path: join(dir, 'none') }), { errno: 'ENOENT' });
+  await value(fileCalls.close({ fd }));
+});

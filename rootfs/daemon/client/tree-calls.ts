@@ -119,6 +119,12 @@ export const treeCalls = {
   },
   umount2: ({ target, flags }) => syscall('umount2', cString(target), flagBits(flags)),
   mountIdmapped: ({ source, target, namespaceOf }) => mountIdmapped(source, target, namespaceOf),
+  fsopen: ({ type }) => syscall('fsopen', cString(type), 0),
+  fspick: ({ path, flags }) => syscall('fspick', AT_FDCWD, cString(path), flagBits(flags)),
+  fsconfig: ({ fd, command, key, value, aux }) => {
+    const [name, text] = [key, value].map((each) => (each === undefined ? null : cString(each)));
+    return syscall('fsconfig', fd, flagBits(command), name ?? null, text ?? null, aux ?? 0);
+  },
 } satisfies Partial<CallTable>;
 
 /** linux/mount.h; OPEN_TREE_CLOEXEC is O_CLOEXEC. */
