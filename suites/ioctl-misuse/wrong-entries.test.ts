@@ -4,11 +4,13 @@ import { ATTR, ATTR_OUT, ENTRY, u32, u64 } from '../lib/entry-answer.ts';
 import type { OpcodeName } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { openErrno } from '../lib/open-errno.ts';
 
 /** Answers about names and attributes that no filesystem could give, beside files in passthrough mode. */
 
 const DIRECTORY = 0o040755;
 const REGULAR = 0o100644;
+const FIFO = 0o010644;
 const NO_TYPE = 0o644;
 /** One more than a file offset can be. */
 const TOO_LARGE = 1n << 63n;
@@ -31,6 +33,10 @@ const MADE = {
   'no number': NO_NUMBER,
   'the number of the root': OF_THE_ROOT,
   'a size that no file has': LARGE,
+};
+const NO_FIFO = {
+  'a regular file': inEntry('mode', u32(REGULAR)),
+  'no type': inEntry('mode', u32(NO_TYPE)),
 };
 
 /** What is wrong with the answer, by the request and the call that sends it. */
@@ -61,7 +67,22 @@ const ANSWERS: readonly {
   {
     opcode: 'LINK',
     call: (client, fuse) => client.errno.link({ from: fuse.file('f'), to: fuse.file('made') }),
-    wrong: { 'no number': NO_NUMBER, 'a directory': inEntry('mode', u32(DIRECTORY)) },
+    wrong: { ...MADE, 'a directory': inEntry('mode', u32(DIRECTORY)) },
+  },
+  {
+    opcode: 'MKNOD',
+    call: (client, fuse) => client.errno.mknod({ path: fuse.file('made'), mode: FIFO }),
+    wrong: { ...MADE, ...NO_FIFO },
+  },
+  {
+    opcode: 'SYMLINK',
+    call: (client, fuse) => client.errno.symlink({ target: 'f', path: fuse.file('made') }),
+    wrong: { ...MADE, ...NO_FIFO },
+  },
+  {
+    opcode: 'TMPFILE',
+    call: (client, fuse) => openErrno(client, fuse.path, 'O_TMPFILE|O_RDWR'),
+    wrong: { ...MADE, 'a directory': inEntry('mode', u32(DIRECTORY)) },
   },
 ];
 
