@@ -1,14 +1,9 @@
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
+import { copyProgram, runningFrom, runs } from '../lib/program-file.ts';
 import { needsMappings } from '../lib/registration.ts';
 import type { TestGuest } from '../lib/guest.ts';
-
-/** Copies a program of the machine to the backing directory. @returns its real path there. */
-async function copyProgram(guest: TestGuest, name: string, to: string): Promise<void> {
-  const { stdout } = await guest.run(['sh', '-c', `readlink -f "$(command -v ${name})"`]);
-  await guest.run(['cp', stdout.trim(), to]);
-}
 
 guestTest(
   'a program runs from a passthrough file, and a shared library loads from one (A20)',
@@ -41,13 +36,11 @@ guestTest(
 /** What open for writing gives while the program runs from that path, and exec while it is open for writing. */
 async function busyErrnos(guest: TestGuest, client: Client, path: string): Promise<readonly string[]> {
   const first = await client.open({ path, flags: 'O_RDWR' });
-  const execWhileOpen = (await guest.tryRun(['sh', '-c', '"$0" -c true 2>&1', path])).stdout.includes('busy');
+  const execWhileOpen = await runs(guest, path);
   await client.close({ fd: first });
-  // The shell stays as the parent of the client that it starts.
-  await using running = await guest.client({ launcher: [path, '-c', '"$@"; exit $?', 'sh'] });
-  await running.getpid({});
+  await using _running = await runningFrom(guest, path);
   const openWhileRunning = await client.errno.open({ path, flags: 'O_WRONLY' });
-  return [String(execWhileOpen), openWhileRunning];
+  return [execWhileOpen, openWhileRunning];
 }
 
 guestTest('a program that runs cannot be written, nor one that is written run (A20)', async (t, guest) => {
