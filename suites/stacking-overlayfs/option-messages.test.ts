@@ -1,0 +1,126 @@
+import type { Client } from '../lib/client.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { overlayRequest, type OverlayOptions } from '../lib/stacked-mount.ts';
+import { upperOn } from '../lib/stack.ts';
+
+/** Options of an overlay that do not go together, and what the kernel log says of them: which one is given up, or why not. */
+
+/** Where the upper layer is: on the filesystem of the lower one, on another, or nowhere. */
+type Upper = 'same' | 'other' | 'none';
+
+interface Row {
+  readonly upper: Upper;
+  readonly options: string;
+  readonly errno: 'ok' | 'EINVAL';
+  readonly says: string;
+}
+
+const given = (upper: Upper, options: string, says: string): Row => ({ upper, options, errno: 'ok', says });
+const refused = (upper: Upper, options: string, says: string): Row => ({
+  upper,
+  options,
+  errno: 'EINVAL',
+  says: `conflicting options: ${says}`,
+});
+
+const ROWS: readonly Row[] = [
+  given('none', 'index=on', 'option "index=on" is useless in a non-upper mount, ignore'),
+  given('none', 'volatile', 'option "volatile" is meaningless in a non-upper mount, ignoring it.'),
+  given('none', 'uuid=on', 'option "uuid=on" requires an upper fs, falling back to uuid=null.'),
+  given(
+    'none',
+    'nfs_export=on,redirect_dir=on',
+    'NFS export requires "redirect_dir=nofollow" on non-upper mount, falling back to nfs_export=off.',
+  ),
+  given('same', 'xino=on', '"xino=on" is useless with all layers on same fs, ignore.'),
+  given(
+    'other',
+    'uuid=off',
+    'The uuid=off requires a single fs for lower and upper, falling back to uuid=null.',
+  ),
+  given('same', 'verity=on,nfs_export=on', 'disabling nfs_export due to verity=on'),
+  refused('same', 'metacopy=off,verity=on', 'metacopy=off,verity=on'),
+  refused('same', 'metacopy=on,redirect_dir=nofollow', 'metacopy=on,redirect_dir=nofollow'),
+  refused('same', 'verity=require,redirect_dir=nofollow', 'verity=require,redirect_dir=nofollow'),
+  refused('same', 'nfs_export=on,index=off', 'nfs_export=on,index=off'),
+  refused('same', 'nfs_export=on,metacopy=on', 'nfs_export=on,metacopy=on'),
+  refused('same', 'userxattr,redirect_dir=on', 'userxattr,redirect_dir=on'),
+  refused('same', 'userxattr,metacopy=on', 'userxattr,metacopy=on'),
+  refused('same', 'userxattr,verity=on', 'userxattr,verity=on'),
+  { upper: 'none', options: 'redirect_dir=on', errno: 'ok', says: '' },
+  { upper: 'same', options: 'uuid=off', errno: 'ok', says: '' },
+  { upper: 'same', options: 'index=on,nfs_export=on,redirect_dir=on', errno: 'ok', says: '' },
+];
+
+async function layersFor(guest: TestGuest, upper: Upper): Promise<OverlayOptions> {
+  const lower = [await guest.directory('ext4', 'lower'), await guest.directory('ext4', 'lower')];
+  return upper === 'none'
+    ? { lower }
+    : { lower, ...(await upperOn(guest, upper === 'same' ? 'ext4' : 'tmpfs')) };
+}
+
+async function saidOf(
+  guest: TestGuest,
+  client: Client,
+  how: OverlayOptions,
+): Promise<{ readonly errno: string; readonly said: readonly string[] }> {
+  const after = (await guest.kernelLog()).at(-1)?.seq;
+  const errno = await guest.mountErrno(overlayRequest(how), client);
+  const lines = (await guest.kernelLog(after)).map(({ text }) => text);
+  const prefix = 'overlayfs: ';
+  const said = lines.filter((line) => line.startsWith(prefix)).map((line) => line.slice(prefix.length));
+  return { errno, said };
+}
+
+guestTest(
+  'of options that do not go together the kernel log says which one is given up',
+  async (t, guest) => {
+    guest.needs(guest.expected.overlaysWithDataLayers, 'rules for these options');
+    await using client = await guest.client();
+    for (const { upper, options, errno, says } of ROWS) {
+      const layers = await layersFor(guest, upper);
+      const outcome = await saidOf(guest, client, { ...layers, options });
+      t.deepEqual(outcome, { errno, said: says === '' ? [] : [says] }, `${options}, upper layer: ${upper}`);
+    }
+    const { lower, work } = { ...(await layersFor(guest, 'none')), ...(await upperOn(guest)) };
+    t.deepEqual(
+      await saidOf(guest, client, { lower, work }),
+      { errno: 'ok', said: [`option "workdir=${work}" is useless in a non-upper mount, ignore`] },
+      'a work directory alone',
+    );
+  },
+);
+
+/** Lists of layers that are none. */
+const LISTS: readonly (readonly [what: string, list: (at: string) => string, errno: string, says: string])[] =
+  [
+    ['none at all', () => '', 'EINVAL', "missing 'lowerdir'"],
+    ['a colon before it', (at) => `:${at}`, 'EINVAL', 'cannot append lower layer'],
+    ['a colon behind it', (at) => `${at}:`, 'EINVAL', 'unescaped trailing colons in lowerdir mount option.'],
+    [
+      'three colons',
+      (at) => `${at}:::${at}`,
+      'EINVAL',
+      "only single ':' or double '::' sequences of unescaped colons in lowerdir mount option allowed.",
+    ],
+    [
+      'one after those of data alone',
+      (at) => `${at}::${at}:${at}`,
+      'EINVAL',
+      'regular lower layers cannot follow data lower layers',
+    ],
+    ['a name that is not there', (at) => `${at}/none`, 'ENOENT', "failed to resolve 'AT/none': -2"],
+    ['twice the same', (at) => `${at}:${at}`, 'ELOOP', 'conflicting lowerdir path'],
+  ];
+
+guestTest('of a list of layers that is none the kernel log says what is wrong with it', async (t, guest) => {
+  guest.needs(guest.expected.overlaysWithDataLayers, 'these rules for lists of layers');
+  await using client = await guest.client();
+  const at = await guest.directory('ext4', 'layer');
+  for (const [what, list, errno, says] of LISTS) {
+    const layers = { lower: list(at), ...(await upperOn(guest)) };
+    const outcome = await saidOf(guest, client, layers);
+    t.deepEqual(outcome, { errno, said: [says.replace('AT', at)] }, what);
+  }
+});
