@@ -1,0 +1,68 @@
+import type { Client } from '../lib/client.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { fill } from '../lib/layers.ts';
+import { whereTo, WITH_HANDLES } from '../lib/overlay-handles.ts';
+import { answerNamed, layersOnFuse } from '../lib/overlay-on-fuse.ts';
+
+/** An index whose server does not give or take what an overlay wants of it. */
+
+const NLINK = 'trusted.overlay.nlink';
+
+/** An overlay whose upper server has the index, a file of two names below, and its handle. */
+async function indexOnFuse(guest: TestGuest, client: Client) {
+  const layers = await layersOnFuse(guest, client);
+  const { fuse } = layers;
+  await fill(client, fuse.backing('lower'), ['f']);
+  await client.link({ from: fuse.file('lower/f'), to: fuse.file('lower/g') });
+  let handle;
+  {
+    await using overlay = await layers.mount(WITH_HANDLES);
+    handle = await client.nameToHandle({ path: overlay.file('f') });
+  }
+  return { layers, fuse, handle };
+}
+
+guestTest(
+  'a name whose entry in the index is not looked up is an error, and its handle is stale (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { layers, fuse, handle } = await indexOnFuse(guest, client);
+    await using _layers = layers;
+    for (const errno of ['EUCLEAN', 'EIO', 'EACCES', 'ENOMEM']) {
+      await using overlay = await layers.mount(WITH_HANDLES);
+      const index = await client.stat({ path: fuse.file('work/index') });
+      t.is(index.mode & 0o170_000, 0o040_000);
+      const nodeid = await fuse.nodeid('/work/index');
+      const permit = await fuse.fail({ opcode: 'LOOKUP', nodeid }, errno);
+      t.is(await client.errno.stat({ path: overlay.file('f') }), errno, 'its name');
+      const stale = errno === 'ENOMEM' ? 'ENOMEM' : 'ESTALE';
+      t.is(await whereTo(client, overlay.path, handle), stale, `${errno}: its handle`);
+      await permit();
+      t.is(await client.errno.stat({ path: overlay.file('f') }), 'ok', `${errno}: its name, later`);
+    }
+  },
+);
+
+guestTest(
+  'a file that is copied up by its handle is there even if the count of its links cannot be kept, which is told once (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { layers, fuse, handle } = await indexOnFuse(guest, client);
+    await using _layers = layers;
+    await using overlay = await layers.mount(WITH_HANDLES);
+    const mountFd = await client.open({ path: overlay.path, flags: 'O_RDONLY|O_DIRECTORY' });
+    const open = () => client.errno.openByHandle({ mountFd, ...handle, flags: 'O_WRONLY|O_APPEND' });
+    const refuse = { do: 'error', errno: 'EDQUOT' } as const;
+    const count = { opcode: 'SETXATTR', name: NLINK } as const;
+    t.is(await answerNamed(fuse, count, refuse, open), 'EDQUOT');
+    const names = await client.readdir({ path: fuse.backing('work/index') });
+    const entries = names.filter((name) => !name.startsWith('#'));
+    t.is(entries.length, 1, 'it is in the index');
+    const entry = { path: fuse.backing(`work/index/${entries[0] ?? ''}`), name: NLINK };
+    t.is(await client.errno.getxattr(entry), 'ENODATA', 'without a count');
+    t.is(await open(), 'ok', 'it is there');
+    t.deepEqual(await client.readdir({ path: fuse.backing('upper') }), [], 'it has no name');
+    await client.close({ fd: mountFd });
+  },
+);
