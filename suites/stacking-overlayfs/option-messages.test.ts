@@ -1,6 +1,8 @@
+import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { overlayOptionsAt } from '../lib/mounted-at.ts';
 import { overlayRequest, type OverlayOptions } from '../lib/stacked-mount.ts';
 import { upperOn } from '../lib/stack.ts';
 
@@ -124,3 +126,93 @@ guestTest('of a list of layers that is none the kernel log says what is wrong wi
     t.deepEqual(outcome, { errno, said: [says.replace('AT', at)] }, what);
   }
 });
+
+const PARAMETERS = '/sys/module/overlay/parameters';
+
+/** Sets what overlays are mounted with if nothing is said, and puts it back in the end. */
+async function usual(
+  client: Client,
+  defaults: Readonly<Record<string, 'Y' | 'N'>>,
+): Promise<AsyncDisposable> {
+  const back = new AsyncDisposableStack();
+  const set = (name: string, data: string) =>
+    client.writeFile({ path: `${PARAMETERS}/${name}`, data, flags: 'O_WRONLY' });
+  for (const [name, value] of Object.entries(defaults)) {
+    const before = text(await client.readFile({ path: `${PARAMETERS}/${name}` })).trim();
+    back.defer(async () => {
+      await set(name, before);
+    });
+    await set(name, value);
+  }
+  return back;
+}
+
+/** What is usual, the options that are given, those that are shown because they are not usual, and what is said. */
+const USUAL: readonly (readonly [
+  defaults: Readonly<Record<string, 'Y' | 'N'>>,
+  upper: Upper,
+  options: string,
+  shown: readonly string[],
+  says?: string,
+])[] = [
+  [{ metacopy: 'Y' }, 'same', '', ['redirect_dir=on']],
+  [{ metacopy: 'Y' }, 'same', 'metacopy=off', ['metacopy=off']],
+  [
+    { metacopy: 'Y' },
+    'same',
+    'redirect_dir=nofollow',
+    ['redirect_dir=nofollow', 'metacopy=off'],
+    'disabling metacopy due to redirect_dir=nofollow',
+  ],
+  [
+    { metacopy: 'Y' },
+    'same',
+    'nfs_export=on',
+    ['redirect_dir=on', 'index=on', 'nfs_export=on', 'metacopy=off'],
+    'disabling metacopy due to nfs_export=on',
+  ],
+  [{ metacopy: 'Y' }, 'same', 'userxattr', ['redirect_dir=nofollow', 'metacopy=off', 'userxattr']],
+  [{ nfs_export: 'Y' }, 'same', '', ['index=on']],
+  [{ nfs_export: 'Y' }, 'same', 'index=off', ['nfs_export=off'], 'disabling nfs_export due to index=off'],
+  [
+    { nfs_export: 'Y' },
+    'same',
+    'metacopy=on',
+    ['redirect_dir=on', 'index=on', 'nfs_export=off', 'metacopy=on'],
+    'disabling nfs_export due to metacopy=on',
+  ],
+  [{ nfs_export: 'Y', index: 'Y' }, 'same', '', []],
+  [{ index: 'Y' }, 'same', '', []],
+  [{ index: 'Y' }, 'same', 'index=off', ['index=off']],
+  [{ index: 'Y' }, 'none', '', ['redirect_dir=on', 'index=off']],
+  [{ redirect_dir: 'Y' }, 'same', '', []],
+  [{ redirect_dir: 'Y' }, 'same', 'redirect_dir=off', ['redirect_dir=follow']],
+  [{ redirect_dir: 'Y', redirect_always_follow: 'N' }, 'same', 'redirect_dir=off', ['redirect_dir=nofollow']],
+  [{ redirect_always_follow: 'N' }, 'same', 'redirect_dir=off', []],
+  [{ redirect_always_follow: 'N' }, 'same', 'redirect_dir=follow', ['redirect_dir=follow']],
+  [{ xino_auto: 'Y' }, 'other', '', [], '"xino" feature enabled using 2 upper inode bits.'],
+  [{ xino_auto: 'Y' }, 'other', 'xino=off', ['xino=off']],
+];
+
+guestTest(
+  'what is usual for overlays is a matter of parameters, and gives way to what is asked for',
+  async (t, guest) => {
+    guest.needs(guest.expected.overlaysWithDataLayers, 'rules for these options');
+    await using client = await guest.client();
+    for (const [defaults, upper, options, shown, says] of USUAL) {
+      const layers = await layersFor(guest, upper);
+      const how = { ...layers, options: options === '' ? undefined : options };
+      const what = `${JSON.stringify(defaults)}, ${options || 'no option'}, upper layer: ${upper}`;
+      await using _usual = await usual(client, { redirect_always_follow: 'Y', ...defaults });
+      const outcome = await saidOf(guest, client, how);
+      t.deepEqual(outcome, { errno: 'ok', said: says === undefined ? [] : [says] }, what);
+      await using overlay = await guest.mountOverlay(how, client);
+      const inEffect = await overlayOptionsAt(client, overlay.path);
+      t.deepEqual(
+        inEffect.filter((option) => !option.startsWith('uuid=')),
+        shown,
+        `${what}: shown`,
+      );
+    }
+  },
+);
