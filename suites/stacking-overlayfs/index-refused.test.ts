@@ -1,3 +1,4 @@
+import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
@@ -64,5 +65,77 @@ guestTest(
     t.is(await open(), 'ok', 'it is there');
     t.deepEqual(await client.readdir({ path: fuse.backing('upper') }), [], 'it has no name');
     await client.close({ fd: mountFd });
+  },
+);
+
+guestTest(
+  'a file that was not copied up because its links could not be counted is what it was when it is mounted again (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    for (const options of ['index=on', WITH_HANDLES]) {
+      await using layers = await layersOnFuse(guest, client);
+      const { fuse } = layers;
+      await fill(client, fuse.backing('lower'), ['f']);
+      await client.link({ from: fuse.file('lower/f'), to: fuse.file('lower/g') });
+      {
+        await using overlay = await layers.mount(options);
+        const change = () => client.errno.chmod({ path: overlay.file('f'), mode: 0o604 });
+        const refuse = { do: 'error', errno: 'ENOSPC' } as const;
+        const count = { opcode: 'SETXATTR', name: NLINK } as const;
+        t.is(await answerNamed(fuse, count, refuse, change), 'ENOSPC', `${options}: a new mode`);
+        t.is(text(await client.readFile({ path: overlay.file('f') })), 'f at the bottom', options);
+      }
+      await using overlay = await layers.mount(options);
+      for (const name of ['f', 'g']) {
+        const path = overlay.file(name);
+        t.is(await client.errno.stat({ path }), 'ok', `${options}, mounted again: ${name}`);
+        t.is(text(await client.readFile({ path })), 'f at the bottom', `${options}, mounted again: ${name}`);
+      }
+    }
+  },
+);
+
+/** What is asked of the server of a file that is open by its handle alone. */
+const CALLS: readonly (readonly [
+  what: string,
+  opcode: 'GETATTR' | 'SETATTR' | 'WRITE' | 'FSYNC',
+  call: (client: Client, fd: number) => Promise<string>,
+])[] = [
+  ['fstat', 'GETATTR', (client, fd) => client.errno.fstat({ fd, flags: 'AT_STATX_FORCE_SYNC' })],
+  ['fchmod', 'SETATTR', (client, fd) => client.errno.fchmod({ fd, mode: 0o640 })],
+  ['ftruncate', 'SETATTR', (client, fd) => client.errno.ftruncate({ fd, length: 5 })],
+  ['pwrite', 'WRITE', (client, fd) => client.errno.pwrite({ fd, data: 'new', offset: 0 })],
+  ['fsync', 'FSYNC', (client, fd) => client.errno.fsync({ fd })],
+];
+
+guestTest(
+  'what is refused of a file that has no name but the one in the index is an error of the call, and it gets its name later (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { layers, fuse, handle } = await indexOnFuse(guest, client);
+    await using _layers = layers;
+    await using overlay = await layers.mount(WITH_HANDLES);
+    const mountFd = await client.open({ path: overlay.path, flags: 'O_RDONLY|O_DIRECTORY' });
+    const fd = await client.openByHandle({ mountFd, ...handle, flags: 'O_RDWR' });
+    const names = await client.readdir({ path: fuse.backing('work/index') });
+    const [entry = ''] = names.filter((name) => !name.startsWith('#'));
+    const nodeid = await fuse.nodeid(`/work/index/${entry}`);
+    for (const [what, opcode, call] of CALLS) {
+      const permit = await fuse.fail({ opcode, nodeid }, 'EUCLEAN');
+      t.is(await call(client, fd), 'EUCLEAN', what);
+      await permit();
+      t.is(await call(client, fd), 'ok', `${what}, later`);
+    }
+    t.is(text(await client.readFile({ path: fuse.backing(`work/index/${entry}`) })), 'newt ', 'what it has');
+    const change = () => client.errno.chmod({ path: overlay.file('g'), mode: 0o604 });
+    const permit = await fuse.fail({ opcode: 'LINK', path: '/upper/g' }, 'EDQUOT');
+    t.is(await change(), 'EDQUOT', 'its name');
+    t.deepEqual(await client.readdir({ path: fuse.backing('upper') }), [], 'which it does not have');
+    t.is(text(await client.pread({ fd, count: 10, offset: 0 })), 'newt ', 'it is what it was');
+    await permit();
+    t.is(await change(), 'ok', 'its name, later');
+    t.deepEqual(await client.readdir({ path: fuse.backing('upper') }), ['g'], 'which it has then');
+    t.like(await client.fstat({ fd }), { mode: 0o100_604, nlink: 2, size: 5 });
+    for (const each of [fd, mountFd]) await client.close({ fd: each });
   },
 );
