@@ -2,7 +2,9 @@ import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { fill } from '../lib/layers.ts';
 import { overlayOptionsAt } from '../lib/mounted-at.ts';
+import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import { overlayRequest, type OverlayOptions } from '../lib/stacked-mount.ts';
 import { upperOn } from '../lib/stack.ts';
 
@@ -216,3 +218,62 @@ guestTest(
     }
   },
 );
+
+const NO_HANDLES = 'does not support file handles, falling back to';
+
+guestTest('of what a layer cannot have the kernel log says what is given up for it', async (t, guest) => {
+  guest.needs(guest.expected.overlaysWithDataLayers, 'rules for these options');
+  await using client = await guest.client();
+  await using inside = await guest.client({ launcher: ['unshare', '--user', '--map-root-user', '--mount'] });
+  const init = { ...WITHOUT_PASSTHROUGH, addFlags: ['NO_EXPORT_SUPPORT'] } as const;
+  await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+  await using ramfs = await guest.mount({ source: 'ramfs', type: 'ramfs' }, client);
+  for (const at of [fuse.root, ramfs.path]) await fill(client, at, ['lower/', 'upper/', 'work/']);
+  const lower = await guest.directory('ext4', 'lower');
+  const all = 'index=on,nfs_export=on,xino=auto';
+  const bare = fuse.file('lower');
+  const upperOf = (at: string) => ({ upper: `${at}/upper`, work: `${at}/work` });
+  const withoutAttributes = [
+    'failed to set xattr on upper',
+    '...falling back to redirect_dir=nofollow.',
+    '...falling back to index=off.',
+    '...falling back to uuid=null.',
+    '...falling back to xino=off.',
+  ];
+  const rows: readonly (readonly [what: string, by: Client, how: OverlayOptions, said: readonly string[]])[] =
+    [
+      [
+        'a lower layer without handles',
+        client,
+        { lower: bare, ...(await upperOn(guest)), options: all },
+        [
+          `fs on '${bare}' ${NO_HANDLES} index=off,nfs_export=off.`,
+          `fs on '${bare}' ${NO_HANDLES} xino=off.`,
+        ],
+      ],
+      [
+        'an upper layer without handles',
+        client,
+        { lower, ...upperOf(fuse.path), options: 'index=on,nfs_export=on' },
+        [
+          `upper fs ${NO_HANDLES} index=off.`,
+          'NFS export requires "index=on", falling back to nfs_export=off.',
+        ],
+      ],
+      [
+        'an upper layer without attributes',
+        client,
+        { lower, ...upperOf(ramfs.path), options: 'index=on,xino=auto' },
+        ['upper fs does not support RENAME_WHITEOUT.', ...withoutAttributes],
+      ],
+      [
+        'an upper layer of a user namespace',
+        inside,
+        { lower, ...(await upperOn(guest)), options: 'index=on,xino=auto' },
+        [...withoutAttributes, "try mounting with 'userxattr' option"],
+      ],
+    ];
+  for (const [what, by, how, said] of rows) {
+    t.deepEqual(await saidOf(guest, by, how), { errno: 'ok', said }, what);
+  }
+});
