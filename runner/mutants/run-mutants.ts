@@ -137,9 +137,9 @@ async function withReach(
   return { record: { ...record, files: Object.fromEntries(there) }, failed: noted.failed };
 }
 
-function inWords({ number, what }: Mutant, { outcome, by, message, durationMs }: MutantResult): string {
+function inWords({ number, file, what }: Mutant, { outcome, by, message, durationMs }: MutantResult): string {
   const who = outcome === 'noticed' ? `by ${by ?? 'the machine'}: ${cleanLine(message ?? '', 100)}` : '';
-  return `${number} ${outcome} (${formatDuration(durationMs)}): ${what} ${who}`.trimEnd();
+  return `${number} ${outcome} (${formatDuration(durationMs)}): ${file}: ${what} ${who}`.trimEnd();
 }
 
 /**
