@@ -157,6 +157,34 @@ guestTest(
   },
 );
 
+guestTest(
+  'reading on an overlay changes the access time once more after a new mode, and after a new link',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await overlayWith(guest, client, 'abc');
+    const path = stack.overlay.file('f');
+    const fd = await client.open({ path, flags: 'O_RDONLY' });
+    const read = async (): Promise<number> => {
+      await client.pread({ fd, count: 3, offset: 0 });
+      return (await client.stat({ path: stack.upper })).atimeNs;
+    };
+    for (const [what, change] of [
+      ['a new mode', () => client.chmod({ path, mode: 0o600 })],
+      ['a new link', () => client.link({ from: path, to: stack.overlay.file('other') })],
+    ] as const) {
+      const [before, again] = await eventually(
+        async () => [await read(), await read()] as const,
+        (both) => both[0] === both[1],
+      );
+      t.is(before, again, `before ${what}: newer than the last change, it stays`);
+      await change();
+      const after = await eventually(read, (atimeNs) => atimeNs !== before);
+      t.not(after, before, `${what} was a change, of no data`);
+    }
+    await client.close({ fd });
+  },
+);
+
 guestTest('times that are set on an overlay are as fine as those of the upper file', async (t, guest) => {
   await using client = await guest.client();
   await using stack = await overlayWith(guest, client, 'abc');
