@@ -82,8 +82,16 @@ guestTest(
       await client.writeFile({ path: overlay.file('f'), data: 'perhaps lost' });
     }
     for (const options of ['volatile', 'index=off']) {
+      const after = (await guest.kernelLog()).at(-1)?.seq;
       const errno = await guest.mountErrno(overlayRequest({ lower, ...layers, options }), client);
       t.is(errno, 'EINVAL', options);
+      const said = (await guest.kernelLog(after)).map(({ text }) => text);
+      const reason = "overlayfs: overlay with incompat feature 'volatile' cannot be mounted";
+      t.deepEqual(
+        said.filter((line) => line.includes('incompat')),
+        [reason],
+        `${options}: why`,
+      );
     }
     // The mark is a directory with a file in it.
     const marks = join(layers.work, 'work', 'incompat');

@@ -17,6 +17,10 @@ const LEFT: Readonly<Record<string, { readonly names: readonly string[]; readonl
   'an empty directory': { names: ['d/', '.e/'], cleaned: true },
   'a directory with files': { names: ['d/', 'd/f', 'd/.a', 'd/..b'], cleaned: true },
   'an empty directory in one': { names: ['d/', 'd/e/', 'incomplete/', 'incomplete/e/'], cleaned: true },
+  'a name that begins with a dot where features are named': {
+    names: ['incompat/', 'incompat/.a', 'incompat/..b'],
+    cleaned: true,
+  },
   'a directory with a file in one': { names: ['d/', 'd/e/', 'd/e/f'], cleaned: false },
 };
 
@@ -32,6 +36,24 @@ guestTest(
       const writes = await client.errno.mkdir({ path: overlay.file('new') });
       t.is(writes, cleaned ? 'ok' : 'EROFS', what);
       if (cleaned) t.deepEqual(await client.readdir({ path: `${layers.work}/work` }), [], what);
+    }
+  },
+);
+
+guestTest(
+  'what an overlay tries when it is mounted leaves nothing in its work directory',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    for (const options of [undefined, 'index=on', 'userxattr']) {
+      const layers = await upperOn(guest);
+      const message = options ?? 'no option';
+      await using _overlay = await guest.mountOverlay({ lower, ...layers, options }, client);
+      const path = `${layers.work}/work`;
+      t.deepEqual(await client.readdir({ path }), [], `${message}: names`);
+      const marks = (await client.listxattr({ path })).filter((name) => name.includes('overlay'));
+      t.deepEqual(marks, [], `${message}: marks of it`);
+      t.deepEqual(await client.readdir({ path: layers.upper }), [], `${message}: the upper layer`);
     }
   },
 );
