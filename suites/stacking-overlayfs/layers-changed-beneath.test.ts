@@ -163,6 +163,38 @@ guestTest(
 );
 
 guestTest(
+  'a directory in use that got another name in its layer is the same one under that name',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = '', upper = ''] = layers;
+    await fill(client, lower, ['low/', 'low/f', 'both/', 'both/f']);
+    await fill(client, upper, ['up/', 'up/f', 'both/']);
+    // Wherever it goes, what is below it is there.
+    const mark = { path: `${upper}/both`, name: 'trusted.overlay.redirect', data: 'both' };
+    await client.setxattr(mark);
+    await using overlay = await over(guest, client, layers, 'redirect_dir=on');
+    for (const [name, layer, gone] of [
+      ['low', lower, 'ENOENT'],
+      ['up', upper, 'ENOENT'],
+      // Its old name would be that of the lower one alone, which is merged already.
+      ['both', upper, 'ESTALE'],
+    ] as const) {
+      const [from, to] = [overlay.file(name), overlay.file(`${name}-moved`)];
+      const fd = await client.open({ path: from, flags: 'O_RDONLY|O_DIRECTORY' });
+      const { ino } = await client.fstat({ fd });
+      await client.rename({ from: `${layer}/${name}`, to: `${layer}/${name}-moved` });
+      t.is(await client.errno.stat({ path: to }), 'ok', `${name}: by its new name`);
+      t.is((await client.stat({ path: to })).ino, ino, `${name}: its number`);
+      t.deepEqual(await client.readdir({ path: to }), ['f'], `${name}: what is in it`);
+      t.is(await client.readlink({ path: `/proc/${client.pid}/fd/${fd}` }), to, `${name}: where it is open`);
+      t.is(await client.errno.stat({ path: from }), gone, `${name}: by its old name`);
+      await client.close({ fd });
+    }
+  },
+);
+
+guestTest(
   'a lower directory that another name leads to cannot be had under its own at the same time',
   async (t, guest) => {
     await using client = await guest.client();
