@@ -153,13 +153,19 @@ const COUNTS: readonly (readonly [count: string | null, links: number])[] = [
   ['U+0', 2],
   ['U+3', 5],
   ['U-1', 1],
-  ['L+1', 3],
-  ['L-1', 1],
-  ['L+0', 2],
+  ['L+1', 4],
+  ['L-1', 2],
+  ['L+0', 3],
   ['X+3', 2],
   ['U3', 2],
+  ['L3', 2],
   ['U+x', 2],
+  ['L+x', 2],
+  ['L+', 2],
+  ['L', 2],
+  ['', 2],
   ['U-2', 2],
+  ['L-3', 2],
   ['U-9', 2],
   [null, 2],
 ];
@@ -168,13 +174,19 @@ guestTest(
   'an index tells how many links a file has, and what is no count is not believed (E17)',
   async (t, guest) => {
     await using client = await guest.client();
-    const { upper, mount } = await indexed(guest, client);
+    const { lower, upper, mount } = await indexed(guest, client);
     const path = `${upper}/a`;
+    // The lower file has three links now, the upper one two: one of them is its entry in the index.
+    await client.link({ from: `${lower}/b`, to: `${lower}/c` });
     for (const [count, links] of COUNTS) {
       if (count === null) await client.removexattr({ path, name: NLINK });
       else await client.setxattr({ path, name: NLINK, data: count });
       await using overlay = await mount();
-      t.is((await client.stat({ path: overlay.file('a') })).nlink, links, count ?? 'none');
+      t.is(
+        (await client.stat({ path: overlay.file('a') })).nlink,
+        links,
+        count === null ? 'none' : `'${count}'`,
+      );
       await overlay.unmount();
     }
   },
