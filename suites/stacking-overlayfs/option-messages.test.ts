@@ -277,3 +277,42 @@ guestTest('of what a layer cannot have the kernel log says what is given up for 
     t.deepEqual(await saidOf(guest, by, how), { errno: 'ok', said }, what);
   }
 });
+
+guestTest(
+  'of an index that is not of these layers the kernel log says what does not fit (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const [lower, other] = [await guest.directory('ext4', 'lower'), await guest.directory('ext4', 'other')];
+    const [layers, another] = [await upperOn(guest), await guest.directory('ext4', 'another')];
+    const index = `${layers.work}/index`;
+    const check = async (
+      what: string,
+      how: Partial<OverlayOptions>,
+      errno: string,
+      said: readonly string[],
+    ) => {
+      const outcome = await saidOf(guest, client, { lower, ...layers, ...how, options: 'index=on' });
+      const fits = outcome.said.filter((line) => /root origin|index dir/.test(line));
+      t.deepEqual({ errno: outcome.errno, said: fits }, { errno, said }, what);
+    };
+    const hint = "try deleting index dir or mounting with '-o index=off' to disable inodes index.";
+    await check('the first time', {}, 'ok', []);
+    await check('the second time', {}, 'ok', []);
+    await check('another lower layer', { lower: other }, 'ESTALE', ['failed to verify upper root origin']);
+    const upper = ["failed to verify index dir 'upper' xattr", hint];
+    await check('another upper layer', { upper: another }, 'ESTALE', upper);
+    // Where early versions of overlays with an index kept what is the attribute `upper` now.
+    const origin = 'trusted.overlay.origin';
+    const own = await client.getxattr({ path: index, name: 'trusted.overlay.upper' });
+    await client.setxattr({ path: index, name: origin, data: own });
+    await check('its own upper layer as origin', {}, 'ok', []);
+    const notOwn = await client.getxattr({ path: layers.upper, name: origin });
+    await client.setxattr({ path: index, name: origin, data: notOwn });
+    await check('another origin', {}, 'ok', ["failed to verify index dir 'origin' xattr"]);
+    await client.removexattr({ path: index, name: origin });
+    await fill(client, index, ['foreign']);
+    await check('a name that is none of its own', {}, 'EINVAL', ['failed index dir cleanup (-22)', hint]);
+    await client.unlink({ path: `${index}/foreign` });
+    await check('as it was', {}, 'ok', []);
+  },
+);
