@@ -156,6 +156,9 @@ const COUNTS: readonly (readonly [count: string | null, links: number])[] = [
   ['L+1', 4],
   ['L-1', 2],
   ['L+0', 3],
+  ['U+0000000003', 5],
+  // One byte more than any count has.
+  ['U+00000000003', 2],
   ['X+3', 2],
   ['U3', 2],
   ['L3', 2],
@@ -188,6 +191,41 @@ guestTest(
         count === null ? 'none' : `'${count}'`,
       );
       await overlay.unmount();
+    }
+  },
+);
+
+guestTest(
+  'a copied file that has one name has one link, and nothing is said of a count that it does not need (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    for (const options of [undefined, 'index=on']) {
+      const lower = await guest.directory('ext4', 'lower');
+      const layers = await upperOn(guest);
+      await fill(client, lower, ['f']);
+      const after = (await guest.kernelLog()).at(-1)?.seq;
+      const mount = () => guest.mountOverlay({ lower, ...layers, options }, client);
+      const what = options ?? 'no option';
+      {
+        await using overlay = await mount();
+        await client.chmod({ path: overlay.file('f'), mode: 0o604 });
+        t.is((await client.stat({ path: overlay.file('f') })).nlink, 1, `${what}: copied up`);
+      }
+      {
+        await using overlay = await mount();
+        const path = overlay.file('f');
+        t.is((await client.stat({ path })).nlink, 1, `${what}: mounted again`);
+        await client.link({ from: path, to: overlay.file('g') });
+        t.is((await client.stat({ path })).nlink, 2, `${what}: linked`);
+      }
+      await using overlay = await mount();
+      t.is((await client.stat({ path: overlay.file('f') })).nlink, 2, `${what}: linked, and mounted again`);
+      const said = (await guest.kernelLog(after)).map(({ text }) => text);
+      t.deepEqual(
+        said.filter((line) => line.includes('nlink')),
+        [],
+        what,
+      );
     }
   },
 );
