@@ -143,6 +143,9 @@ guestTest('after every kind of call on an overlay the caller is who it was', asy
   steps.add('times', 'utimens', { path: 'times', atimeNs: 'now', mtimeNs: 'now' });
   steps.add('a truncation', 'truncate', { path: 'cut', length: 1 });
   steps.add('a file made', 'mknod', { path: 'made', mode: 0o100_600 });
+  steps.add('a link to it', 'link', { from: 'made', to: 'as-well' });
+  steps.add('what was made replaced', 'rename', { from: 'as-well', to: 'mine' });
+  steps.add('what was made removed', 'unlink', { path: 'made' });
   steps.add('a directory made', 'mkdir', { path: 'directory' });
   steps.add('a symbolic link made', 'symlink', { path: 'symlink', target: 'read' });
   steps.add('a link to metadata without data', 'link', { from: 'mode', to: 'also' });
