@@ -3,6 +3,7 @@ import { text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill, layersOf } from '../lib/layers.ts';
 import { mountedAt } from '../lib/mounted-at.ts';
+import { upperOn } from '../lib/stack.ts';
 import type { MountRequest } from '../lib/stacked-mount.ts';
 
 /** How the layers of an overlay are written in the options of its mount. */
@@ -23,6 +24,26 @@ guestTest('a comma in the name of a layer is written with a backslash', async (t
   t.deepEqual(await client.readdir({ path: overlay.path }), ['below']);
   await client.writeFile({ path: overlay.file('above'), data: '' });
   t.deepEqual(await client.readdir({ path: join(at, 'up,per') }), ['above']);
+});
+
+guestTest('where the layers of an overlay are is told as it was said', async (t, guest) => {
+  await using client = await guest.client();
+  const [bottom = '', top = ''] = await layersOf(guest, 2);
+  const { upper, work } = await upperOn(guest);
+  const lower = [top, bottom];
+  const list = `lowerdir=${top}:${bottom}`;
+  for (const [what, layers, expected] of [
+    ['with an upper layer', { lower, upper, work }, [list, `upperdir=${upper}`, `workdir=${work}`]],
+    ['without one', { lower }, [list]],
+  ] as const) {
+    await using overlay = await guest.mountOverlay(layers, client);
+    const shown = (await mountedAt(client, overlay.path)).options.split(',');
+    t.deepEqual(
+      shown.filter((option) => /^(lower|upper|work)dir/.test(option)),
+      expected,
+      what,
+    );
+  }
 });
 
 /** An overlay without an upper layer, by options that say where each layer is. */
