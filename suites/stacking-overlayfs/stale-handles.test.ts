@@ -52,7 +52,9 @@ guestTest(
     t.deepEqual(await client.readdir({ path: `${upper}/d` }), ['s', 't']);
     await using overlay = await mount(WITH_HANDLES);
     t.is(await whereTo(client, overlay.path, handles['d/s']), 'ESTALE', 'removed');
+    const after = (await guest.kernelLog()).at(-1)?.seq;
     t.is(await whereTo(client, overlay.path, handles['d/t']), 'ESTALE', 'replaced');
+    t.deepEqual(await refusals(guest, after), [], 'replaced: nothing is said of a handle that is stale');
     t.deepEqual(await client.readdir({ path: overlay.file('d/t') }), ['other']);
   },
 );
