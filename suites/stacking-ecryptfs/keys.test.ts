@@ -27,8 +27,34 @@ guestTest(
     t.is(await mount(cipher), 'EINVAL', 'no such cipher');
     const bytes = `ecryptfs_sig=${signature},ecryptfs_cipher=aes,ecryptfs_key_bytes=17`;
     t.is(await mount(bytes), 'EINVAL', 'a key of no length that AES has');
+
+    const second = await guest.ecryptfsKey('second');
+    const two = (one: string, other: string) => `ecryptfs_sig=${one},${ecryptfsOptions(other)}`;
+    t.is(await mount(two(signature, second)), 'ok', 'two keys');
+    t.is(await mount(two(signature, NOBODYS)), 'ENOENT', 'two, of which nobody has the second');
+    t.is(await mount(two(NOBODYS, signature)), 'ENOENT', 'two, of which nobody has the first');
+    const names = ecryptfsOptions(signature, { namesKey: NOBODYS });
+    t.is(await mount(names), 'ENOENT', 'a key for names that nobody has');
   },
 );
+
+guestTest('a file of a mount with two keys is read with either of them (E6)', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  const keys = [await guest.ecryptfsKey('first'), await guest.ecryptfsKey('second')] as const;
+  {
+    const both = request(lower, keys[0], `ecryptfs_sig=${keys[1]}`);
+    await using ecryptfs = await guest.mount(both, client);
+    await client.writeFile({ path: ecryptfs.file('f'), data: 'of both' });
+    t.is(await ecryptfs.unmount(), 'ok');
+  }
+  for (const [nth, signature] of keys.entries()) {
+    await using ecryptfs = await guest.mount(request(lower, signature, ONLY_ITS_OWN), client);
+    const path = ecryptfs.file('f');
+    t.is(await client.errno.readFile({ path }), 'ok', `with key ${nth} alone`);
+    t.is(text(await client.readFile({ path })), 'of both', `with key ${nth} alone`);
+  }
+});
 
 guestTest(
   'a file of another key is read with that key, unless the mount takes none but its own (E6)',

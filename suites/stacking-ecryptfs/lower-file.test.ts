@@ -258,6 +258,9 @@ guestTest(
     const seen = await client.pread({ fd, count: PAGE, offset: PAGE });
     expected = patched(expected, 50, bytes('NEW'));
     t.is(firstDifference(seen, expected), undefined, 'after growing');
+    await client.ftruncate({ fd, length: 4 * PAGE });
+    const added = await client.pread({ fd, count: 2 * PAGE, offset: 2 * PAGE });
+    t.is(firstDifference(added, new Uint8Array(2 * PAGE)), undefined, 'whole pages that were added');
     await client.close({ fd });
   },
 );
@@ -293,22 +296,30 @@ guestTest(
   },
 );
 
-guestTest(
-  'what was stored behind the end in a mapping of ecryptfs does not show when a write makes the file longer (E6)',
-  async (t, guest) => {
-    await using client = await guest.client();
-    const lower = await guest.directory('ext4', 'encrypted');
-    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
-    const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDWR|O_CREAT' });
-    await client.pwrite({ fd, data: pattern(100), offset: 0 });
-    const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
-    await client.mwrite({ map, offset: 200, data: bytes('stored behind the end') });
-    t.is((await client.fstat({ fd })).size, 100, 'which a store does not move');
-    await client.pwrite({ fd, data: 'y', offset: 2000 });
-    t.is((await client.fstat({ fd })).size, 2001);
-    const between = await client.pread({ fd, count: 1900, offset: 100 });
-    t.is(firstDifference(between, new Uint8Array(1900)), undefined, 'zeros from the old end to the write');
-    await client.munmap({ map });
-    await client.close({ fd });
-  },
-);
+/** By what makes the file longer: how, to a size of 2001 bytes. */
+const LONGER: Readonly<Record<string, (client: Client, fd: number) => Promise<unknown>>> = {
+  'a write': (client, fd) => client.pwrite({ fd, data: 'y', offset: 2000 }),
+  'a truncation': (client, fd) => client.ftruncate({ fd, length: 2001 }),
+};
+
+for (const [what, makeLonger] of Object.entries(LONGER)) {
+  guestTest(
+    `what was stored behind the end in a mapping of ecryptfs does not show when ${what} makes the file longer (E6)`,
+    async (t, guest) => {
+      await using client = await guest.client();
+      const lower = await guest.directory('ext4', 'encrypted');
+      await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+      const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDWR|O_CREAT' });
+      await client.pwrite({ fd, data: pattern(100), offset: 0 });
+      const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
+      await client.mwrite({ map, offset: 200, data: bytes('stored behind the end') });
+      t.is((await client.fstat({ fd })).size, 100, 'which a store does not move');
+      await makeLonger(client, fd);
+      t.is((await client.fstat({ fd })).size, 2001);
+      const between = await client.pread({ fd, count: 1900, offset: 100 });
+      t.is(firstDifference(between, new Uint8Array(1900)), undefined, 'zeros from the old end on');
+      await client.munmap({ map });
+      await client.close({ fd });
+    },
+  );
+}

@@ -135,6 +135,11 @@ const WRONG: Readonly<Record<string, readonly Uint8Array[]>> = {
   'a cipher that there is not': withKey(passphrasePacket({ wrapped, cipher: 1 })),
   // Blowfish, which is a module in other kernels.
   'a cipher that this kernel has not': withKey(passphrasePacket({ wrapped, cipher: 4 })),
+  'a cipher that this kernel has not, before a right one': [
+    passphrasePacket({ wrapped, cipher: 4 }),
+    signaturePacket({ signature: ANOTHERS }),
+    ...OWN,
+  ],
   'a key that has no room to begin': [...beforeTheEnd(14), ...OWN],
   'a key that goes beyond the page': [...beforeTheEnd((KEY_PACKET ?? 0) - 1), ...OWN],
   'a signature that has no room to begin': [...beforeTheEnd((KEY_PACKET ?? 0) + 15), ...OWN],
