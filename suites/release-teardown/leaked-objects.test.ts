@@ -5,13 +5,12 @@ import { backingMap, DeviceIoctl, OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { countObjects, grown, MARGIN, staysGrown } from '../lib/object-counts.ts';
 import { needsLastingIds } from '../lib/registration.ts';
 
 /** Objects of the kernel as it counts them: what is done often must not leave as many. */
 
 const ROUNDS = 160;
-/** What other processes of the machine come and go with meanwhile. A leak of one object a round is twice that. */
-const MARGIN = 80;
 /** Bytes; a registration and most of what an open has is in one of these. */
 const SIZES = [32, 64, 96, 128, 192, 256] as const;
 /** cred_jar, since 6.17 cred: credentials; filp: open files, those without a descriptor as well. */
@@ -23,47 +22,8 @@ const CACHES = [
   ...SIZES.flatMap((size) => [`kmalloc-${size}`, `kmalloc-cg-${size}`]),
 ];
 
-type Counts = Readonly<Record<string, number>>;
-
 /** What a table of ids is made of. The page cache is as well, so it counts only where thousands of ids are given. */
 const TABLES = ['radix_tree_node'];
-
-/** Ends the test as skipped where the kernel does not count. Caches that it has merged are counted under any name. */
-async function count(guest: TestGuest, caches: readonly string[] = CACHES): Promise<Counts> {
-  // Until it is shrunk a cache counts the free objects in the slabs of the CPUs as used.
-  const script = `cd /sys/kernel/slab && for c in ${caches.join(' ')}; do
-    [ -e $c ] && echo 1 >$c/shrink && echo $c $(cat $c/objects); done; true`;
-  const { code, stdout } = await guest.tryRun(['sh', '-c', script]);
-  const lines = stdout
-    .trim()
-    .split('\n')
-    .map((line) => line.split(' '));
-  const counts = Object.fromEntries(lines.map(([name = '', objects = '']) => [name, Number(objects)]));
-  if (code !== 0 || !('filp' in counts)) guest.skip('this kernel does not count its objects');
-  return counts;
-}
-
-function grown(before: Counts, after: Counts, margin = MARGIN): string[] {
-  return Object.entries(before).flatMap(([name, then]) => {
-    const more = (after[name] ?? 0) - then;
-    return more > margin ? [`${name}: ${more} more`] : [];
-  });
-}
-
-/** Much is freed late, by RCU: asked again so often. Each question takes a while. */
-const TRIES = 20;
-
-async function staysGrown(
-  guest: TestGuest,
-  before: Counts,
-  caches = CACHES,
-  margin = MARGIN,
-): Promise<string[]> {
-  const more = async () => grown(before, await count(guest, caches), margin);
-  let found = await more();
-  for (let tried = 1; tried < TRIES && found.length > 0; tried++) found = await more();
-  return found;
-}
 
 interface Bench {
   readonly guest: TestGuest;
@@ -132,9 +92,9 @@ for (const [what, work] of Object.entries(ROUNDS_OF)) {
     await client.writeFile({ path: fuse.backing('f'), data: pattern(4096) });
     const bench = { guest, fuse, client };
     await onOpens(bench, 1, () => []);
-    const before = await count(guest);
+    const before = await countObjects(guest, CACHES);
     await work(bench);
-    t.deepEqual(await staysGrown(guest, before), []);
+    t.deepEqual(await staysGrown(guest, before, CACHES), []);
   });
 }
 
@@ -151,9 +111,9 @@ guestTest(
       return Array.from({ length: times }, () => ({ call: 'uringChain', args: { operations } }));
     };
     await onOpens(bench, 1, (fd) => reads(fd, 1));
-    const before = await count(guest);
+    const before = await countObjects(guest, CACHES);
     await onOpens(bench, 1, (fd) => reads(fd, ROUNDS));
-    t.deepEqual(await staysGrown(guest, before), []);
+    t.deepEqual(await staysGrown(guest, before, CACHES), []);
   },
 );
 
@@ -165,7 +125,7 @@ guestTest(`${ROUNDS} registrations leave no objects in the kernel (C12)`, async 
   const device = await fuse.server.lendDevice(client);
   const file = await client.open({ path: fuse.backing('f'), flags: 'O_RDWR' });
   const register = ioctl(device, DeviceIoctl.BACKING_OPEN, backingMap(file));
-  const before = await count(guest);
+  const before = await countObjects(guest, CACHES);
   const ids = Array.from({ length: ROUNDS }, (_, round) => round + 1);
   const results = await makeAll(
     client,
@@ -175,7 +135,7 @@ guestTest(`${ROUNDS} registrations leave no objects in the kernel (C12)`, async 
     results.map((result) => (result as { value: { ret: number } }).value.ret),
     ids.flatMap((id) => [id, 0]),
   );
-  t.deepEqual(await staysGrown(guest, before), []);
+  t.deepEqual(await staysGrown(guest, before, CACHES), []);
 });
 
 function ioctl(device: number, request: number, arg: Uint8Array): BatchCall {
@@ -193,7 +153,7 @@ guestTest(`${IDS} registrations leave no objects when their connection ends`, as
   const path = fuse.backing('f');
   await client.writeFile({ path, data: 'backing' });
   const caches = [...CACHES, ...TABLES];
-  const before = await count(guest, caches);
+  const before = await countObjects(guest, caches);
 
   const device = await fuse.server.lendDevice(client);
   const file = await client.open({ path, flags: 'O_RDWR' });
@@ -202,7 +162,10 @@ guestTest(`${IDS} registrations leave no objects when their connection ends`, as
     const results = await makeAll(client, Array<BatchCall>(IDS_A_CALL).fill(register));
     t.like(results.at(-1), { value: { ret: given + IDS_A_CALL } });
   }
-  t.true(grown(before, await count(guest, caches)).length > 0, 'while they are registered they are counted');
+  t.true(
+    grown(before, await countObjects(guest, caches)).length > 0,
+    'while they are registered they are counted',
+  );
   for (const fd of [file, device]) await client.close({ fd });
   t.is(await fuse.unmount(), 'ok');
   await fuse.server.closeDevice(0);
@@ -221,13 +184,13 @@ guestTest(
     await client.writeFile({ path, data: 'backing' });
     const device = await fuse.server.lendDevice(client);
     const file = await client.open({ path, flags: 'O_RDWR' });
-    const before = await count(guest, CREDENTIALS);
+    const before = await countObjects(guest, CREDENTIALS);
     for (let round = 0; round < ROUNDS; round++) {
       // Privileged all the time, and somebody else each: a registration may just refer to what its maker has.
       await client.setCredentials({ uid: [1000 + round, 0, 0], gid: 0 });
       await client.ioctl({ fd: device, request: DeviceIoctl.BACKING_OPEN, arg: backingMap(file) });
     }
-    const made = await count(guest, CREDENTIALS);
+    const made = await countObjects(guest, CREDENTIALS);
     // Threads of the client keep credentials of their own: not all are to go.
     const half = Object.entries(before).flatMap(([name, then]) => {
       const more = (made[name] ?? 0) - then;
