@@ -72,6 +72,33 @@ guestTest('a file that a rename on ecryptfs replaces gives its space below back'
   t.is((await client.statfs({ path: lower })).ffree, before);
 });
 
+/** What is made and removed again by its path. */
+const REMOVED: Readonly<
+  Record<
+    string,
+    { readonly make: (client: Client, path: string) => Promise<unknown>; readonly isDirectory?: true }
+  >
+> = {
+  file: { make: (client, path) => client.writeFile({ path, data: 'removed' }) },
+  directory: { make: (client, path) => client.mkdir({ path }), isDirectory: true },
+  'symbolic link': { make: (client, path) => client.symlink({ target: 'somewhere', path }) },
+};
+
+for (const [what, { make, isDirectory = false }] of Object.entries(REMOVED)) {
+  guestTest(`a ${what} that is removed on ecryptfs gives its inode below back at once`, async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('tmpfs', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    const free = async (): Promise<number> => (await client.statfs({ path: lower })).ffree;
+    const path = ecryptfs.file('removed');
+    const before = await free();
+    await make(client, path);
+    t.is(await free(), before - 1, 'while it is there');
+    await (isDirectory ? client.rmdir({ path }) : client.unlink({ path }));
+    t.is(await free(), before, 'nothing holds it any more');
+  });
+}
+
 guestTest('an attribute on ecryptfs is made or replaced as the call says', async (t, guest) => {
   await using client = await guest.client();
   const lower = await guest.directory('ext4', 'encrypted');

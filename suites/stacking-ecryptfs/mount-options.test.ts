@@ -70,6 +70,9 @@ guestTest(
       { mode: 0o100_604, uid: 1500, gid: 1600, nlink: 2, size: 8 },
     );
     await client.close({ fd });
+    await client.symlink({ target: 'somewhere', path: ecryptfs.file('l') });
+    await client.link({ from: `${lower}/l`, to: `${lower}/m` });
+    t.is((await client.lstat({ path: ecryptfs.file('l') })).nlink, 2, 'names of a symbolic link');
 
     await client.setxattr({ path, name: 'user.word', data: 'value' });
     t.is(text(await client.getxattr({ path: `${lower}/f`, name: 'user.word' })), 'value');
