@@ -60,6 +60,7 @@ interface Work {
   readonly names?: 'as they are';
   /** Default in the files. */
   readonly headers?: 'in attributes';
+  readonly more?: string;
 }
 
 const umount = ({ target }: Bench): BatchCall => ({ call: 'umount2', args: { target } });
@@ -138,6 +139,12 @@ const WORK: Readonly<Record<string, Work>> = {
     calls: (bench) => [mount(bench, `,ecryptfs_sig=${NOBODYS}`)],
     gives: ['ENOENT'],
   },
+  'lookups of names that cannot be encrypted': {
+    // A key of no length that AES has.
+    more: 'ecryptfs_fn_key_bytes=17',
+    calls: ({ target }) => [{ call: 'lstat', args: { path: `${target}/f` } }],
+    gives: ['EINVAL'],
+  },
   'opens that are refused for their keys': {
     names: 'as they are',
     prepare: async ({ client, lower }) => {
@@ -181,7 +188,7 @@ for (const [what, work] of Object.entries(WORK)) {
     t.is(await guest.ecryptfsKey(PASSPHRASE), signature, 'the key of the mount');
     const options = ecryptfsOptions(signature, {
       namesKey: work.names ? undefined : signature,
-      more: work.headers ? ['ecryptfs_xattr_metadata'] : [],
+      more: [...(work.headers ? ['ecryptfs_xattr_metadata'] : []), ...(work.more ? [work.more] : [])],
     });
     const bench = { guest, client, lower, target, options };
     if (work.prepare) {
