@@ -160,6 +160,24 @@ guestTest('with a key for names that cannot encrypt them no name is made or foun
   t.deepEqual(await client.readdir({ path: ecryptfs.path }), ['d'], 'nothing was made');
 });
 
+guestTest('with a key for names that is revoked no name is made or found any more', async (t, guest) => {
+  await using client = await guest.client();
+  const namesKey = 'bbbbbbbbbbbb0009';
+  await using revoked = await KeyringKey.add(guest, { signature: namesKey });
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await mountWithNames(guest, client, lower, { namesKey });
+  await client.mkdir({ path: ecryptfs.file('before') });
+  await revoked.revoke();
+  t.is(await client.errno.mkdir({ path: ecryptfs.file('first') }), 'EKEYREVOKED', 'when it is found out');
+  t.is(await client.errno.mkdir({ path: ecryptfs.file('second') }), 'EINVAL', 'from then on');
+  t.is(
+    await client.errno.lstat({ path: ecryptfs.file('third') }),
+    'EINVAL',
+    'a name that nobody asked for yet',
+  );
+  t.is((await client.readdir({ path: lower })).length, 1, 'nothing was made');
+});
+
 /** By which driver the kernel computes AES, as /proc/crypto has it: a cipher by another name. */
 async function driverOfAes(client: Client): Promise<string | undefined> {
   const ciphers = text(await client.readFile({ path: '/proc/crypto' })).split('\n\n');
