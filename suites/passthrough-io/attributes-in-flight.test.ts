@@ -192,6 +192,56 @@ guestTest(
   },
 );
 
+/** Calls that write where the file is already, or behind it without making it longer, on a file of one page. */
+const KEEPING: Readonly<Record<string, Resize>> = {
+  'a write up to the end': {
+    call: (client, fd) => client.errno.pwrite({ fd, data: pattern(PAGE), offset: 0 }),
+    opcode: 'WRITE',
+  },
+  'copy_file_range up to the end': {
+    call: (client, fd) =>
+      client.errno.copy_file_range({ fdIn: fd, offIn: 0, fdOut: fd, offOut: PAGE - 5, length: 5 }),
+    opcode: ['COPY_FILE_RANGE', 'COPY_FILE_RANGE_64'],
+  },
+  'fallocate with FALLOC_FL_KEEP_SIZE': {
+    call: (client, fd) =>
+      client.errno.fallocate({ fd, mode: 'FALLOC_FL_KEEP_SIZE', offset: 0, length: BEYOND }),
+    opcode: 'FALLOCATE',
+  },
+};
+
+guestTest(
+  'while a call does not change the size what the server tells of it counts at once (A41)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off', attrValidS: LONG });
+    await using client = await guest.client();
+    await using other = await guest.client();
+    await fuse.rule({
+      match: { opcode: 'GETATTR' },
+      action: { do: 'patch', at: ATTR_SIZE_AT, bytes: u64(BigInt(BEYOND)) },
+    });
+    for (const [what, { call, opcode }] of Object.entries(KEEPING)) {
+      await client.writeFile({ path: fuse.backing(what), data: pattern(PAGE) });
+      const fd = await client.open({ path: fuse.file(what), flags: 'O_RDWR' });
+      const seen = await other.open({ path: fuse.file(what), flags: 'O_RDONLY' });
+      const hold = await fuse.hold({ opcode });
+      const calling = call(client, fd);
+      calling.catch(() => undefined);
+      const request = await hold.arrived();
+      const before = await other.fstat({ fd: seen, flags: 'AT_STATX_DONT_SYNC' });
+      t.is(before.size, PAGE, `${what}: the size before the server has told another`);
+      await other.fstat({ fd: seen, flags: 'AT_STATX_FORCE_SYNC' });
+      const { size } = await other.fstat({ fd: seen, flags: 'AT_STATX_DONT_SYNC' });
+      t.is(size, BEYOND, `${what}: the size that the server has told meanwhile`);
+      await hold.stop();
+      await hold.release(request);
+      t.is(await calling, 'ok', what);
+      await client.close({ fd });
+      await other.close({ fd: seen });
+    }
+  },
+);
+
 guestTest(
   'after a call that changed the size, or failed to, what the server tells of it counts again (A41)',
   async (t, guest) => {
