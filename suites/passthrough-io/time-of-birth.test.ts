@@ -115,6 +115,24 @@ guestTest('a server without STATX is asked once, and GETATTR instead', async (t,
   }
 });
 
+guestTest('a server without STATX is not asked when the time of birth alone is wanted', async (t, guest) => {
+  needsStatx(guest);
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  for (const [time, sent] of [
+    ['first', ['STATX']],
+    ['second', []],
+  ] as const) {
+    const after = await fuse.position();
+    const how = { path: fuse.file('f'), mask: BTIME, flags: 'AT_STATX_FORCE_SYNC' };
+    const { mask } = await client.stat(how);
+    t.is(mask & BTIME, 0, `${time}: there is none`);
+    const asked = await fuse.opcodes({ opcode: ['STATX', 'GETATTR'], after });
+    t.deepEqual(asked, sent, `${time}: what the server is asked, which has nothing of what is wanted`);
+  }
+});
+
 guestTest('of an answer to STATX that has not everything nothing is kept', async (t, guest) => {
   needsStatx(guest);
   await using fuse = await guest.mountFuse({ entryValidS: 1000, attrValidS: 1000 });
