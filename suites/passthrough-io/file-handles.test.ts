@@ -115,6 +115,23 @@ guestTest(
   },
 );
 
+guestTest('for EXPORT_SUPPORT a server has to be of protocol 7.9 or later (B25, E17)', async (t, guest) => {
+  await using client = await guest.client();
+  for (const [minor, asked] of [
+    [8, []],
+    [9, ['LOOKUP']],
+  ] as const) {
+    await using fuse = await guest.mountFuse({ passthrough: 'off', init: { ...WITH_EXPORT.init, minor } });
+    const mountFd = await client.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
+    const handle = { mountFd, ...handleOf(12_345), flags: 'O_RDONLY' };
+    const after = await fuse.position();
+    t.is(await client.errno.openByHandle(handle), 'ESTALE', `7.${minor}: a node that there is not`);
+    const sent = await fuse.opcodes({ opcode: 'LOOKUP', after });
+    t.deepEqual(sent, [...asked], `7.${minor}: what the server is asked of the node`);
+    await client.close({ fd: mountFd });
+  }
+});
+
 guestTest('a handle of no file, and one that is too short, is ESTALE (E17)', async (t, guest) => {
   await using fuse = await guest.mountFuse(WITH_EXPORT);
   await using client = await guest.client();
