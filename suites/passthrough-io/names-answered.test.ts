@@ -1,6 +1,7 @@
 import { open32, needs32Bit } from '../lib/calls-32.ts';
 import type { Client } from '../lib/client.ts';
 import { ATTR, ENTRY, entryAnswer, u32, u64 } from '../lib/entry-answer.ts';
+import type { OpcodeName } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
@@ -104,6 +105,33 @@ guestTest('a socket that the server has, or is told to make, is one', async (t, 
   t.is((await client.lstat({ path: fuse.backing('made') })).mode, SOCKET, 'with the server');
   t.is(await client.errno.open({ path: fuse.file('made'), flags: 'O_RDONLY' }), 'ENXIO', 'it is not opened');
 });
+
+/** Types of names that are opened by the kernel alone. */
+const SPECIAL = { 'a socket': SOCKET, 'a fifo': 0o010_644, 'a device': 0o020_644 } as const;
+
+/** What else is done with a name, and the request that says so. */
+const DONE: Partial<Record<OpcodeName, (client: Client, path: string) => Promise<string>>> = {
+  GETATTR: (client, path) => client.errno.stat({ path, flags: 'AT_STATX_FORCE_SYNC' }),
+  SETATTR: (client, path) => client.errno.chmod({ path, mode: 0o600 }),
+  ACCESS: (client, path) => client.errno.access({ path, mode: 'R_OK' }),
+  LISTXATTR: (client, path) => client.errno.listxattr({ path }),
+  GETXATTR: (client, path) => client.errno.getxattr({ path, name: 'trusted.n', size: 100 }),
+};
+
+for (const [what, mode] of Object.entries(SPECIAL)) {
+  guestTest(`the attributes of ${what} are the server’s, like those of a file (A45)`, async (t, guest) => {
+    await using fuse = await guest.mountFuse({ entryValidS: LONG, attrValidS: LONG });
+    await using client = await guest.client();
+    const path = fuse.file('special');
+    await client.mknod({ path, mode, major: 1, minor: 3 });
+    for (const [opcode, call] of Object.entries(DONE)) {
+      await fuse.fail(opcode as OpcodeName, 'EDQUOT', 1);
+      t.is(await call(client, path), 'EDQUOT', `${opcode}: the server’s word`);
+    }
+    await client.chmod({ path, mode: 0o604 });
+    t.is((await client.lstat({ path: fuse.backing('special') })).mode & 0o7777, 0o604, 'a mode that was set');
+  });
+}
 
 guestTest('a directory that is found in itself is ELOOP, looked up or made', async (t, guest) => {
   await using fuse = await guest.mountFuse({ entryValidS: LONG });

@@ -4,8 +4,8 @@ import { openFlagNames } from '../lib/open-flag-names.ts';
 
 /** `FATTR_SIZE` of SETATTR's `valid`. */
 const SIZE = 1 << 3;
-/** `FATTR_FH`: it names an open file. */
-const FH = 1 << 6;
+/** `FATTR_LOCKOWNER`: it says on whose behalf it is. */
+const LOCKOWNER = 1 << 9;
 
 guestTest('ftruncate shrinks the backing file by a SETATTR (A29)', async (t, guest) => {
   await using fuse = await guest.mountFuse({ attrValidS: 3600 });
@@ -90,9 +90,9 @@ guestTest('O_TRUNC is a SETATTR where ATOMIC_O_TRUNC was not agreed (A30)', asyn
   t.is(openFlagNames((await fuse.waitFor('OPEN')).args['flags']), 'O_RDWR', 'OPEN itself does not truncate');
   const sizes = (await fuse.requests('SETATTR')).filter(({ args }) => Number(args['valid']) & SIZE);
   t.deepEqual(
-    sizes.map(({ args }) => ({ size: args['size'], ofFile: (Number(args['valid']) & FH) !== 0 })),
-    [{ size: 0, ofFile: false }],
-    'of the path, not of the file that is being opened',
+    sizes.map(({ args }) => ({ size: args['size'], valid: Number(args['valid']) })),
+    [{ size: 0, valid: SIZE | LOCKOWNER }],
+    'of the path, not of the file that is being opened, and without a time: a truncation sets it',
   );
   t.deepEqual(await fuse.dataRequests(), []);
 });
