@@ -82,18 +82,19 @@ for (const [how, way] of Object.entries(WAYS)) {
   });
 
   guestTest(`a write of nothing ${how} asks for nothing, wherever it is`, async (t, guest) => {
-    await using fuse = await guest.mountFuse(way.options);
+    await using fuse = await guest.mountFuse({ ...way.options, attrValidS: LONG });
     await using client = await guest.client();
     const fd = await open(client, fuse, way, 'contents');
     await client.chmod({ path: fuse.backing('f'), mode: 0o4755 });
-    await client.fstat({ fd });
+    await client.fstat({ fd, flags: 'AT_STATX_FORCE_SYNC' });
     const after = await fuse.position();
     for (const offset of [0, 4, 8, 3 * PAGE]) {
       t.is(await client.pwrite({ fd, data: '', offset }), 0, `at ${offset}`);
     }
-    t.deepEqual(await fuse.opcodes({ opcode: ['WRITE', 'SETATTR', 'GETXATTR'], after }), []);
     const { size, mode } = await client.fstat({ fd });
     t.deepEqual([size, mode & 0o7777], [8, 0o4755]);
+    const asked = { opcode: ['WRITE', 'SETATTR', 'GETXATTR', 'GETATTR'], after } as const;
+    t.deepEqual(await fuse.opcodes(asked), [], 'nothing has changed, nor become outdated');
     await client.close({ fd });
   });
 }
@@ -103,19 +104,26 @@ guestTest('what a short answer leaves of a direct write is written through the c
   await using client = await guest.client();
   const fd = await open(client, fuse, { ...CACHED, flags: 'O_RDWR|O_DIRECT' }, pattern(3 * PAGE));
   const data = pattern(2 * PAGE, 5);
-  for (const some of [PAGE, 512]) {
+  for (const [some, offset] of [
+    [PAGE, 0],
+    [512, 0],
+    // Behind the end: nothing is cut off there, of which there is nothing.
+    [0, 3 * PAGE],
+  ] as const) {
     const after = await fuse.position();
     const body = concat(u32(some), u32(0));
     await fuse.rule({ match: { opcode: 'WRITE' }, times: 1, action: { do: 'body', body } });
-    t.is(await client.pwrite({ fd, data, offset: 0 }), data.length, `after ${some} bytes: all is written`);
+    t.is(await client.pwrite({ fd, data, offset }), data.length, `after ${some} bytes: all is written`);
     const sent = await fuse.requests({ opcode: 'WRITE', after });
     const parts = sent.map(({ args }) => [args['offset'], args['size']]);
-    t.deepEqual(parts[0], [0, data.length], 'directly');
-    t.is(parts[1]?.[0], some, 'and the rest from there');
-    const rest = parts.slice(1).reduce((sum, [, size]) => sum + Number(size), 0);
-    t.is(rest, data.length - some, 'the rest');
+    t.deepEqual(parts[0], [offset, data.length], 'directly');
+    t.is(parts[1]?.[0], offset + some, 'and the rest from there');
+    const sizes = parts.slice(1).reduce((sum, [, size]) => sum + Number(size), 0);
+    t.is(sizes, data.length - some, 'the rest');
     const stored = await client.readFile({ path: fuse.backing('f') });
-    t.is(firstDifference(stored.subarray(some, data.length), data.subarray(some)), undefined);
+    const rest = stored.subarray(offset + some, offset + data.length);
+    t.is(firstDifference(rest, data.subarray(some)), undefined);
+    t.deepEqual(await fuse.opcodes({ opcode: 'SETATTR', after }), [], `after ${some} bytes: no size is set`);
   }
   await client.close({ fd });
 });

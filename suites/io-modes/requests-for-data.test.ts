@@ -140,8 +140,13 @@ guestTest('a write past the end that the server refuses is cut off again there',
   await using file = await plainFile(guest, 0, { ...ASYNC, flags: 'O_RDWR|O_DIRECT' });
   const { fuse, client, fd } = file;
   const after = await fuse.position();
-  const write = (): Promise<string> => client.errno.pwrite({ fd, data: pattern(2 * PAGE), offset: 7 * PAGE });
-  t.is((await answered(fuse, 'WRITE', 'ENOSPC', write)).outcome, 'ENOSPC');
+  const refused = async (offset: number): Promise<void> => {
+    const write = (): Promise<string> => client.errno.pwrite({ fd, data: pattern(2 * PAGE), offset });
+    t.is((await answered(fuse, 'WRITE', 'ENOSPC', write)).outcome, 'ENOSPC');
+  };
+  await refused(6 * PAGE);
+  t.deepEqual(await fuse.opcodes({ opcode: 'SETATTR', after }), [], 'of a write up to the end nothing is');
+  await refused(7 * PAGE);
   const cuts = await fuse.requests({ opcode: 'SETATTR', after });
   t.deepEqual(
     cuts.map(({ args }) => args['size']),
@@ -378,12 +383,50 @@ guestTest('what a cached write could not bring to the server is not in the cache
   const two = (): Promise<number> => client.pwrite({ fd, data: pattern(2 * PAGE, 9), offset: 0 });
   const short = await answered(fuse, 'WRITE', written(100), two);
   t.deepEqual(short, { outcome: 100, requests: 1 }, 'a write of which a part was written ends there');
-  const second = await client.pread({ fd, count: PAGE, offset: PAGE });
-  t.is(firstDifference(second, old.subarray(PAGE)), undefined, 'the rest is not there');
+  const second = await client.pread({ fd, count: 2 * PAGE, offset: 0 });
+  t.is(firstDifference(second, old), undefined, 'what the server has not taken is not there');
   const more = await answered(fuse, 'WRITE', written(2 * PAGE), write);
   t.is(more.outcome, 'EIO', 'more written than was sent');
   t.is(await client.pwrite({ fd, data, offset: 0 }), PAGE, 'and the file works on');
 });
+
+/** From where three pages are written in one go, how many bytes the server takes, and the pages that it then reads for. */
+const TAKEN = [
+  { offset: 0, taken: 3 * PAGE, read: [] },
+  { offset: 0, taken: 2 * PAGE + 1, read: [2] },
+  { offset: 0, taken: 2 * PAGE, read: [2] },
+  { offset: 0, taken: 2 * PAGE - 1, read: [1, 2] },
+  { offset: 0, taken: 0, read: [0, 1, 2] },
+  { offset: 100, taken: PAGE - 100, read: [1, 2] },
+  { offset: 100, taken: PAGE - 101, read: [0, 1, 2] },
+  { offset: 100, taken: 2 * PAGE - 100, read: [2] },
+] as const;
+
+guestTest(
+  'of a cached write that the server takes in part the pages that it took whole stay in the cache, and no others',
+  async (t, guest) => {
+    const init = { maxWrite: 4 * PAGE, dropFlags: ['AUTO_INVAL_DATA'] } as const;
+    await using file = await plainFile(guest, 0, { init });
+    const { fuse, client, fd } = file;
+    await client.posix_fadvise({ fd, offset: 0, length: 0, advice: 'POSIX_FADV_RANDOM' });
+    for (const { offset, taken, read } of TAKEN) {
+      const what = `${taken} bytes from ${offset}`;
+      await client.pread({ fd, count: 3 * PAGE, offset: 0 });
+      const data = pattern(3 * PAGE - offset, 9);
+      const write = (): Promise<string> => client.errno.pwrite({ fd, data, offset });
+      const { requests } = await answered(fuse, 'WRITE', written(taken), write);
+      t.is(requests, 1, `${what}: one WRITE`);
+      const after = await fuse.position();
+      for (const page of [0, 1, 2]) await client.pread({ fd, count: PAGE, offset: page * PAGE });
+      const sent = await fuse.requests({ opcode: 'READ', after });
+      t.deepEqual(
+        sent.map(({ args }) => Number(args['offset']) / PAGE),
+        [...read],
+        `${what}: pages that are read anew`,
+      );
+    }
+  },
+);
 
 guestTest(
   'a stranger’s cached write asks for setuid bits to be cleared where the server does that',

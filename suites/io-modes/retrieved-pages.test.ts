@@ -110,10 +110,18 @@ guestTest('nothing is retrieved over a connection that was aborted', async (t, g
   await using stack = new AsyncDisposableStack();
   await using client = await guest.client();
   const { fuse, fd, retrieve } = await cached(guest, stack, { client, pages: PAGES });
+  const map = await client.mmap({ fd, length: PAGES * PAGE, prot: 'PROT_READ', flags: 'MAP_SHARED' });
+  const resident = async (): Promise<number[]> => [...(await client.mincore({ map }))];
+  const all = (value: number): number[] => Array.from({ length: PAGES }, () => value);
   t.deepEqual(await retrieve(0, PAGE), [0, PAGE]);
   await fuse.abort();
-  for (const time of ['once', 'twice']) t.is(await retrieve(0, PAGE), 'ENOTCONN', time);
+  for (const time of ['once', 'twice']) t.is(await retrieve(PAGE, 2 * PAGE), 'ENOTCONN', time);
   t.is(await fuse.waiting(), 0);
+  t.deepEqual(await resident(), all(1), 'what is in the cache');
+  // A page that somebody still holds would stay.
+  await client.posix_fadvise({ fd, offset: 0, length: 0, advice: 'POSIX_FADV_DONTNEED' });
+  t.deepEqual(await resident(), all(0), 'pages that were to be sent are given back when they cannot be');
+  await client.munmap({ map });
   await client.errno.close({ fd });
   t.is(await fuse.unmount(), 'ok');
 });
