@@ -1,4 +1,4 @@
-import { bytes, concat, pattern } from '../lib/bytes.ts';
+import { bytes, concat, pattern, text } from '../lib/bytes.ts';
 import { ioctlOn32, needs32Bit } from '../lib/calls-32.ts';
 import { SyscallError, type Client } from '../lib/client.ts';
 import { u32, u64 } from '../lib/entry-answer.ts';
@@ -248,6 +248,17 @@ guestTest(
     await server.close(client, fd);
   },
 );
+
+guestTest('that there is a new device is announced', async (t, guest) => {
+  await needsDevices(guest);
+  await using client = await guest.client();
+  // Other events may come meanwhile, which make it more.
+  const announced = async (): Promise<number> =>
+    Number(text(await client.readFile({ path: '/sys/kernel/uevent_seqnum' })));
+  const before = await announced();
+  await using server = await DeviceServer.start(guest);
+  t.true((await announced()) > before, `an event tells of ${server.path}`);
+});
 
 guestTest('the server of a device for 32-bit programs names their memory in 32 bits', async (t, guest) => {
   await needsDevices(guest);
