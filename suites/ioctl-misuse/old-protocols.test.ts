@@ -1,4 +1,4 @@
-import { concat } from '../lib/bytes.ts';
+import { concat, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { ENTRY, entryAnswer, u32, u64 } from '../lib/entry-answer.ts';
 import { NotifyCode, Opcode, type InitFlagName, type OpcodeName } from '../lib/fuse-abi.ts';
@@ -208,6 +208,51 @@ guestTest(
       const asked = await fuse.opcodes({ opcode: ['SETLK', 'SETLKW'] });
       t.deepEqual(asked, asksServer ? ['SETLK'] : [], `${what}: what the server is asked`);
       await client.close({ fd });
+    }
+  },
+);
+
+const KIB = 1024;
+/** What the answer to INIT asks for, and what there is without it: nothing of it is the default. */
+const LIMITS = {
+  maxWrite: 64 * KIB,
+  maxReadahead: 16 * KIB,
+  maxBackground: 40,
+  congestionThreshold: 7,
+} as const;
+/** `fuse_in_header` and `fuse_write_in`, before the data of a WRITE; and FUSE_MIN_READ_BUFFER. Bytes. */
+const BEFORE_DATA = 40 + 40;
+const LEAST_ROOM = 8 * KIB;
+
+guestTest(
+  'max_write counts since protocol 7.5, max_readahead since 7.6, and how much may be under way since 7.13 (B25)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    for (const minor of [4, 5, 6, 12, 13]) {
+      const options = { passthrough: 'off', maxRead: 64 * KIB, init: { minor, ...LIMITS } } as const;
+      await using fuse = await guest.mountFuse(options);
+      const number = async (path: string): Promise<number> => Number(text(await client.readFile({ path })));
+      const connection = `/sys/fs/fuse/connections/${fuse.connection}`;
+      t.deepEqual(
+        {
+          readAheadKib: await number(`/sys/class/bdi/0:${fuse.connection}/read_ahead_kb`),
+          background: await number(`${connection}/max_background`),
+          congestion: await number(`${connection}/congestion_threshold`),
+        },
+        {
+          // Without the word of the server it is max_read, where that is less than usual.
+          readAheadKib: minor < 6 ? 64 : 16,
+          background: minor < 13 ? 12 : 40,
+          congestion: minor < 13 ? 9 : 7,
+        },
+        `7.${minor}`,
+      );
+      await using server = await guest.client();
+      const device = await fuse.server.lendDevice(server);
+      await fuse.server.kill('SIGKILL');
+      const room = minor < 5 ? LEAST_ROOM : LIMITS.maxWrite + BEFORE_DATA;
+      t.is(await server.errno.read({ fd: device, count: room - 1 }), 'EINVAL', `7.${minor}: too little room`);
+      t.is(await server.errno.read({ fd: device, count: room }), 'EAGAIN', `7.${minor}: room for a WRITE`);
     }
   },
 );
