@@ -148,6 +148,9 @@ guestTest('of an answer to STATX that has not everything nothing is kept', async
   });
   await takeBack();
   t.like(await client.stat({ path }), { size: 8, nlink: 1 }, 'what was known before');
+  await answer(fuse, { mask: BTIME, mode: 0, size: 1n << 63n });
+  const { btimeNs } = await told(client, path, 'AT_STATX_FORCE_SYNC');
+  t.is(btimeNs, TIMES.btimeNs, 'what it says that it does not have may be what there cannot be');
 });
 
 for (const [what, wrong] of [
