@@ -39,6 +39,71 @@ guestTest('no cached READ has more pages than max_pages', async (t, guest) => {
   }
 });
 
+const WRITEBACK = {
+  addFlags: ['WRITEBACK_CACHE'],
+  dropFlags: ['PASSTHROUGH', 'PASSTHROUGH_FD', 'AUTO_INVAL_DATA'],
+} as const;
+
+interface Fills {
+  readonly init?: NonNullable<FuseOptions['init']>;
+  /** After it the whole file is in the cache, and nothing of it waits to be written. */
+  readonly fill: (client: Client, at: { fuse: FuseMount; fd: number }) => Promise<unknown>;
+}
+
+const read = (client: Client, fd: number): Promise<unknown> => client.pread({ fd, count: SIZE, offset: 0 });
+
+/** Every way for pages to come into the cache, or to be used there. */
+const FILLED: Readonly<Record<string, Fills>> = {
+  'a read': { fill: (client, { fd }) => read(client, fd) },
+  'a write': { fill: (client, { fd }) => client.pwrite({ fd, data: pattern(SIZE, 5), offset: 0 }) },
+  'a write to parts of pages': {
+    fill: async (client, { fd }) => {
+      await read(client, fd);
+      await client.pwrite({ fd, data: pattern(2 * PAGE), offset: 100 });
+    },
+  },
+  'a write that comes back later': {
+    init: WRITEBACK,
+    fill: async (client, { fd }) => {
+      await client.pwrite({ fd, data: pattern(SIZE - 200, 5), offset: 100 });
+      await read(client, fd);
+      await client.fsync({ fd });
+    },
+  },
+  'a store into a mapping': {
+    fill: async (client, { fd }) => {
+      const map = await client.mmap({ fd, length: SIZE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
+      await read(client, fd);
+      await client.mwrite({ map, offset: 0, data: pattern(SIZE, 5) });
+      await client.msync({ map, offset: 0, length: SIZE, flags: 'MS_SYNC' });
+      await client.munmap({ map });
+    },
+  },
+  STORE: {
+    fill: (_client, { fuse }) => fuse.notify({ store: '/f', offset: 0, data: pattern(SIZE, 5) }),
+  },
+};
+
+guestTest(
+  'pages that are not in use any more leave the cache when they are not wanted, however they came there',
+  async (t, guest) => {
+    await using client = await guest.client();
+    for (const [what, { init, fill }] of Object.entries(FILLED)) {
+      const { fuse, fd } = await cachedFile(guest, client, init);
+      await using _fuse = fuse;
+      await fill(client, { fuse, fd });
+      const map = await client.mmap({ fd, length: SIZE, prot: 'PROT_READ', flags: 'MAP_SHARED' });
+      const resident = async (): Promise<number> =>
+        (await client.mincore({ map })).reduce((sum, page) => sum + (page & 1), 0);
+      t.is(await resident(), SIZE / PAGE, `${what}: pages in the cache`);
+      await client.posix_fadvise({ fd, offset: 0, length: 0, advice: 'POSIX_FADV_DONTNEED' });
+      t.is(await resident(), 0, `${what}: pages that somebody still holds`);
+      await client.munmap({ map });
+      await client.close({ fd });
+    }
+  },
+);
+
 guestTest('a short answer to a READ from before a write does not cut the file', async (t, guest) => {
   await using client = await guest.client();
   await using reader = await guest.client();

@@ -168,6 +168,27 @@ guestTest(
 );
 
 guestTest(
+  'names that are kept are given up when they are not wanted, and asked for again',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { fuse, list } = await directory(guest, client);
+    await using _fuse = fuse;
+    await fuse.answerOpen('OPENDIR', { openFlags: CACHE_DIR | KEEP_CACHE });
+    // More than a page of them.
+    const names = Array.from({ length: 100 }, (_, nth) => `${'x'.repeat(60)}${100 + nth}`);
+    for (const name of names) await client.writeFile({ path: fuse.backing(`d/${name}`), data: '' });
+    const all = ['a', ...names];
+    const fd = await client.open({ path: fuse.file('d'), flags: 'O_RDONLY|O_DIRECTORY' });
+    for (const time of ['first', 'second']) {
+      t.deepEqual(await list(), { names: all, asked: true }, `${time}: asked for`);
+      t.deepEqual(await list(), { names: all, asked: false }, `${time}: kept`);
+      await client.posix_fadvise({ fd, offset: 0, length: 0, advice: 'POSIX_FADV_DONTNEED' });
+    }
+    await client.close({ fd });
+  },
+);
+
+guestTest(
   'names that are kept are told from where was sought to, and what comes behind them is asked for and not kept',
   async (t, guest) => {
     await using client = await guest.client();
