@@ -169,12 +169,14 @@ guestTest(
   'pages of a file that CREATE gives are dropped, unless its answer says to keep them',
   async (t, guest) => {
     await using client = await guest.client();
-    for (const [openFlags, reads] of [
-      [0, ['READ']],
-      [OpenFlag.KEEP_CACHE, []],
-    ] as const) {
-      await using fuse = await guest.mountFuse({ ...BELIEVED, passthrough: 'off' });
-      const what = openFlags === 0 ? 'nothing said' : 'KEEP_CACHE';
+    const withoutTruncation = { dropFlags: ['ATOMIC_O_TRUNC'] } as const;
+    for (const { what, openFlags = OpenFlag.KEEP_CACHE, flags = '', init = {}, reads = [] } of [
+      { what: 'nothing said', openFlags: 0, reads: ['READ'] },
+      { what: 'KEEP_CACHE' },
+      { what: 'KEEP_CACHE, but emptied by CREATE', flags: '|O_TRUNC', reads: ['READ'] },
+      { what: 'KEEP_CACHE, of a server that empties nothing', flags: '|O_TRUNC', init: withoutTruncation },
+    ]) {
+      await using fuse = await guest.mountFuse({ ...BELIEVED, passthrough: 'off', init });
       await client.writeFile({ path: fuse.backing('f'), data: 'f'.repeat(4096) });
       await client.utimens({ path: fuse.backing('f'), atimeNs: 1e9, mtimeNs: 1e9 });
       const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
@@ -184,7 +186,7 @@ guestTest(
       const body = concat(asKnown(await fuse.nodeid('/f')), answer);
       await fuse.rule({ match: { opcode: 'CREATE' }, times: 1, action: { do: 'body', body } });
       const after = await fuse.position();
-      const made = await client.open({ path: fuse.file('made'), flags: 'O_RDWR|O_CREAT' });
+      const made = await client.open({ path: fuse.file('made'), flags: `O_RDWR|O_CREAT${flags}` });
       t.is(text(await client.pread({ fd, count: 1, offset: 0 })), 'f', what);
       t.deepEqual(await fuse.opcodes({ opcode: 'READ', after }), reads, `${what}: is the server asked?`);
       for (const each of [fd, made]) await client.close({ fd: each });
