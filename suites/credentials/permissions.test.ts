@@ -133,6 +133,27 @@ guestTest(
 );
 
 guestTest(
+  'without default_permissions the server decides who looks into a directory that nobody may search (F4)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    for (const defaultPermissions of [false, true]) {
+      await using fuse = await guest.mountFuse({ allowOther: true, defaultPermissions });
+      await client.chmod({ path: fuse.root, mode: 0o755 });
+      await client.mkdir({ path: fuse.backing('d') });
+      await client.writeFile({ path: fuse.backing('d/f'), data: 'of root', mode: 0o644 });
+      await client.chmod({ path: fuse.backing('d'), mode: 0o600 });
+      await using stranger = await guest.client();
+      await stranger.chdir({ path: fuse.path });
+      await stranger.setCredentials({ uid: 4000, gid: 4000 });
+      const errno = await stranger.errno.stat({ path: 'd/f' });
+      t.is(errno, defaultPermissions ? 'EACCES' : 'ok', `default_permissions ${String(defaultPermissions)}`);
+      const asked = (await fuse.requests('LOOKUP')).map(({ args }) => args['name']);
+      t.deepEqual(asked, defaultPermissions ? ['d'] : ['d', 'f'], 'names that the server is asked for');
+    }
+  },
+);
+
+guestTest(
   'without default_permissions a sticky directory is the server’s business, too (F4)',
   async (t, guest) => {
     for (const [defaultPermissions, attrValidS] of [

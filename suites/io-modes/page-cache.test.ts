@@ -51,6 +51,19 @@ guestTest('truncating a cached file takes its pages out of the cache', async (t,
   }
 });
 
+guestTest('an open that would have emptied a file and failed leaves it in the cache', async (t, guest) => {
+  await using client = await guest.client();
+  const { fuse, fd } = await cachedFile(guest, client);
+  await using _fuse = fuse;
+  const after = await fuse.position();
+  await fuse.fail('OPEN', 'EACCES', 1);
+  t.is(await client.errno.open({ path: fuse.file('f'), flags: 'O_WRONLY|O_TRUNC' }), 'EACCES');
+  t.is((await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).size, 12, 'the size');
+  t.is(text(await client.pread({ fd, count: 12, offset: 0 })), 'old contents');
+  t.deepEqual(await fuse.opcodes({ opcode: 'READ', after }), [], 'the pages are there still');
+  await client.close({ fd });
+});
+
 guestTest('after an open that truncates the attributes are asked for again', async (t, guest) => {
   for (const passthrough of ['off', 'auto'] as const) {
     await using fuse = await guest.mountFuse({ passthrough, attrValidS: HOUR_S });

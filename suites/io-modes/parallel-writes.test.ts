@@ -31,6 +31,44 @@ guestTest('parallel direct writes are at the server at the same time (K10, K37)'
   for (const fd of fds) await client.close({ fd });
 });
 
+guestTest(
+  'direct writes take turns while the file is open for the cache, and are parallel again afterwards',
+  async (t, guest) => {
+    await using fuse = await mountWithModes(guest);
+    await using client = await guest.client();
+    const writers = [await guest.client(), await guest.client()] as const;
+    await client.writeFile({ path: fuse.backing('f'), data: '12345678' });
+    const cached = await openAs(client, fuse, { name: 'f', mode: 'cached' });
+    const fds = [await openParallel(fuse, writers[0]), await openParallel(fuse, writers[1])] as const;
+    const write = async (at: 0 | 1): Promise<number> => {
+      const writing = writers[at].pwrite({ fd: fds[at], data: 'abc', offset: 5 * at });
+      writing.catch(() => undefined);
+      return writing;
+    };
+    const after = await fuse.position();
+    const hold = await fuse.hold('WRITE');
+    const turns = write(0);
+    const first = await hold.arrived();
+    const waits = write(1);
+    await untilWriting(guest, writers[1]);
+    t.is(await underWay(fuse, client, after), 1, 'the second waits for the first');
+    await hold.release(first);
+    await hold.release(await hold.arrived());
+    t.deepEqual(await Promise.all([turns, waits]), [3, 3]);
+
+    await client.close({ fd: cached });
+    await fuse.waitFor({ opcode: 'RELEASE', after }, 'arrived');
+    const writing = [write(0), write(1)];
+    const held = [await hold.arrived(), await hold.arrived()];
+    t.is(held.length, 2, 'the second does not wait for the first any more');
+    for (const request of held) await hold.release(request);
+    t.deepEqual(await Promise.all(writing), [3, 3]);
+    await hold.stop();
+    for (const at of [0, 1] as const) await writers[at].close({ fd: fds[at] });
+    for (const writer of writers) await writer[Symbol.asyncDispose]();
+  },
+);
+
 guestTest('a cached open waits for a parallel direct write to end (D8)', async (t, guest) => {
   await using fuse = await mountWithModes(guest);
   await using client = await guest.client();

@@ -168,6 +168,38 @@ guestTest(
 );
 
 guestTest(
+  'names that were kept in part when the directory changed are asked for again once the list is whole',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { fuse, list } = await directory(guest, client);
+    await using _fuse = fuse;
+    await fuse.answerOpen('OPENDIR', { openFlags: CACHE_DIR | KEEP_CACHE });
+    const names = Array.from({ length: 100 }, (_, nth) => `${'x'.repeat(60)}${100 + nth}`);
+    for (const name of names) await client.writeFile({ path: fuse.backing(`d/${name}`), data: '' });
+    const touch = async (mtimeNs: number): Promise<void> => {
+      await client.utimens({ path: fuse.backing('d'), atimeNs: 1e9, mtimeNs });
+      await client.stat({ path: fuse.file('d'), flags: 'AT_STATX_FORCE_SYNC' });
+    };
+    await touch(1e9);
+    const fd = await client.open({ path: fuse.file('d'), flags: 'O_RDONLY|O_DIRECTORY' });
+    const after = await fuse.position();
+    await client.readdirFd({ fd, bytes: 200 });
+    const lists = await fuse.opcodes({ opcode: ['READDIR', 'READDIRPLUS'], after });
+    t.is(lists.length, 1, 'a part of it');
+    await client.close({ fd });
+    // As many names as before: what comes next has the place in the list that it had.
+    for (const name of ['a', ...names]) {
+      await client.rename({ from: fuse.backing(`d/${name}`), to: fuse.backing(`d/y${name}`) });
+    }
+    await touch(2e9);
+    const all = ['a', ...names].map((name) => `y${name}`).sort();
+    t.deepEqual(await list(), { names: all, asked: true }, 'the first whole list');
+    t.deepEqual(await list(), { names: all, asked: true }, 'the part is of another time');
+    t.deepEqual(await list(), { names: all, asked: false }, 'once more');
+  },
+);
+
+guestTest(
   'names that are kept are given up when they are not wanted, and asked for again',
   async (t, guest) => {
     await using client = await guest.client();
