@@ -264,6 +264,28 @@ guestTest(
 );
 
 guestTest(
+  'a directory that was removed or replaced has no link left, and the server is not asked for it (C8, C9)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ entryValidS: LONG, attrValidS: LONG });
+    await using client = await guest.client();
+    for (const name of ['removed', 'replaced', 'other']) await client.mkdir({ path: fuse.backing(name) });
+    const [removed, replaced] = [fuse.file('removed'), fuse.file('replaced')];
+    for (const [path, call] of [
+      [removed, () => client.rmdir({ path: removed })],
+      [replaced, () => client.rename({ from: fuse.file('other'), to: replaced })],
+    ] as const) {
+      const fd = await client.open({ path, flags: 'O_RDONLY|O_DIRECTORY' });
+      const links = async (): Promise<number> =>
+        (await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).nlink;
+      t.is(await links(), 2, path);
+      await call();
+      t.is(await links(), 0, `${path}: no name, and none in it`);
+      await client.close({ fd });
+    }
+  },
+);
+
+guestTest(
   'a name that the server has though the kernel thought not is looked up after EEXIST',
   async (t, guest) => {
     guest.needs(guest.expected.hasIoModes, 'second look at a name after EEXIST, which came after 6.1');
