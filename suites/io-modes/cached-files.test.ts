@@ -104,6 +104,23 @@ guestTest(
   },
 );
 
+guestTest('a page that is loaded by itself leaves the size that is known', async (t, guest) => {
+  await using client = await guest.client();
+  const { fuse, fd } = await cachedFile(guest, client);
+  await using _fuse = fuse;
+  const map = await client.mmap({ fd, length: SIZE, prot: 'PROT_READ', flags: 'MAP_SHARED' });
+  // Else it would read ahead.
+  await client.madvise({ map, advice: 'MADV_RANDOM' });
+  for (const page of [0, 3]) {
+    const seen = await client.mread({ map, offset: page * PAGE, length: PAGE });
+    t.is(firstDifference(seen, pattern(SIZE).subarray(page * PAGE, (page + 1) * PAGE)), undefined);
+    const { size } = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
+    t.is(size, SIZE, `after an answer of all of page ${page}`);
+  }
+  await client.munmap({ map });
+  await client.close({ fd });
+});
+
 guestTest('a short answer to a READ from before a write does not cut the file', async (t, guest) => {
   await using client = await guest.client();
   await using reader = await guest.client();

@@ -39,6 +39,35 @@ guestTest('extended attributes go to the server while data goes past it (A45)', 
   t.deepEqual(await fuse.dataRequests(), []);
 });
 
+guestTest(
+  'the time of change is asked for again after an attribute was set or removed, and not after a refusal (A40, A45)',
+  async (t, guest) => {
+    const LONG = 100_000;
+    await using fuse = await guest.mountFuse({ entryValidS: LONG, attrValidS: LONG });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const path = fuse.file('f');
+    const name = 'trusted.n';
+    await client.stat({ path });
+    for (const [opcode, call] of [
+      ['SETXATTR', () => client.errno.setxattr({ path, name, data: 'value' })],
+      ['REMOVEXATTR', () => client.errno.removexattr({ path, name })],
+    ] as const) {
+      await fuse.fail(opcode, 'EDQUOT', 1);
+      for (const [errno, asked] of [
+        ['EDQUOT', []],
+        ['ok', ['GETATTR']],
+      ] as const) {
+        t.is(await call(), errno, opcode);
+        const after = await fuse.position();
+        await client.stat({ path });
+        const sent = await fuse.opcodes({ opcode: 'GETATTR', after });
+        t.deepEqual(sent, [...asked], `after ${opcode}: ${errno}`);
+      }
+    }
+  },
+);
+
 guestTest('an access control list decides on opens, and not on what is open (A45, F4)', async (t, guest) => {
   const init = { addFlags: ['POSIX_ACL'] as const };
   await using fuse = await guest.mountFuse({ init, defaultPermissions: true });
