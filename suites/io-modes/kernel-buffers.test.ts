@@ -1,5 +1,4 @@
-import { concat, text } from '../lib/bytes.ts';
-import { u32, u64 } from '../lib/entry-answer.ts';
+import { text } from '../lib/bytes.ts';
 import { OpenFlag } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { mountWithModes, openAs, register } from '../lib/open-modes.ts';
@@ -34,50 +33,6 @@ guestTest(
     }
   },
 );
-
-const SEGMENTS = 100;
-/** Elf64_Ehdr and Elf64_Phdr. Bytes. */
-const [ELF_HEADER, ELF_SEGMENT] = [64, 56];
-
-/** An x86-64 executable that exits with 7, of whose table of segments only the last, beyond a page, is one. */
-function manySegments(): Uint8Array {
-  const base = 0x40_0000n;
-  const codeAt = ELF_HEADER + SEGMENTS * ELF_SEGMENT;
-  // mov edi, 7; mov eax, 60 (exit); syscall
-  const code = Uint8Array.from([0xbf, 7, 0, 0, 0, 0xb8, 60, 0, 0, 0, 0x0f, 0x05]);
-  const identity = Uint8Array.from([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1, 0, ...Array<number>(8).fill(0)]);
-  // An executable of x86-64, version 1.
-  const kind = concat(
-    u32((62 << 16) | 2),
-    u32(1),
-    u64(base + BigInt(codeAt)),
-    u64(BigInt(ELF_HEADER)),
-    u64(0n),
-  );
-  const sizes = concat(u32(0), u32((ELF_SEGMENT << 16) | ELF_HEADER), u32(SEGMENTS), u32(0));
-  const bytes = BigInt(codeAt + code.length);
-  // PT_LOAD, readable and executable: the whole file.
-  const load = concat(u32(1), u32(5), u64(0n), u64(base), u64(base), u64(bytes), u64(bytes), u64(4096n));
-  return concat(identity, kind, sizes, new Uint8Array((SEGMENTS - 1) * ELF_SEGMENT), load, code);
-}
-
-guestTest('what the kernel wants of a program comes whole when it takes two reads', async (t, guest) => {
-  await using fuse = await guest.mountFuse({ passthrough: 'off', maxRead: PAGE });
-  await using client = await guest.client();
-  await fuse.answerOpen('OPEN', { openFlags: OpenFlag.DIRECT_IO });
-  await client.writeFile({ path: fuse.backing('program'), data: manySegments(), mode: 0o755 });
-  t.is((await guest.tryRun([fuse.file('program')])).code, 7, 'it runs');
-  const reads = (await fuse.requests('READ')).map(({ args }) => [args['offset'], args['size']]);
-  t.deepEqual(
-    reads.slice(0, 3),
-    [
-      [0, HEADER_BYTES],
-      [ELF_HEADER, PAGE],
-      [ELF_HEADER + PAGE, SEGMENTS * ELF_SEGMENT - PAGE],
-    ],
-    'its beginning, and the table of its segments in two parts',
-  );
-});
 
 guestTest(
   'splice from a passthrough file that is DIRECT_IO as well reads what the server has',
