@@ -73,3 +73,30 @@ export class FsContext implements AsyncDisposable {
     await this.#client.close({ fd: this.fd });
   }
 }
+
+interface Switched {
+  readonly option: 'ro' | 'rw';
+  readonly set: Step;
+  readonly reconfigured: Step;
+  /** The errno of a call that writes, then. */
+  readonly write: string;
+}
+
+/** Makes what is mounted read-only and writable again, by one context, and writes after each. */
+export async function switchReadOnly(
+  context: FsContext,
+  write: () => Promise<string>,
+): Promise<readonly Switched[]> {
+  const switched: Switched[] = [];
+  for (const option of ['ro', 'rw'] as const) {
+    const [set, reconfigured] = [await context.set(option), await context.reconfigure()];
+    switched.push({ option, set, reconfigured, write: await write() });
+  }
+  return switched;
+}
+
+/** As it should go. */
+export const SWITCHED: readonly Switched[] = [
+  { option: 'ro', set: DONE, reconfigured: DONE, write: 'EROFS' },
+  { option: 'rw', set: DONE, reconfigured: DONE, write: 'ok' },
+];

@@ -167,6 +167,9 @@ guestTest(
   },
 );
 
+/** More than a page of them. */
+const NAMES = Array.from({ length: 100 }, (_, nth) => `${'x'.repeat(60)}${100 + nth}`);
+
 guestTest(
   'names that were kept in part when the directory changed are asked for again once the list is whole',
   async (t, guest) => {
@@ -174,8 +177,7 @@ guestTest(
     const { fuse, list } = await directory(guest, client);
     await using _fuse = fuse;
     await fuse.answerOpen('OPENDIR', { openFlags: CACHE_DIR | KEEP_CACHE });
-    const names = Array.from({ length: 100 }, (_, nth) => `${'x'.repeat(60)}${100 + nth}`);
-    for (const name of names) await client.writeFile({ path: fuse.backing(`d/${name}`), data: '' });
+    for (const name of NAMES) await client.writeFile({ path: fuse.backing(`d/${name}`), data: '' });
     const touch = async (mtimeNs: number): Promise<void> => {
       await client.utimens({ path: fuse.backing('d'), atimeNs: 1e9, mtimeNs });
       await client.stat({ path: fuse.file('d'), flags: 'AT_STATX_FORCE_SYNC' });
@@ -188,11 +190,11 @@ guestTest(
     t.is(lists.length, 1, 'a part of it');
     await client.close({ fd });
     // As many names as before: what comes next has the place in the list that it had.
-    for (const name of ['a', ...names]) {
+    for (const name of ['a', ...NAMES]) {
       await client.rename({ from: fuse.backing(`d/${name}`), to: fuse.backing(`d/y${name}`) });
     }
     await touch(2e9);
-    const all = ['a', ...names].map((name) => `y${name}`).sort();
+    const all = ['a', ...NAMES].map((name) => `y${name}`).sort();
     t.deepEqual(await list(), { names: all, asked: true }, 'the first whole list');
     t.deepEqual(await list(), { names: all, asked: true }, 'the part is of another time');
     t.deepEqual(await list(), { names: all, asked: false }, 'once more');
@@ -206,10 +208,8 @@ guestTest(
     const { fuse, list } = await directory(guest, client);
     await using _fuse = fuse;
     await fuse.answerOpen('OPENDIR', { openFlags: CACHE_DIR | KEEP_CACHE });
-    // More than a page of them.
-    const names = Array.from({ length: 100 }, (_, nth) => `${'x'.repeat(60)}${100 + nth}`);
-    for (const name of names) await client.writeFile({ path: fuse.backing(`d/${name}`), data: '' });
-    const all = ['a', ...names];
+    for (const name of NAMES) await client.writeFile({ path: fuse.backing(`d/${name}`), data: '' });
+    const all = ['a', ...NAMES];
     const fd = await client.open({ path: fuse.file('d'), flags: 'O_RDONLY|O_DIRECTORY' });
     for (const time of ['first', 'second']) {
       t.deepEqual(await list(), { names: all, asked: true }, `${time}: asked for`);

@@ -1,5 +1,5 @@
 import type { BatchCall, Client } from '../lib/client.ts';
-import { DONE, FsContext, type Step } from '../lib/fs-context.ts';
+import { DONE, FsContext, switchReadOnly, SWITCHED, type Step } from '../lib/fs-context.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill, layersOf } from '../lib/layers.ts';
@@ -131,14 +131,8 @@ guestTest('no option of a mounted overlay can be changed but whether it is read-
   }
   t.deepEqual(await context.reconfigure(), DONE, 'with none of them');
   t.deepEqual(await overlayOptionsAt(client, overlay.path), before, 'it is as it was');
-  for (const [option, errno] of [
-    ['ro', 'EROFS'],
-    ['rw', 'ok'],
-  ] as const) {
-    t.deepEqual(await context.set(option), DONE, option);
-    t.deepEqual(await context.reconfigure(), DONE, `the context serves again: ${option}`);
-    t.is(await client.errno.mkdir({ path: overlay.file('d') }), errno, `what is made after ${option}`);
-  }
+  const write = () => client.errno.mkdir({ path: overlay.file('d') });
+  t.deepEqual(await switchReadOnly(context, write), SWITCHED, 'the context serves again');
   const fd = await client.open({ path: overlay.file('f'), flags: 'O_RDWR|O_CREAT' });
   await context.set('ro');
   t.is((await context.reconfigure()).errno, 'EBUSY', 'while a file is open for writing');
