@@ -9,9 +9,15 @@ const reach = (id: string, durationMs: number, ...reached: readonly number[]): R
 });
 
 test('choose tests: only those that come across the mistake, special and quick ones first', (t) => {
-  const tests = [reach('general', 100, 1, 2, 3, 4), reach('other', 100, 2), reach('special', 100, 1)];
+  const tests = [reach('general', 100, 1, 102, 103, 104), reach('other', 100, 2), reach('special', 100, 1)];
   t.deepEqual(batchesFor(1, tests, []), [['special', 'general']]);
-  t.deepEqual(batchesFor(5, tests, []), [], 'a mistake that no test comes across');
+  t.deepEqual(batchesFor(50, tests, []), [], 'a mistake that no test comes across');
+});
+
+test('choose tests: who comes to a place nearby where others do not is asked before them', (t) => {
+  const usual = Array.from({ length: 9 }, (_, nth) => reach(`usual ${nth}`, 100, 10, 12, 200 + nth));
+  const [first] = batchesFor(10, [...usual, reach('the other way', 100, 10, 11, 200)], []);
+  t.is(first?.[0], 'the other way');
 });
 
 test('choose tests: who is known to notice is asked first and by itself', (t) => {
