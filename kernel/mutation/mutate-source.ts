@@ -24,12 +24,22 @@ export interface MutatedSource {
 export function mutateSource(file: string, source: string, first: number): MutatedSource {
   const mutations = mutationsOf(parseSource(source));
   if (mutations.length === 0) return { text: source, mutants: [] };
+  const lineOf = lineCounter(source);
   const mutants = mutations.map(({ at, function: name, what }, index): PlacedMutant => {
-    const line = source.slice(0, at).split('\n').length;
+    const line = lineOf(at);
     return { number: first + index, file, line, what: `line ${line}, ${name}(): ${what}` };
   });
   const edits = mutations.flatMap(({ edits: of }, index) => of(first + index));
   return { text: withHeader(insert(source, edits)), mutants };
+}
+
+/** The line of each offset, from 1, for offsets that never go back. */
+function lineCounter(source: string): (at: number) => number {
+  let [line, counted] = [1, 0];
+  return (at) => {
+    for (; counted < at; counted += 1) if (source[counted] === '\n') line += 1;
+    return line;
+  };
 }
 
 /** What is opened first is closed last, and at one place what ends there ends before anything begins. */

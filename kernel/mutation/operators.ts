@@ -85,8 +85,7 @@ function assigned(parsed: ParsedSource, { from, to }: Range): Range | undefined 
 }
 
 /** Conditions of `?:`, wherever they stand in a part. */
-function ternaries({ tokens, brackets }: ParsedSource, { from, to }: Range): readonly Range[] {
-  const openers = new Map([...brackets].map(([open, close]) => [close, open]));
+function ternaries({ tokens, openers }: ParsedSource, { from, to }: Range): readonly Range[] {
   const found: Range[] = [];
   for (let index = from; index < to; index += 1) {
     // `a ?: b` has no other branch to take.

@@ -20,7 +20,10 @@ export interface Part extends Range {
 export interface ParsedSource {
   readonly source: string;
   readonly tokens: readonly Token[];
+  /** From each opening bracket to its closing one. */
   readonly brackets: ReadonlyMap<number, number>;
+  /** And back. */
+  readonly openers: ReadonlyMap<number, number>;
   readonly parts: readonly Part[];
 }
 
@@ -36,7 +39,8 @@ export function parseSource(source: string): ParsedSource {
     if (name !== undefined) new BodyReader(tokens, brackets, name, parts).block(index, end);
     index = end;
   }
-  return { source, tokens, brackets, parts };
+  const openers = new Map([...brackets].map(([open, close]) => [close, open]));
+  return { source, tokens, brackets, openers, parts };
 }
 
 /** Of the function whose body begins with this brace; `undefined` for a struct or a table. */

@@ -31,6 +31,13 @@ export function tokensOf(source: string): readonly Token[] {
     pattern.lastIndex = at;
     return pattern.exec(source)?.[0];
   };
+  const tokenAt = (): Token | undefined => {
+    for (const kind of KINDS) {
+      const text = matchAt(PATTERNS[kind]);
+      if (text !== undefined) return { kind, text, at, end: at + text.length };
+    }
+    return undefined;
+  };
   while (at < source.length) {
     const skipped: string | undefined =
       matchAt(PATTERNS.skipped) ?? (lineBegins ? matchAt(PATTERNS.directive) : undefined);
@@ -39,11 +46,10 @@ export function tokensOf(source: string): readonly Token[] {
       at += skipped.length;
       continue;
     }
-    const kind = KINDS.find((one) => matchAt(PATTERNS[one]) !== undefined);
-    const text = kind === undefined ? undefined : matchAt(PATTERNS[kind]);
-    if (kind !== undefined && text !== undefined) tokens.push({ kind, text, at, end: at + text.length });
-    at += text?.length ?? 1;
     lineBegins = false;
+    const token = tokenAt();
+    if (token !== undefined) tokens.push(token);
+    at = token?.end ?? at + 1;
   }
   return tokens;
 }

@@ -1,4 +1,4 @@
-import { hasNumber, numbersOf, type NumberSet } from './number-set.ts';
+import { hasNumber, sizeOf, type NumberSet } from './number-set.ts';
 
 /** Which tests may notice a mistake, and in which order they are asked. Pure. */
 
@@ -32,7 +32,7 @@ export function batchesFor(
     .filter(({ reached }) => hasNumber(reached, number))
     .map(({ id, durationMs, reached }) => ({
       id,
-      cost: (Math.max(50, durationMs) * numbersOf(reached).length) / nearby(reached),
+      cost: (Math.max(50, durationMs) * sizeOf(reached)) / nearby(reached),
     }))
     .toSorted((a, b) => a.cost - b.cost)
     .map(({ id }) => id);

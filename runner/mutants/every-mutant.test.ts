@@ -1,5 +1,6 @@
 import test from 'ava';
 import { sampleOf } from './every-mutant.ts';
+import { reachedOf } from './record.ts';
 import { setWith } from './testdata/number-set.ts';
 
 const mutants = Array.from({ length: 100 }, (_, at) => ({
@@ -10,9 +11,9 @@ const file = (reached: readonly number[]) => ({
   hash: 'h',
   tests: [{ id: 'a/b: c', durationMs: 1, reached: setWith(reached) }],
 });
-const files = { one: file(even.slice(0, 25)), two: file(even.slice(25)) };
+const reached = reachedOf({ one: file(even.slice(0, 25)), two: file(even.slice(25)) });
 const numbers = (size: number, seed: number): readonly number[] =>
-  sampleOf(mutants, files, { size, seed }).map(({ number }) => number);
+  sampleOf(mutants, reached, { size, seed }).map(({ number }) => number);
 
 test('every mutant: a sample has what some test comes across, each once', (t) => {
   t.deepEqual(

@@ -4,8 +4,6 @@ import type { Profile } from '#kernel/profile.ts';
 import { writeMutationPatch } from '#kernel/mutation/mutation-patch.ts';
 import { randomFrom } from '#runner/chaos/random.ts';
 import { joinSeries, patchesOf, profileSeries, type Catalogue, type Mutant } from './mutants.ts';
-import { hasNumber } from './number-set.ts';
-import type { MutantRecord } from './record.ts';
 
 /** What the suites are about, but for virtio-fs and DAX, which no guest here has. */
 export const EVERY_FILE: readonly string[] = [
@@ -51,15 +49,14 @@ export interface Sample {
  */
 export function sampleOf(
   mutants: readonly Mutant[],
-  files: MutantRecord['files'],
+  reached: ReadonlySet<number>,
   { size, seed }: Sample,
 ): readonly Mutant[] {
-  const sets = Object.values(files).flatMap(({ tests }) => tests.map(({ reached }) => reached));
   const random = randomFrom(seed);
   return mutants
     .map((mutant) => ({ mutant, place: random() }))
     .toSorted((a, b) => a.place - b.place)
-    .filter(({ mutant: { number } }) => sets.some((set) => hasNumber(set, number)))
+    .filter(({ mutant: { number } }) => reached.has(number))
     .slice(0, size)
     .map(({ mutant }) => mutant);
 }

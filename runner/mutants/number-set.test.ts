@@ -1,5 +1,5 @@
 import test from 'ava';
-import { hasNumber, numberSet, numbersOf } from './number-set.ts';
+import { hasNumber, numberSet, numbersOf, sizeOf } from './number-set.ts';
 import { setWith } from './testdata/number-set.ts';
 
 test('number set: the lowest bit of the first byte is 0, and each number is found where it is', (t) => {
@@ -7,6 +7,7 @@ test('number set: the lowest bit of the first byte is 0, and each number is foun
   const numbers = [1, 7, 8, 23, 24, 25, 47, 48, 1000, 65_535];
   const set = setWith(numbers);
   t.deepEqual(numbersOf(set), numbers);
+  t.is(sizeOf(set), numbers.length);
   const found = Array.from({ length: 65_536 }, (_, at) => at).filter((at) => hasNumber(set, at));
   t.deepEqual(found, numbers);
 });
@@ -16,4 +17,5 @@ test('number set: an empty one is short, and has nothing', (t) => {
   t.is(none, '');
   t.deepEqual(numbersOf(none), []);
   t.false(hasNumber(none, 0));
+  t.is(sizeOf(none), 0);
 });

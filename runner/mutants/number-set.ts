@@ -15,6 +15,15 @@ export function numbersOf(set: NumberSet): readonly number[] {
   );
 }
 
+/** How many they are. */
+export function sizeOf(set: NumberSet): number {
+  let size = 0;
+  for (const byte of Buffer.from(set, 'base64')) {
+    for (let rest = byte; rest !== 0; rest &= rest - 1) size += 1;
+  }
+  return size;
+}
+
 export function hasNumber(set: NumberSet, number: number): boolean {
   // Four characters have three bytes.
   const byte = number >> 3;

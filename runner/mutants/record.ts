@@ -3,6 +3,7 @@ import { globSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { numbersOf } from './number-set.ts';
 
 /** What is known from earlier calls, in the directory of results. */
 
@@ -37,6 +38,15 @@ const resultsSchema = z.strictObject({
 });
 
 export type MutantRecord = z.infer<typeof reachSchema> & z.infer<typeof resultsSchema>;
+
+/** What some test comes across. */
+export function reachedOf(files: MutantRecord['files']): ReadonlySet<number> {
+  const reached = new Set<number>();
+  for (const { tests } of Object.values(files)) {
+    for (const test of tests) for (const number of numbersOf(test.reached)) reached.add(number);
+  }
+  return reached;
+}
 
 /** Which test comes across what is large, and what came of a mistake is written after each. */
 const FILES = { reach: 'reach.json', results: 'mutants.json' } as const;

@@ -6,11 +6,11 @@ import { prepareAll } from '#runner/run/prepare.ts';
 import { sampleOf, type Sample } from './every-mutant.ts';
 import { loadMutants, type Catalogue, type Mutant } from './mutants.ts';
 import { noteReach } from './note-reach.ts';
-import { numbersOf } from './number-set.ts';
 import type { MutantContext, TestEnd } from './one-pass.ts';
 import {
   hashSuites,
   loadRecord,
+  reachedOf,
   saveReach,
   saveResults,
   type MutantRecord,
@@ -59,11 +59,12 @@ export async function runMutants(options: MutantsOptions): Promise<MutantsEnd> {
   const known = await withReach(context, record, tell);
   record = known.record;
   saveReach(config.out, record);
-  const unreached = unreachedOf(mutants, record.files);
+  const reached = reachedOf(record.files);
+  const unreached = mutants.filter(({ number }) => !reached.has(number));
   const end = { unreached, release };
   if (known.failed.length > 0) return { ...end, rows: [], results: record.results, failed: known.failed };
 
-  const chosen = options.sample === undefined ? mutants : sampleOf(mutants, record.files, options.sample);
+  const chosen = options.sample === undefined ? mutants : sampleOf(mutants, reached, options.sample);
   await inLanes(context, chosen, async (lane, mutant) => {
     const earlier = record.results[mutant.number];
     if (!options.again && stillHolds(earlier, record.files)) return;
@@ -106,14 +107,6 @@ async function inLanes(
   const ends = await Promise.allSettled(work);
   const failed = ends.find((end) => end.status === 'rejected');
   if (failed !== undefined) throw failed.reason;
-}
-
-function unreachedOf(mutants: readonly Mutant[], files: MutantRecord['files']): readonly Mutant[] {
-  const reached = new Set<number>();
-  for (const { tests } of Object.values(files)) {
-    for (const test of tests) for (const number of numbersOf(test.reached)) reached.add(number);
-  }
-  return mutants.filter(({ number }) => !reached.has(number));
 }
 
 /** What the selected test files come across, where it is not known yet. */

@@ -27,7 +27,7 @@ export async function tryMutant(
     durationMs: Math.round(performance.now() - began),
   });
   const batches = batchesFor(number, tests, known, context.most);
-  const whole = batches.flat().length === batchesFor(number, tests, known).flat().length;
+  const whole = batches.flat().length === tests.filter(({ reached }) => hasNumber(reached, number)).length;
   const limit = AbortSignal.timeout(LIMIT_MS);
   const limited = { ...context, signal: AbortSignal.any([context.signal, limit]) };
   try {
