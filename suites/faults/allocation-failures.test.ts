@@ -64,28 +64,30 @@ function assertTries(
   t.is(tries.at(-1)?.errno, 'ok', `${what} with all its memory`);
 }
 
+/** A file that the client has open, and the ioctl that registers it. */
+async function beforeRegistration(guest: TestGuest, client: Client) {
+  const failing = await FailingAllocations.of(guest, client);
+  const fuse = await guest.mountFuse({ passthrough: 'off' });
+  await client.writeFile({ path: fuse.backing('f'), data: 'served' });
+  const device = await fuse.server.lendDevice(client);
+  const fd = await client.open({ path: fuse.backing('f'), flags: 'O_RDWR' });
+  // Both generations have the same number, direction and size.
+  const registration = { fd: device, request: DeviceIoctl.BACKING_OPEN, arg: backingMap(fd) };
+  return { failing, fuse, fd, registration };
+}
+
 guestTest(
   'registering a file without memory is ENOMEM and keeps no file (H13, K01, K39)',
   async (t, guest) => {
     await using client = await guest.client();
-    const failing = await FailingAllocations.of(guest, client);
-    await using fuse = await guest.mountFuse({ passthrough: 'off' });
-    await client.writeFile({ path: fuse.backing('f'), data: 'served' });
-    const device = await fuse.server.lendDevice(client);
-    const fd = await client.open({ path: fuse.backing('f'), flags: 'O_RDWR' });
-
-    // Both generations have the same number, direction and size.
-    const arg = backingMap(fd);
-    const tries = await failing.each(
-      'ioctl',
-      { fd: device, request: DeviceIoctl.BACKING_OPEN, arg },
-      async ({ errno, value }) => {
-        if (errno !== 'ok') return;
-        const { ret: id } = value as { readonly ret: number };
-        t.true(id > 0, 'an id');
-        t.is(await forgetId(guest, client, { fuse, id }), 'ok');
-      },
-    );
+    const { failing, fuse, fd, registration } = await beforeRegistration(guest, client);
+    await using _fuse = fuse;
+    const tries = await failing.each('ioctl', registration, async ({ errno, value }) => {
+      if (errno !== 'ok') return;
+      const { ret: id } = value as { readonly ret: number };
+      t.true(id > 0, 'an id');
+      t.is(await forgetId(guest, client, { fuse, id }), 'ok');
+    });
     assertTries(t, 'registering', tries);
     await client.close({ fd });
     t.false(await guest.isBackingBusy(), 'nothing keeps the file that was not registered');
@@ -96,29 +98,22 @@ guestTest(
   'a file that was registered without memory for credentials is not served with none (H13, K39)',
   async (t, guest) => {
     await using client = await guest.client();
-    const failing = await FailingAllocations.of(guest, client);
-    await using fuse = await guest.mountFuse({ passthrough: 'off' });
-    await client.writeFile({ path: fuse.backing('f'), data: 'served' });
-    const device = await fuse.server.lendDevice(client);
-    const fd = await client.open({ path: fuse.backing('f'), flags: 'O_RDWR' });
+    const { failing, fuse, fd, registration } = await beforeRegistration(guest, client);
+    await using _fuse = fuse;
     await using reader = await guest.client();
     let served = 0;
-    const tries = await failing.each(
-      'ioctl',
-      { fd: device, request: DeviceIoctl.BACKING_OPEN, arg: backingMap(fd) },
-      async ({ errno, value, nth }) => {
-        if (errno !== 'ok') return;
-        const { ret: id } = value as { readonly ret: number };
-        const opened = await openWithId(guest, reader, { fuse, id });
-        const data = await reader.pread({ fd: opened, count: 10, offset: 0 });
-        t.is(text(data), 'served', `with the id that came in spite of failure ${nth}`);
-        served += 1;
-        const after = await fuse.position();
-        await reader.close({ fd: opened });
-        await fuse.waitFor({ opcode: 'RELEASE', after });
-        if (guest.expected.hasClose) t.is(await forgetId(guest, client, { fuse, id }), 'ok');
-      },
-    );
+    const tries = await failing.each('ioctl', registration, async ({ errno, value, nth }) => {
+      if (errno !== 'ok') return;
+      const { ret: id } = value as { readonly ret: number };
+      const opened = await openWithId(guest, reader, { fuse, id });
+      const data = await reader.pread({ fd: opened, count: 10, offset: 0 });
+      t.is(text(data), 'served', `with the id that came in spite of failure ${nth}`);
+      served += 1;
+      const after = await fuse.position();
+      await reader.close({ fd: opened });
+      await fuse.waitFor({ opcode: 'RELEASE', after });
+      if (guest.expected.hasClose) t.is(await forgetId(guest, client, { fuse, id }), 'ok');
+    });
     assertTries(t, 'registering', tries);
     t.true(served > 0);
     t.deepEqual(await fuse.dataRequests(), []);

@@ -98,3 +98,12 @@ export async function answerNamed<T>(
   }
   return done;
 }
+
+/** The index of an overlay whose work directory is `work`, below the root of its server. */
+export const INDEX_DIR = 'work/index';
+
+/** Names of the entries of that index, without what is in the making. */
+export async function indexEntries(client: Client, fuse: FuseMount): Promise<string[]> {
+  const names = await client.readdir({ path: fuse.backing(INDEX_DIR) });
+  return names.filter((name) => !name.startsWith('#'));
+}

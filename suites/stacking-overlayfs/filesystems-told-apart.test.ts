@@ -23,6 +23,17 @@ async function numbered(guest: TestGuest, client: Client, number: Uint8Array): P
   return guest.mountOverlay({ lower, ...layers, options: WITH_HANDLES }, client);
 }
 
+/** Two with one number, and one with another. */
+async function numberedThree(guest: TestGuest, client: Client) {
+  guest.needs(guest.expected.overlaysWithDataLayers, 'numbers of overlays');
+  await using undo = new AsyncDisposableStack();
+  const one = undo.use(await numbered(guest, client, NUMBERS[0]));
+  const twin = undo.use(await numbered(guest, client, NUMBERS[0]));
+  const other = undo.use(await numbered(guest, client, NUMBERS[1]));
+  const all = undo.move();
+  return { one, twin, other, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
 /** What the kernel says of overlays meanwhile. */
 async function saidDuring(guest: TestGuest, work: () => Promise<void>): Promise<string[]> {
   const after = (await guest.kernelLog()).at(-1)?.seq;
@@ -68,11 +79,9 @@ const SAME: readonly (readonly [
 guestTest.alone(
   'two lower filesystems with one number have no handles and no lasting numbers, and the kernel says so (E17)',
   async (t, guest) => {
-    guest.needs(guest.expected.overlaysWithDataLayers, 'numbers of overlays');
     await using client = await guest.client();
-    await using one = await numbered(guest, client, NUMBERS[0]);
-    await using twin = await numbered(guest, client, NUMBERS[0]);
-    await using other = await numbered(guest, client, NUMBERS[1]);
+    await using three = await numberedThree(guest, client);
+    const { one, twin, other } = three;
     for (const [what, hasUpper, options, apart, same] of SAME) {
       for (const [second, expected] of [
         [other, apart],
@@ -107,11 +116,9 @@ async function identity(client: Client, path: string): Promise<Record<'dev' | 'i
 guestTest.alone(
   'a copied file is known as the lower one by the next mount only where one lower filesystem has its number (E17)',
   async (t, guest) => {
-    guest.needs(guest.expected.overlaysWithDataLayers, 'numbers of overlays');
     await using client = await guest.client();
-    await using one = await numbered(guest, client, NUMBERS[0]);
-    await using twin = await numbered(guest, client, NUMBERS[0]);
-    await using other = await numbered(guest, client, NUMBERS[1]);
+    await using three = await numberedThree(guest, client);
+    const { one, twin, other } = three;
     for (const [what, second, known] of [
       ['two numbers', other, true],
       ['one number', twin, false],

@@ -4,7 +4,7 @@ import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill } from '../lib/layers.ts';
 import { whereTo, WITH_HANDLES } from '../lib/overlay-handles.ts';
-import { answerNamed, layersOnFuse } from '../lib/overlay-on-fuse.ts';
+import { answerNamed, INDEX_DIR, indexEntries, layersOnFuse } from '../lib/overlay-on-fuse.ts';
 
 /** An index whose server does not give or take what an overlay wants of it. */
 
@@ -32,9 +32,9 @@ guestTest(
     await using _layers = layers;
     for (const errno of ['EUCLEAN', 'EIO', 'EACCES', 'ENOMEM']) {
       await using overlay = await layers.mount(WITH_HANDLES);
-      const index = await client.stat({ path: fuse.file('work/index') });
+      const index = await client.stat({ path: fuse.file(INDEX_DIR) });
       t.is(index.mode & 0o170_000, 0o040_000);
-      const nodeid = await fuse.nodeid('/work/index');
+      const nodeid = await fuse.nodeid(`/${INDEX_DIR}`);
       const permit = await fuse.fail({ opcode: 'LOOKUP', nodeid }, errno);
       t.is(await client.errno.stat({ path: overlay.file('f') }), errno, 'its name');
       const stale = errno === 'ENOMEM' ? 'ENOMEM' : 'ESTALE';
@@ -57,10 +57,9 @@ guestTest(
     const refuse = { do: 'error', errno: 'EDQUOT' } as const;
     const count = { opcode: 'SETXATTR', name: NLINK } as const;
     t.is(await answerNamed(fuse, count, refuse, open), 'EDQUOT');
-    const names = await client.readdir({ path: fuse.backing('work/index') });
-    const entries = names.filter((name) => !name.startsWith('#'));
+    const entries = await indexEntries(client, fuse);
     t.is(entries.length, 1, 'it is in the index');
-    const entry = { path: fuse.backing(`work/index/${entries[0] ?? ''}`), name: NLINK };
+    const entry = { path: fuse.backing(`${INDEX_DIR}/${entries[0] ?? ''}`), name: NLINK };
     t.is(await client.errno.getxattr(entry), 'ENODATA', 'without a count');
     t.is(await open(), 'ok', 'it is there');
     t.deepEqual(await client.readdir({ path: fuse.backing('upper') }), [], 'it has no name');
@@ -117,16 +116,19 @@ guestTest(
     await using overlay = await layers.mount(WITH_HANDLES);
     const mountFd = await client.open({ path: overlay.path, flags: 'O_RDONLY|O_DIRECTORY' });
     const fd = await client.openByHandle({ mountFd, ...handle, flags: 'O_RDWR' });
-    const names = await client.readdir({ path: fuse.backing('work/index') });
-    const [entry = ''] = names.filter((name) => !name.startsWith('#'));
-    const nodeid = await fuse.nodeid(`/work/index/${entry}`);
+    const [entry = ''] = await indexEntries(client, fuse);
+    const nodeid = await fuse.nodeid(`/${INDEX_DIR}/${entry}`);
     for (const [what, opcode, call] of CALLS) {
       const permit = await fuse.fail({ opcode, nodeid }, 'EUCLEAN');
       t.is(await call(client, fd), 'EUCLEAN', what);
       await permit();
       t.is(await call(client, fd), 'ok', `${what}, later`);
     }
-    t.is(text(await client.readFile({ path: fuse.backing(`work/index/${entry}`) })), 'newt ', 'what it has');
+    t.is(
+      text(await client.readFile({ path: fuse.backing(`${INDEX_DIR}/${entry}`) })),
+      'newt ',
+      'what it has',
+    );
     const change = () => client.errno.chmod({ path: overlay.file('g'), mode: 0o604 });
     const permit = await fuse.fail({ opcode: 'LINK', path: '/upper/g' }, 'EDQUOT');
     t.is(await change(), 'EDQUOT', 'its name');

@@ -5,7 +5,7 @@ import { text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill } from '../lib/layers.ts';
-import { upperOnFuse } from '../lib/overlay-on-fuse.ts';
+import { INDEX_DIR, upperOnFuse } from '../lib/overlay-on-fuse.ts';
 import { WITH_HANDLES } from '../lib/overlay-handles.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import { upperOn } from '../lib/stack.ts';
@@ -274,24 +274,24 @@ guestTest('a directory whose entry in the index cannot be made is not copied up 
   await using client = await guest.client();
   await using stack = await upperOnFuse(guest, client, WITH_HANDLES, EXPORTED);
   const { overlay, fuse, lower } = stack;
-  const before = await client.readdir({ path: fuse.backing('work/index') });
+  const before = await client.readdir({ path: fuse.backing(INDEX_DIR) });
   for (const [at, [what, opcode, nth, entries, path]] of INDEXING.entries()) {
     const name = `d${at}`;
     await fill(client, lower, [`${name}/`]);
     await client.stat({ path: overlay.file(name) });
-    const there = await client.readdir({ path: fuse.backing('work/index') });
+    const there = await client.readdir({ path: fuse.backing(INDEX_DIR) });
     const match = { opcode, path: path?.replace('NAME', name) };
     const permit = await fuse.rule({ match, nth, times: 1, action: { do: 'error', errno: 'EDQUOT' } });
     const change = () => client.errno.chmod({ path: overlay.file(name), mode: 0o711 });
     t.is(await change(), 'EDQUOT', what);
     await permit();
     t.is(await client.errno.lstat({ path: fuse.backing(`upper/${name}`) }), 'ENOENT', `${what}: upper layer`);
-    const left = await client.readdir({ path: fuse.backing('work/index') });
+    const left = await client.readdir({ path: fuse.backing(INDEX_DIR) });
     if (entries !== undefined) t.is(left.length - there.length, entries, `${what}: the index`);
     t.deepEqual(/#/.exec(left.join()), null, `${what}: nothing in the making`);
     t.is(await change(), 'ok', `${what}: and then not`);
     t.is((await client.stat({ path: fuse.backing(`upper/${name}`) })).mode & 0o777, 0o711, what);
-    const now = await client.readdir({ path: fuse.backing('work/index') });
+    const now = await client.readdir({ path: fuse.backing(INDEX_DIR) });
     t.is(now.length, before.length + at + 1, `${what}: one entry`);
   }
 });

@@ -5,7 +5,13 @@ import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill } from '../lib/layers.ts';
 import { whereTo, WITH_HANDLES } from '../lib/overlay-handles.ts';
-import { answerNamed, layersOnFuse, upperOnFuse, type LayersOnFuse } from '../lib/overlay-on-fuse.ts';
+import {
+  answerNamed,
+  indexEntries,
+  layersOnFuse,
+  upperOnFuse,
+  type LayersOnFuse,
+} from '../lib/overlay-on-fuse.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import { upperOn } from '../lib/stack.ts';
 
@@ -102,10 +108,7 @@ guestTest(
       }
       // It has no name but the one in the index now, and may be an orphan.
       await client.unlink({ path: fuse.file('upper/f') });
-      const entries = async (): Promise<number> => {
-        const names = await client.readdir({ path: fuse.backing('work/index') });
-        return names.filter((name) => !name.startsWith('#')).length;
-      };
+      const entries = async (): Promise<number> => (await indexEntries(client, fuse)).length;
       t.is(await mountErrno(layers, 'index=on'), 'ok', 'while the lower file is found');
       t.is(await entries(), 1, 'it has another name there');
       await forgotten(fuse, '/lower/f', '/lower/g');

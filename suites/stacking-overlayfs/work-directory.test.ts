@@ -3,7 +3,7 @@ import { directoryAnswer } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill } from '../lib/layers.ts';
-import { layersOnFuse, type LayersOnFuse } from '../lib/overlay-on-fuse.ts';
+import { INDEX_DIR, indexEntries, layersOnFuse, type LayersOnFuse } from '../lib/overlay-on-fuse.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import { upperOn } from '../lib/stack.ts';
 import { overlayRequest } from '../lib/stacked-mount.ts';
@@ -171,10 +171,7 @@ async function staleIndex(guest: TestGuest, client: Client) {
   }
   await client.unlink({ path: fuse.file('upper/stale') });
   for (const name of ['stale', 'stale2']) await client.unlink({ path: fuse.file(`lower/${name}`) });
-  const entries = async () => {
-    const found = await client.readdir({ path: fuse.backing('work/index') });
-    return found.filter((name) => !name.startsWith('#')).map((name) => `/work/index/${name}`);
-  };
+  const entries = async () => (await indexEntries(client, fuse)).map((name) => `/${INDEX_DIR}/${name}`);
   return { layers, fuse, entries };
 }
 
@@ -193,7 +190,7 @@ for (const [title, opcodes] of [
     t.is(paths.length, 2);
     for (const opcode of opcodes) {
       const permits = [];
-      for (const path of opcode === 'OPENDIR' ? ['/work/index'] : paths) {
+      for (const path of opcode === 'OPENDIR' ? [`/${INDEX_DIR}`] : paths) {
         permits.push(await fuse.fail({ opcode, path }, 'EUCLEAN'));
       }
       t.is(await mountErrno(guest, client, layers, 'index=on'), 'EUCLEAN', opcode);
