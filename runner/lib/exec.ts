@@ -24,6 +24,13 @@ export interface ExecResult {
   readonly durationMs: number;
 }
 
+/**
+ * Enough for a program that is asked for its version. It takes a tenth of a second; the first time after a
+ * machine came up, with its disk slow or busy, Python and what it imports were seen to take more than 20 s.
+ * Milliseconds.
+ */
+export const VERSION_MS = 120_000;
+
 /** How long the output of a program that was killed may stay open after its end. Milliseconds. */
 const STRAY_OUTPUT_MS = 1000;
 

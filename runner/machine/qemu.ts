@@ -1,4 +1,4 @@
-import { exec } from '#runner/lib/exec.ts';
+import { exec, VERSION_MS } from '#runner/lib/exec.ts';
 import { Failure } from '#runner/lib/failure.ts';
 
 export const QEMU = 'qemu-system-x86_64';
@@ -10,7 +10,7 @@ export const QEMU = 'qemu-system-x86_64';
  */
 export async function qemuVersion(signal?: AbortSignal): Promise<string> {
   try {
-    const { stdout } = await exec(QEMU, ['--version'], { signal, timeoutMs: 20_000 });
+    const { stdout } = await exec(QEMU, ['--version'], { signal, timeoutMs: VERSION_MS });
     const version = /version (\d+\.\d+\.\d+)/.exec(stdout)?.[1];
     if (version !== undefined) return version;
     throw new Failure('E_QEMU_MISSING', 'infra', `${QEMU} does not say its version`);

@@ -1,6 +1,6 @@
 import { access, constants } from 'node:fs/promises';
 import { join } from 'node:path';
-import { exec } from '#runner/lib/exec.ts';
+import { exec, VERSION_MS } from '#runner/lib/exec.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { cacheDir } from '#runner/lib/paths.ts';
 
@@ -55,7 +55,7 @@ async function versionOf(
   const known = versions.get(key);
   if (known !== undefined) return known;
   try {
-    const { exitCode, stdout } = await exec(program, ['--version'], { env, signal, timeoutMs: 20_000 });
+    const { exitCode, stdout } = await exec(program, ['--version'], { env, signal, timeoutMs: VERSION_MS });
     const version = exitCode === 0 ? /(\d+\.\d+(?:\.\d+)*)/.exec(stdout)?.[1] : undefined;
     if (version !== undefined) versions.set(key, version);
     return version;

@@ -1,6 +1,6 @@
 import { access, constants, readFile, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import { exec } from '#runner/lib/exec.ts';
+import { exec, VERSION_MS } from '#runner/lib/exec.ts';
 import { Failure } from '#runner/lib/failure.ts';
 import { cacheDir, projectRoot } from '#runner/lib/paths.ts';
 import { diagnoseCache } from './cache-contents.ts';
@@ -85,7 +85,7 @@ async function diagnoseVirtme({ findVirtme }: Instruments): Promise<Diagnosis> {
 async function diagnoseQemu(): Promise<readonly Diagnosis[]> {
   // That it is missing is said with the packages.
   if ((await findProbe('qemu-system-x86_64')) === undefined) return [];
-  const { stdout } = await exec('qemu-system-x86_64', ['--version'], { timeoutMs: 20_000 });
+  const { stdout } = await exec('qemu-system-x86_64', ['--version'], { timeoutMs: VERSION_MS });
   return [judgeQemu(/version (\d+\.\d+(?:\.\d+)?)/.exec(stdout)?.[1])];
 }
 
