@@ -3,10 +3,14 @@ import { FakeGuest } from './fake-guest.ts';
 import { GuestPool } from './pool.ts';
 
 /** A pool whose looks, starts and ends are written down. */
-function setUp(filesPerMachine: number, files = 0): { pool: GuestPool; told: string[] } {
+function setUp(
+  filesPerMachine: number,
+  files = 0,
+  size = 1,
+): { readonly pool: GuestPool; readonly told: string[] } {
   const told: string[] = [];
   const pool = new GuestPool({
-    size: 1,
+    size,
     files,
     emit: () => undefined,
     signal: new AbortController().signal,
@@ -91,3 +95,23 @@ test('pool: a machine serves as many files as it may, and the next is started wi
     ],
   );
 });
+
+for (const [files, size, started] of [
+  [2, 2, 2],
+  [1, 2, 1],
+  [2, 1, 1],
+] as const) {
+  test(`pool: before anybody asks ${started} of ${size} machines come up for ${files} files`, async (t) => {
+    const { pool, told } = setUp(1, files, size);
+    pool.release(await pool.acquire(signal));
+    pool.warmUp();
+    t.deepEqual(
+      told,
+      Array.from({ length: started }, (_, at) => `start machine-${at + 1}`),
+    );
+    const first = await pool.acquire(signal, { file: 'a' });
+    t.is(first.guest.machine.id, 'machine-1');
+    pool.release(first);
+    await pool[Symbol.asyncDispose]();
+  });
+}

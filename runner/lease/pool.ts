@@ -114,6 +114,12 @@ export class GuestPool implements AsyncDisposable {
     }
   }
 
+  /** Starts a second machine before anybody asks, where a second one can serve at the same time and is cheap. */
+  warmUp(): void {
+    const { size, files = 0 } = this.#options;
+    if (size > 1 && files > 1 && this.#areCheap && this.#living.size < 2) this.#startOneAhead();
+  }
+
   /** Gives a healthy guest back. Where machines are cheap, one on which a test failed is for no other file. */
   release(pooled: PooledGuest, { failed = false } = {}): void {
     if (failed) this.#lastFile.add(pooled);
@@ -207,14 +213,13 @@ export class GuestPool implements AsyncDisposable {
     if (another && this.#areCheap && !this.#servesAnother(pooled)) this.#startAhead();
   }
 
+  /** Unless there is one that no test has had. */
   #startAhead(): void {
-    if (
-      this.#ahead !== undefined ||
-      this.#failure !== undefined ||
-      this.#idle.some((pooled) => this.#isFresh(pooled))
-    )
-      return;
-    if (!this.#hasRoom()) return;
+    if (!this.#idle.some((pooled) => this.#isFresh(pooled))) this.#startOneAhead();
+  }
+
+  #startOneAhead(): void {
+    if (this.#ahead !== undefined || this.#failure !== undefined || !this.#hasRoom()) return;
     const signal = AbortSignal.any([this.#options.signal, this.#closing.signal]);
     if (signal.aborted) return;
     const started = this.#start(signal).then(

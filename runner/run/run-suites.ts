@@ -43,6 +43,8 @@ export async function runSuites(run: SuitesRun): Promise<void> {
   await using pool = poolOf(run, lockdep);
   // The first boot stands on its own: a kernel that does not boot is told before any test is.
   pool.release(await pool.acquire(context.signal));
+  // AVA takes a processor for half a second before its first test asks.
+  pool.warmUp();
   for (let pass = 1; pass <= passes; pass += 1) {
     const out = passes === 1 ? config.out : join(config.out, `pass-${pass}`);
     await onePass({ ...run, config: { ...config, out } }, { pool, lockdep });
