@@ -98,6 +98,22 @@ guestTest(
   },
 );
 
+guestTest('a client that maps a passthrough file stays who it is (F1)', async (t, guest) => {
+  await using server = await registrarServer(guest);
+  await using witness = await Witness.mount(guest, { server });
+  const { client, fd } = await strangerOnOneThread(guest, witness);
+  await using _client = client;
+
+  // The filesystem below lets its files be mapped privately only.
+  const map = await client.mmap({ fd, length: 100, prot: 'PROT_READ', flags: 'MAP_PRIVATE' });
+  const position = await witness.upper.position();
+  await client.fstat({ fd });
+  const own = await witness.upper.waitFor({ opcode: 'GETATTR', after: position });
+  t.deepEqual([own.uid, own.gid], [CLIENT.uid, CLIENT.gid], 'after the mapping was made');
+  await client.munmap({ map });
+  await client.close({ fd });
+});
+
 /** Who registers and who writes, one of them with CAP_FSETID. */
 const WRITERS = [
   { registrar: 'a registrar without CAP_FSETID', writer: 'root', ordinary: false, kills: true },
