@@ -1,3 +1,4 @@
+import type { Client } from '../lib/client.ts';
 import { ecryptfsOnFuse } from '../lib/ecryptfs-on-fuse.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
@@ -93,3 +94,45 @@ guestTest('names that the lower server takes back are not removed on ecryptfs', 
   t.deepEqual(await fuse.opcodes({ opcode: ['RMDIR', 'UNLINK'] }), [], 'the server is not asked');
   t.is(await client.errno.rmdir({ path: ecryptfs.file('kept') }), 'ok');
 });
+
+/** What ecryptfs makes of a name that was not there when it looked: by whether it looks again after it could not. */
+const MAKE: Readonly<Record<string, { readonly call: Make; readonly again: string }>> = {
+  'a file': { call: (client, path) => client.errno.creat({ path }), again: 'EINVAL' },
+  'a directory': { call: (client, path) => client.errno.mkdir({ path }), again: 'ok' },
+  'a pipe': { call: (client, path) => client.errno.mknod({ path, mode: 0o010_600 }), again: 'ok' },
+  'a symlink': { call: (client, path) => client.errno.symlink({ target: 'g', path }), again: 'ok' },
+  'a link': {
+    call: (client, path, other) => client.errno.link({ from: other, to: path }),
+    again: 'EINVAL',
+  },
+};
+
+type Make = (client: Client, path: string, other: string) => Promise<string>;
+
+guestTest(
+  'what came to be below under a name that was not there on ecryptfs, and was moved away, is left alone',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    const at = (name: string) => ecryptfs.file(name);
+    for (const name of ['a', 'b']) await client.mkdir({ path: at(name) });
+    await client.writeFile({ path: at('g'), data: 'g' });
+    for (const [what, { call, again }] of Object.entries(MAKE)) {
+      t.is(await client.errno.stat({ path: at('a/x') }), 'ENOENT', `${what}: before`);
+      await client.mkdir({ path: `${lower}/a/x` });
+      await client.rename({ from: `${lower}/a/x`, to: `${lower}/b/x` });
+      t.is(await call(client, at('a/x'), at('g')), 'EINVAL', what);
+      t.deepEqual(await client.readdir({ path: `${lower}/a` }), [], `${what}: nothing is made`);
+      t.deepEqual(await client.readdir({ path: `${lower}/b/x` }), [], `${what}: what was moved`);
+      t.is(await call(client, at('a/x'), at('g')), again, `${what}: once more`);
+      await client.rmdir({ path: `${lower}/b/x` });
+      for (const name of ['a', 'b']) {
+        // With their names on ecryptfs, which are looked up anew.
+        await guest.run(['rm', '-rf', at(name)]);
+        await client.mkdir({ path: at(name) });
+      }
+    }
+    t.is(await client.errno.creat({ path: at('a/x') }), 'ok', 'where nothing was moved');
+  },
+);
