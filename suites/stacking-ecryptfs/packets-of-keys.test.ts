@@ -100,6 +100,32 @@ guestTest('a file by another program is read, whichever packets of keys it has',
   }
 });
 
+/** More packets than the kernel has keys in one piece of memory, and a key so long that it may lie across two pages. */
+const [MANY, longest] = [24, pattern(32, 11)];
+
+guestTest('a file by another program is read wherever its key is among many', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  t.is(await guest.ecryptfsKey(PASSPHRASE), signature, 'the key of the mount');
+  const ofKey = (wrappingKey: Uint8Array, of: string) => [
+    passphrasePacket({ wrapped: encryptBlocks(wrappingKey, longest), cipher: AES[256] }),
+    signaturePacket({ signature: of }),
+  ];
+  const [own, another] = [ofKey(key.subarray(0, 32), signature), ofKey(pattern(32, 1), ANOTHERS)];
+  const places = Array.from({ length: MANY }, (_none, place) => place);
+  for (const place of places) {
+    const packets = places.flatMap((each) => (each === place ? own : another));
+    const data = lowerFile({ packets, fileKey: longest, data: DATA });
+    await client.writeFile({ path: `${lower}/${place}`, data });
+  }
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  for (const place of places) {
+    const path = ecryptfs.file(String(place));
+    t.is(await client.errno.readFile({ path }), 'ok', `at ${place}`);
+    t.is(firstDifference(await client.readFile({ path }), DATA), undefined, `at ${place}`);
+  }
+});
+
 /** With a packet of a key that would do, if it were right. */
 function withKey(packet: Uint8Array): Uint8Array[] {
   return [packet, signaturePacket({ signature })];
