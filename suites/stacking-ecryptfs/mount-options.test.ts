@@ -1,4 +1,5 @@
 import { bytes, text } from '../lib/bytes.ts';
+import { DONE, FsContext } from '../lib/fs-context.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { mountedAt } from '../lib/mounted-at.ts';
@@ -215,6 +216,13 @@ guestTest(
     t.is(await mount(`${lower}/missing`, all), 'ENOENT');
     t.is(await mount(`${lower}/f`, all), 'ENOTDIR');
     t.is(await mount(lower, all), 'ok');
+
+    await using context = await FsContext.open(client, 'ecryptfs');
+    for (const option of all.split(',')) t.deepEqual(await context.set(option), DONE, option);
+    const after = (await guest.kernelLog()).at(-1)?.seq;
+    t.is((await context.create()).errno, 'EINVAL', 'no directory is named');
+    const said = (await guest.kernelLog(after)).map((record) => record.text);
+    t.deepEqual(said, ['Device name cannot be null; rc = [-22]']);
   },
 );
 

@@ -203,6 +203,12 @@ guestTest('FIBMAP on ecryptfs tells the blocks of the lower file', async (t, gue
   const below = await blocks(`${lower}/f`);
   t.true((below[1] ?? 0) > 0, 'the lower file has blocks');
   t.deepEqual(await blocks(ecryptfs.file('f')), below);
+
+  // A filesystem in memory has no blocks, and ecryptfs can say so with the number of none only.
+  const nowhere = await guest.directory('tmpfs');
+  await using over = await guest.mountEcryptfs({ lower: nowhere }, client);
+  await client.writeFile({ path: over.file('f'), data: pattern(20_000) });
+  t.deepEqual(await blocks(over.file('f')), [0, 0, 0, 0], 'over a filesystem without blocks');
 });
 
 /** asm-generic/fcntl.h */
