@@ -1,4 +1,5 @@
-import { bytes, concat, text } from '../lib/bytes.ts';
+import { bytes, concat } from '../lib/bytes.ts';
+import { driverOfAes } from '../lib/ciphers.ts';
 import type { Client } from '../lib/client.ts';
 import { encryptName, passphraseKey } from '../lib/ecryptfs-format.ts';
 import { KeyringKey, TokenType } from '../lib/ecryptfs-keys.ts';
@@ -177,18 +178,6 @@ guestTest('with a key for names that is revoked no name is made or found any mor
   );
   t.is((await client.readdir({ path: lower })).length, 1, 'nothing was made');
 });
-
-/** By which driver the kernel computes AES, as /proc/crypto has it: a cipher by another name. */
-async function driverOfAes(client: Client): Promise<string | undefined> {
-  const ciphers = text(await client.readFile({ path: '/proc/crypto' })).split('\n\n');
-  const field = (cipher: string, name: string) =>
-    cipher
-      .split('\n')
-      .find((line) => line.startsWith(name))
-      ?.split(': ')[1];
-  const aes = ciphers.find((each) => field(each, 'name') === 'aes' && field(each, 'type') === 'cipher');
-  return aes === undefined ? undefined : field(aes, 'driver');
-}
 
 guestTest('a cipher that packets have no number for encrypts no names', async (t, guest) => {
   await using client = await guest.client();
