@@ -11,6 +11,8 @@ const PRIVATE_KEY = { signature: 8 } as const;
 export const AUTH_TOKEN_VERSION = 0x0004;
 /** `enum ecryptfs_token_types`. */
 export const TokenType = { password: 0, privateKey: 1 } as const;
+/** Where a token says how long the encrypted key of a file is: four bytes, which ecryptfs writes. */
+export const ENCRYPTED_KEY_BYTES_AT = AT.encryptedKeyBytes;
 /** ECRYPTFS_SESSION_KEY_ENCRYPTION_KEY_SET */
 const KEY_SET = 2;
 
@@ -61,6 +63,14 @@ export class KeyringKey implements AsyncDisposable {
     const add = ['keyctl', 'padd', 'user', token.signature, '@u'];
     const { stdout } = await guest.run(add, { stdin: authToken(token) });
     return new KeyringKey(guest, stdout.trim());
+  }
+
+  /** What is in it now: `struct ecryptfs_auth_tok`. */
+  async payload(): Promise<Uint8Array> {
+    // `740 bytes of data in key:`, and hexadecimal digits in groups.
+    const { stdout } = await this.#guest.run(['keyctl', 'read', this.#id]);
+    const digits = stdout.slice(stdout.indexOf(':') + 1).replaceAll(/\s/g, '');
+    return new Uint8Array(Buffer.from(digits, 'hex'));
   }
 
   async revoke(): Promise<void> {

@@ -1,4 +1,4 @@
-import { createCipheriv, createHash } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createHash } from 'node:crypto';
 import { bytes, concat } from './bytes.ts';
 import { inCharacters, lengthOf, NAME_PREFIX } from './ecryptfs-format.ts';
 
@@ -69,6 +69,13 @@ export function publicKeyPacket({
 /** AES without a mode, as keys and names are encrypted. `data`: whole blocks. */
 export function encryptBlocks(key: Uint8Array, data: Uint8Array): Uint8Array {
   const cipher = createCipheriv(`aes-${8 * key.length}-ecb`, key, null);
+  cipher.setAutoPadding(false);
+  return new Uint8Array(Buffer.concat([cipher.update(data), cipher.final()]));
+}
+
+/** What `encryptBlocks` was given. */
+export function decryptBlocks(key: Uint8Array, data: Uint8Array): Uint8Array {
+  const cipher = createDecipheriv(`aes-${8 * key.length}-ecb`, key, null);
   cipher.setAutoPadding(false);
   return new Uint8Array(Buffer.concat([cipher.update(data), cipher.final()]));
 }
