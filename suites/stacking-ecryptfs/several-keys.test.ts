@@ -76,7 +76,8 @@ interface TooMany {
 const TOO_MANY: Readonly<Record<string, TooMany>> = {
   'a key too many': { signatures: Array.from({ length: 149 }, () => PASSPHRASE), keyBytes: 16 },
   'a key that has room, and its signature has none': {
-    signatures: Array.from({ length: 115 }, () => PASSPHRASE),
+    // The packet of the private key would have room.
+    signatures: [...Array.from({ length: 115 }, () => PASSPHRASE), PRIVATE],
     keyBytes: 32,
   },
   // Those of a private key take 12 bytes and what is encrypted.
@@ -94,7 +95,7 @@ guestTest(
     await using _private = await KeyringKey.add(guest, {
       signature: PRIVATE,
       type: TokenType.privateKey,
-      encryptedKey: new Uint8Array(16).fill(0x5a),
+      encryptedKey: new Uint8Array(32).fill(0x5a),
     });
     for (const [what, { signatures, keyBytes }] of Object.entries(TOO_MANY)) {
       const lower = await guest.directory('ext4', 'encrypted');
