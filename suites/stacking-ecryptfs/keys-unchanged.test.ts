@@ -5,7 +5,7 @@ import { ecryptfsOptions, type EcryptfsOptions } from '../lib/stacked-mount.ts';
 
 /**
  * A key in the keyring is not where ecryptfs keeps what it makes with it, above all not the keys of files: who may
- * read it finds what was put there. That it says how long an encrypted key is, is told by mounts.
+ * read it finds what was put there. One thing is written into it, how long an encrypted key of a file is.
  */
 
 function withoutLength(payload: Uint8Array): Uint8Array {
