@@ -53,6 +53,20 @@ guestTest('a device is mounted step by step as it is by mount', async (t, guest)
   await client.close({ fd: device });
 });
 
+guestTest(
+  'the owner of a mount has to be of the user namespace that it is for, whoever says it',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using inside = await guest.client({ launcher: NAMESPACE });
+    const fd = await client.adoptFd({ pid: inside.pid, fd: await inside.fsopen({ type: 'fuse' }) });
+    await using context = FsContext.of(client, fd);
+    for (const owner of ['user_id', 'group_id']) {
+      t.deepEqual(await context.set(`${owner}=7`), refused(`Invalid ${owner}`), 'not mapped there');
+      t.deepEqual(await context.set(`${owner}=0`), DONE, 'its root');
+    }
+  },
+);
+
 /** None of which can be changed, as they are or otherwise. */
 const MOUNTED = [
   'source=another',

@@ -95,7 +95,10 @@ guestTest(
 guestTest(
   'a device that is mounted once more is the same filesystem, and none after the last unmount',
   async (t, guest) => {
+    // Mounts of other devices, made before and after it, are not it.
+    await using _before = await guest.mountFuse();
     await using fuse = await guest.mountFuse();
+    await using _after = await guest.mountFuse();
     await using client = await guest.client();
     await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
     const fd = String(await fuse.server.lendDevice(client));

@@ -28,6 +28,11 @@ export class FsContext implements AsyncDisposable {
     return new FsContext(client, await client.fsopen({ type }));
   }
 
+  /** One that the client has already, of another process perhaps. */
+  static of(client: Client, fd: number): FsContext {
+    return new FsContext(client, fd);
+  }
+
   /** For the one that is mounted at `path`. @throws SyscallError */
   static async pick(client: Client, path: string): Promise<FsContext> {
     return new FsContext(client, await client.fspick({ path }));
