@@ -181,6 +181,34 @@ guestTest('a handle of no file, and one that is too short, is ESTALE (E17)', asy
   await client.close({ fd: mountFd });
 });
 
+guestTest(
+  'a server without memory for a look-up does not make a handle stale: ENOMEM (E17)',
+  async (t, guest) => {
+    // open_by_handle_at(2): ESTALE says that the file is gone for good, which nobody knows here.
+    await using fuse = await guest.mountFuse(WITH_EXPORT);
+    await using client = await guest.client();
+    await client.mkdir({ path: fuse.backing('above') });
+    await client.mkdir({ path: fuse.backing('above/below') });
+    await fuse.fail({ opcode: ['FORGET', 'BATCH_FORGET'] }, 'ENOENT');
+    const mountFd = await client.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
+    const handle = await client.nameToHandle({ path: fuse.file('above/below') });
+    const byHandle = { mountFd, ...handle, flags: 'O_RDONLY|O_DIRECTORY' } as const;
+    await forgotten(fuse, 'above');
+    for (const [what, nth] of [
+      ['the node itself', 1],
+      ['the directory above it', 2],
+    ] as const) {
+      const action = { do: 'error', errno: 'ENOMEM' } as const;
+      const takeBack = await fuse.rule({ match: { opcode: 'LOOKUP' }, nth, action });
+      t.is(await client.errno.openByHandle(byHandle), 'ENOMEM', what);
+      await takeBack();
+    }
+    const fd = await client.openByHandle(byHandle);
+    t.is(await client.readlink({ path: `/proc/${client.pid}/fd/${fd}` }), fuse.file('above/below'));
+    for (const each of [fd, mountFd]) await client.close({ fd: each });
+  },
+);
+
 guestTest('with NO_EXPORT_SUPPORT there are no handles but those of fanotify (E17)', async (t, guest) => {
   await using fuse = await guest.mountFuse({ init: { addFlags: ['NO_EXPORT_SUPPORT'] } });
   if (fuse.init?.flagsOffered.includes('NO_EXPORT_SUPPORT') !== true) {

@@ -114,10 +114,10 @@ guestTest(
 async function asksToClear(
   fuse: FuseMount,
   work: () => Promise<unknown>,
-): Promise<Partial<Record<'OPEN' | 'CREATE' | 'SETATTR', boolean>>> {
+): Promise<Partial<Record<'OPEN' | 'CREATE' | 'TMPFILE' | 'SETATTR', boolean>>> {
   const after = await fuse.position();
   await work();
-  const requests = await fuse.requests({ opcode: ['OPEN', 'CREATE', 'SETATTR'], after });
+  const requests = await fuse.requests({ opcode: ['OPEN', 'CREATE', 'TMPFILE', 'SETATTR'], after });
   return Object.fromEntries(
     requests.map(({ opcode, args }) => {
       const bit =
@@ -162,6 +162,11 @@ guestTest(
         });
         t.deepEqual(other, { CREATE: false }, `${who}: ${flags} has nothing to clear`);
       }
+      const nameless = await asksToClear(fuse, async () => {
+        const flags = 'O_WRONLY|O_TMPFILE|O_TRUNC|O_EXCL';
+        await client.close({ fd: await client.open({ path: '.', flags }) });
+      });
+      t.deepEqual(nameless, { TMPFILE: false }, `${who}: a file that never gets a name has nothing to clear`);
       const fd = await client.open({ path, flags: 'O_RDWR' });
       const cut = await asksToClear(fuse, () => client.ftruncate({ fd, length: 3 }));
       t.deepEqual(cut, { SETATTR: asks }, `${who}: ftruncate`);

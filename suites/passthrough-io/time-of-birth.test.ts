@@ -153,6 +153,25 @@ guestTest('of an answer to STATX that has not everything nothing is kept', async
   t.is(btimeNs, TIMES.btimeNs, 'what it says that it does not have may be what there cannot be');
 });
 
+guestTest(
+  'of a file whose answer to STATX has no time of birth none is told, by the cache either',
+  async (t, guest) => {
+    needsStatx(guest);
+    await using fuse = await guest.mountFuse({ entryValidS: 1000, attrValidS: 0 });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    await answer(fuse, { mask: BASIC_STATS, validS: 1000 });
+    for (const time of ['first', 'second']) {
+      t.like(await told(client, fuse.file('f')), { mask: BASIC_STATS, btimeNs: null, size: 5 }, time);
+    }
+    t.deepEqual(
+      await fuse.opcodes({ opcode: ['STATX', 'GETATTR'] }),
+      ['STATX'],
+      'the second is of the cache',
+    );
+  },
+);
+
 for (const [what, wrong] of [
   ['of a directory', { mode: DIRECTORY }],
   ['with a size that no file has', { size: 1n << 63n }],
