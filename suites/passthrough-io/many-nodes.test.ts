@@ -1,3 +1,4 @@
+import { text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
 /** Longer than any test. Seconds. */
@@ -27,4 +28,16 @@ guestTest('of many files that are in memory at once each is itself', async (t, g
   t.is(expected.length, FILES);
   t.deepEqual(await inodes(fuse.path), expected);
   t.deepEqual(await fuse.opcodes({ opcode: 'LOOKUP' }), [], 'the list has told all');
+});
+
+guestTest('inodes of FUSE and of overlays count as memory that can be had back', async (t, guest) => {
+  await using client = await guest.client();
+  const isReclaimable = async (cache: string): Promise<boolean> => {
+    const path = `/sys/kernel/slab/${cache}/reclaim_account`;
+    if ((await client.errno.stat({ path })) !== 'ok') guest.skip(`this kernel does not tell of ${cache}`);
+    return text(await client.readFile({ path })).trim() === '1';
+  };
+  // proc_meminfo(5): SReclaimable, by which the kernel and who asks it reckon what memory there is.
+  t.false(await isReclaimable('filp'), 'open files, which nobody can take back');
+  for (const cache of ['fuse_inode', 'ovl_inode']) t.true(await isReclaimable(cache), cache);
 });
