@@ -187,8 +187,7 @@ guestTest(
     // open_by_handle_at(2): ESTALE says that the file is gone for good, which nobody knows here.
     await using fuse = await guest.mountFuse(WITH_EXPORT);
     await using client = await guest.client();
-    await client.mkdir({ path: fuse.backing('above') });
-    await client.mkdir({ path: fuse.backing('above/below') });
+    for (const name of ['above', 'above/below']) await client.mkdir({ path: fuse.backing(name) });
     await fuse.fail({ opcode: ['FORGET', 'BATCH_FORGET'] }, 'ENOENT');
     const mountFd = await client.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
     const handle = await client.nameToHandle({ path: fuse.file('above/below') });
@@ -203,9 +202,7 @@ guestTest(
       t.is(await client.errno.openByHandle(byHandle), 'ENOMEM', what);
       await takeBack();
     }
-    const fd = await client.openByHandle(byHandle);
-    t.is(await client.readlink({ path: `/proc/${client.pid}/fd/${fd}` }), fuse.file('above/below'));
-    for (const each of [fd, mountFd]) await client.close({ fd: each });
+    t.is(await client.errno.openByHandle(byHandle), 'ok', 'once it has memory');
   },
 );
 
