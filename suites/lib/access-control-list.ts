@@ -1,10 +1,15 @@
 /** `struct posix_acl_xattr_header` and entries u16 tag, u16 permissions, u32 id: rw for the owner, and for more. */
-export function aclFor(uids: readonly number[], permissions: number): Uint8Array {
+export function aclFor(
+  uids: readonly number[],
+  permissions: number,
+  gids: readonly number[] = [],
+): Uint8Array {
   const anybody = 0xffff_ffff;
   const entries = [
     [1, 6, anybody],
     ...uids.map((uid) => [2, permissions, uid] as const),
     [4, 0, anybody],
+    ...gids.map((gid) => [8, permissions, gid] as const),
     [16, permissions, anybody],
     [32, 0, anybody],
   ] as const;

@@ -8,8 +8,8 @@ import { upperOn } from '../lib/stack.ts';
 /** Access control lists on an overlay: who may set which, and what becomes of those of its layers. */
 
 const [ACCESS, DEFAULT] = ['system.posix_acl_access', 'system.posix_acl_default'];
-const [OWNER, STRANGER, NAMED] = [1234, 4000, 1500];
-const READ = 4;
+const [OWNER, STRANGER, NAMED, GROUP] = [1234, 4000, 1500, 1600];
+const [READ, SEARCH] = [4, 1];
 
 guestTest(
   'a list that a file of the lower layer has can be removed, and stays there (A45)',
@@ -137,27 +137,35 @@ async function mapping(guest: TestGuest, root: Client): Promise<Client> {
   return client;
 }
 
+/** That directory where ids are mapped so. */
+async function idmapped(guest: TestGuest, root: Client, source: string) {
+  await using idmap = await mapping(guest, root);
+  const path = await guest.directory('area', 'idmapped');
+  await root.mountIdmapped({ source, target: path, namespaceOf: idmap.pid });
+  return {
+    path,
+    [Symbol.asyncDispose]: async () => {
+      await root.umount2({ target: path, flags: 'MNT_DETACH' });
+    },
+  };
+}
+
 guestTest(
   'lists of a layer with other numbers for users are told, heeded and copied up with those of the mount (A45)',
   async (t, guest) => {
     await using client = await guest.client();
-    await using idmap = await mapping(guest, client);
     const source = await guest.directory('ext4', 'source');
-    const lower = await guest.directory('area', 'idmapped');
     await fill(client, source, ['f', 'g']);
     for (const name of ['f', 'g']) {
       await client.chmod({ path: `${source}/${name}`, mode: 0o600 });
       await client.setxattr({ path: `${source}/${name}`, name: ACCESS, data: aclFor([NAMED], READ) });
     }
-    await client.mountIdmapped({ source, target: lower, namespaceOf: idmap.pid });
-    await using undo = new AsyncDisposableStack();
-    undo.defer(async () => {
-      await client.umount2({ target: lower, flags: 'MNT_DETACH' });
-    });
+    await using mapped = await idmapped(guest, client, source);
+    const lower = mapped.path;
     const layers = await upperOn(guest);
     await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
     await client.chmod({ path: overlay.path, mode: 0o755 });
-    const mapped = aclFor([SHIFT + NAMED], READ);
+    const told = aclFor([SHIFT + NAMED], READ);
     const listOf = async (path: string) => new Uint8Array(await client.getxattr({ path, name: ACCESS }));
     const reads = async (uid: number) => {
       await using who = await guest.client();
@@ -166,10 +174,37 @@ guestTest(
       return await who.errno.readFile({ path: 'f' });
     };
     t.deepEqual(await listOf(`${source}/f`), aclFor([NAMED], READ), 'in the layer');
-    t.deepEqual(await listOf(overlay.file('f')), mapped, 'on the overlay');
+    t.deepEqual(await listOf(overlay.file('f')), told, 'on the overlay');
     t.deepEqual([await reads(SHIFT + NAMED), await reads(NAMED)], ['ok', 'EACCES'], 'who may read');
     await client.utimens({ path: overlay.file('g'), atimeNs: 'now', mtimeNs: 'now' });
-    t.deepEqual(await listOf(`${layers.upper}/g`), mapped, 'copied up');
+    t.deepEqual(await listOf(`${layers.upper}/g`), told, 'copied up');
     t.deepEqual(await listOf(`${source}/g`), aclFor([NAMED], READ), 'and in the layer still');
+  },
+);
+
+guestTest(
+  'a directory of a layer with other numbers is searched by the users and groups that its list names there (A45)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const source = await guest.directory('ext4', 'source');
+    await fill(client, source, ['d/', 'd/f']);
+    const data = aclFor([NAMED], SEARCH, [GROUP]);
+    await client.setxattr({ path: `${source}/d`, name: ACCESS, data });
+    await using mapped = await idmapped(guest, client, source);
+    await using overlay = await guest.mountOverlay({ lower: mapped.path, ...(await upperOn(guest)) }, client);
+    await client.chmod({ path: overlay.path, mode: 0o755 });
+    const searches = async (uid: number, gid: number) => {
+      await using who = await guest.client();
+      await who.chdir({ path: overlay.path });
+      await who.setCredentials({ uid, gid });
+      return await who.errno.lstat({ path: 'd/f' });
+    };
+    // What a list says is asked for once, and then known without asking.
+    for (const time of ['at first', 'and again']) {
+      t.is(await searches(SHIFT + NAMED, STRANGER), 'ok', `the user, ${time}`);
+      t.is(await searches(STRANGER, SHIFT + GROUP), 'ok', `the group, ${time}`);
+      t.is(await searches(NAMED, STRANGER), 'EACCES', `whose number the user has below, ${time}`);
+      t.is(await searches(STRANGER, GROUP), 'EACCES', `whose number the group has below, ${time}`);
+    }
   },
 );

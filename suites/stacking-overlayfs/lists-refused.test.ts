@@ -3,11 +3,12 @@ import { guestTest } from '../lib/guest-test.ts';
 import { fill } from '../lib/layers.ts';
 import { lowerOnFuse, upperOnFuse } from '../lib/overlay-on-fuse.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
+import { upperOn } from '../lib/stack.ts';
 
 /** Access control lists that a layer's server does not tell or take, while files are made and copied up. */
 
 const [ACCESS, DEFAULT] = ['system.posix_acl_access', 'system.posix_acl_default'];
-const [NAMED, READ] = [1500, 4];
+const [OWNER, NAMED, READ] = [1234, 1500, 4];
 const LISTS = { init: { ...WITHOUT_PASSTHROUGH, addFlags: ['POSIX_ACL'] } } as const;
 
 guestTest(
@@ -70,5 +71,65 @@ guestTest(
       const copied = await client.errno.getxattr({ path: `${upper}/${name}`, name: ACCESS });
       t.is(copied, kept ? 'ok' : gives === 'ok' ? 'ENODATA' : 'ENOENT', errno ?? 'told');
     }
+  },
+);
+
+guestTest(
+  'a file that cannot have a list on one of its layers gets none on the overlay, and is not copied up for it (A45)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using ramfs = await guest.mount({ source: 'none', type: 'ramfs' }, client);
+    const [lower, without] = [await guest.directory('ext4', 'lower'), ramfs.file('lower')];
+    await fill(client, ramfs.path, ['lower/', 'upper/', 'work/']);
+    for (const at of [without, lower]) await fill(client, at, ['f', 'd/']);
+    for (const [what, layers, errno] of [
+      ['the lower one', { lower: without, ...(await upperOn(guest)) }, 'EOPNOTSUPP'],
+      ['the upper one', { lower, upper: ramfs.file('upper'), work: ramfs.file('work') }, 'EOPNOTSUPP'],
+      ['none', { lower, ...(await upperOn(guest)) }, 'ok'],
+    ] as const) {
+      await using overlay = await guest.mountOverlay(layers, client);
+      for (const [name, list] of [
+        ['f', ACCESS],
+        ['d', ACCESS],
+        ['d', DEFAULT],
+      ] as const) {
+        const path = overlay.file(name);
+        const title = `${what} is without lists: ${list} of ${name}`;
+        t.is(await client.errno.setxattr({ path, name: list, data: aclFor([NAMED], READ) }), errno, title);
+      }
+      const copied = errno === 'ok' ? ['d', 'f'] : [];
+      t.deepEqual(await client.readdir({ path: layers.upper }), copied, `${what} is without lists`);
+    }
+  },
+);
+
+guestTest(
+  'a list that is refused while its file is copied up or loses its setgid bit is not there (A45)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await upperOnFuse(guest, client, undefined, LISTS);
+    const { overlay, fuse, lower } = stack;
+    await client.chmod({ path: overlay.path, mode: 0o755 });
+    await fill(client, lower, ['low']);
+    await fill(client, overlay.path, ['own']);
+    await client.chown({ path: overlay.file('own'), uid: OWNER, gid: 0 });
+    await client.chmod({ path: overlay.file('own'), mode: 0o2770 });
+    await using owner = await guest.client();
+    await owner.chdir({ path: overlay.path });
+    await owner.setCredentials({ uid: OWNER, gid: OWNER });
+    for (const [who, name, opcode] of [
+      [client, 'low', ['CREATE', 'MKNOD', 'TMPFILE']],
+      [owner, 'own', 'SETATTR'],
+    ] as const) {
+      const path = overlay.file(name);
+      const set = () => who.errno.setxattr({ path, name: ACCESS, data: aclFor([NAMED], READ) });
+      const permit = await fuse.fail({ opcode }, 'EDQUOT');
+      t.is(await set(), 'EDQUOT', name);
+      await permit();
+      t.is(await client.errno.getxattr({ path, name: ACCESS }), 'ENODATA', name);
+      t.is(await set(), 'ok', `${name}, later`);
+      t.is(await client.errno.getxattr({ path, name: ACCESS }), 'ok', `${name}, later`);
+    }
+    t.is((await client.stat({ path: overlay.file('own') })).mode & 0o2000, 0, 'the setgid bit, later');
   },
 );
