@@ -17,6 +17,8 @@ const UPPER = 'trusted.overlay.upper';
 const ORIGIN = 'trusted.overlay.origin';
 /** Before the `struct ovl_fb` of a handle, fs/overlayfs/overlayfs.h. */
 const PADDING = 3;
+/** Where in one of these the filesystem is told. */
+const UUID = 5;
 
 async function byHandle(client: Client, overlay: StackedMount, handle: FileHandle): Promise<string> {
   const mountFd = await client.open({ path: overlay.path, flags: 'O_RDONLY|O_DIRECTORY' });
@@ -79,6 +81,17 @@ const CHANGES: readonly {
     change: async (client, { upper }) => {
       await client.unlink({ path: `${upper}/d/up` });
       await client.rmdir({ path: `${upper}/d` });
+    },
+    entry: 'whiteout',
+    lists: 'EIO',
+    opens: 'ESTALE',
+  },
+  {
+    what: 'an entry of a directory on another filesystem',
+    change: async (client, { entry }) => {
+      const data = new Uint8Array(await client.getxattr({ path: entry, name: UPPER }));
+      data[UUID] = (data[UUID] ?? 0) ^ 0xff;
+      await client.setxattr({ path: entry, name: UPPER, data });
     },
     entry: 'whiteout',
     lists: 'EIO',
