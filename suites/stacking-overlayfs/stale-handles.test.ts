@@ -1,3 +1,4 @@
+import { concat } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill } from '../lib/layers.ts';
@@ -194,5 +195,57 @@ guestTest(
     t.is(await whereTo(client, overlay.path, handle), 'ESTALE');
     await permit();
     t.is(await whereTo(client, overlay.path, handle), '/d/s', 'later');
+  },
+);
+
+guestTest(
+  'a handle below a directory that has become opaque without the overlay opens nothing (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { upper, mount } = await handleLayers(guest, client);
+    let handles;
+    {
+      await using overlay = await mount(WITH_HANDLES);
+      const of = (name: string) => client.nameToHandle({ path: overlay.file(name) });
+      handles = { d: await of('d'), s: await of('d/s') };
+      await client.chmod({ path: overlay.file('d'), mode: 0o700 });
+    }
+    await client.setxattr({ path: `${upper}/d`, name: 'trusted.overlay.opaque', data: 'y' });
+    await using overlay = await mount(WITH_HANDLES);
+    const after = (await guest.kernelLog()).at(-1)?.seq;
+    t.is(await whereTo(client, overlay.path, handles.s), 'ESTALE');
+    const said = await refusals(guest, after);
+    t.is(said.length, 1);
+    t.regex(said[0] ?? '', /err=-5\)$/, 'what is there is not what the handle is of: EIO');
+    t.is(await whereTo(client, overlay.path, handles.d), '/d', 'the directory itself');
+    t.deepEqual(await client.readdir({ path: overlay.file('d') }), []);
+  },
+);
+
+/** Of an overlay's handle: before its `struct ovl_fb`, and that without the handle of the layer's filesystem. */
+const [PADDING, HEAD] = [3, 21];
+
+guestTest(
+  'a handle that somebody has made of what is no file of the lower layer is stale, and nothing is kept of it (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { work, upper, lower, mount } = await handleLayers(guest, client);
+    await using overlay = await mount(WITH_HANDLES);
+    // In use, as the upper file that it is.
+    const fd = await client.open({ path: overlay.file('new'), flags: 'O_RDWR|O_CREAT' });
+    const { type, handle } = await client.nameToHandle({ path: overlay.file('f') });
+    const after = (await guest.kernelLog()).at(-1)?.seq;
+    for (const [what, path, where] of [
+      ['the work directory', work, 'ESTALE'],
+      ['a file of the upper layer', `${upper}/new`, 'ESTALE'],
+      ['a directory of the lower layer', `${lower}/d/s`, '/d/s'],
+    ] as const) {
+      const real = await client.nameToHandle({ path });
+      const made = concat(handle.subarray(0, PADDING + HEAD), real.handle);
+      t.is(made.length, handle.length, 'both are of ext4');
+      t.is(await whereTo(client, overlay.path, { type, handle: made }), where, what);
+    }
+    await client.close({ fd });
+    t.deepEqual(await refusals(guest, after), [], 'nothing is said of a handle that is stale');
   },
 );
