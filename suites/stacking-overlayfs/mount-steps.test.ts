@@ -51,6 +51,9 @@ guestTest('of a layer that an overlay cannot have the kernel says why', async (t
     [[`lowerdir+=${bound}`], DONE],
     [[`upperdir=${overlay.path}`], refused(`filesystem on ${overlay.path} not supported as upperdir`)],
     [[`lowerdir+=${overlay.path}`], DONE],
+    // Whose names are compared in a way of their own.
+    [['lowerdir+=/proc/sys/kernel'], refused('filesystem on /proc/sys/kernel not supported')],
+    [['upperdir=/proc/sys/kernel'], refused('filesystem on /proc/sys/kernel not supported')],
     [[`lowerdir=${one}`, `lowerdir+=${other}`], refused(late)],
     [[`lowerdir=${one}`, `datadir+=${other}`], refused(late)],
     [[`datadir+=${one}`, `lowerdir+=${other}`], refused('regular lower layers cannot follow data layers')],
@@ -68,6 +71,32 @@ guestTest('of a layer that an overlay cannot have the kernel says why', async (t
   }
   await client.umount2({ target: bound });
 });
+
+guestTest(
+  'an upper layer that became read-only after it was named is refused when the overlay is made',
+  async (t, guest) => {
+    needsContexts(guest);
+    await using client = await guest.client();
+    const [lower = '', above = ''] = await layersOf(guest, 2);
+    await fill(client, above, ['upper/', 'work/']);
+    const bound = await guest.directory('area', 'bound');
+    await client.mount({ source: above, target: bound, type: 'none', flags: 'MS_BIND' });
+    const remount = (flags: string) => client.mount({ source: '', target: bound, type: '', flags });
+    for (const [readOnly, errno] of [
+      [true, 'EINVAL'],
+      [false, 'ok'],
+    ] as const) {
+      await using context = await FsContext.open(client, 'overlay');
+      for (const option of [`lowerdir=${lower}`, `upperdir=${bound}/upper`, `workdir=${bound}/work`]) {
+        t.deepEqual(await context.set(option), DONE, option);
+      }
+      if (readOnly) await remount('MS_REMOUNT|MS_BIND|MS_RDONLY');
+      t.is((await context.create()).errno, errno, readOnly ? 'read-only by then' : 'as it was');
+      if (readOnly) await remount('MS_REMOUNT|MS_BIND');
+    }
+    await client.umount2({ target: bound });
+  },
+);
 
 guestTest('an overlay has as many lower layers as it may have, and no more', async (t, guest) => {
   needsContexts(guest);

@@ -185,6 +185,18 @@ guestTest(
   },
 );
 
+guestTest(
+  'an overlay that is to have no number of its own has none either where it could not be kept',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using ramfs = await guest.mount({ source: 'ramfs', type: 'ramfs' }, client);
+    await fill(client, ramfs.path, ['lower/', 'upper/', 'work/']);
+    const [lower, upper, work] = ['lower', 'upper', 'work'].map((name) => ramfs.file(name));
+    const how = { lower: lower ?? '', upper, work, options: 'uuid=off' };
+    t.true((await outcomeOf(guest, client, how)).includes('uuid=off'));
+  },
+);
+
 guestTest('who may not open files by handles has no index and no numbers that last', async (t, guest) => {
   await using client = await guest.client({ launcher: WITHOUT_HANDLES });
   await using root = await guest.client();
@@ -228,6 +240,15 @@ guestTest(
         expected,
         what,
       );
+    }
+    for (const [what, lower, expected] of [
+      ['one without a number', [first, ext4], true],
+      ['two without a number', [first, second], false],
+    ] as const) {
+      const options = 'nfs_export=on,redirect_dir=nofollow';
+      await using overlay = await guest.mountOverlay({ lower: [...lower], options }, client);
+      const shown = await overlayOptionsAt(client, overlay.path);
+      t.is(shown.includes('nfs_export=on'), expected, `${what}, and no upper layer`);
     }
   },
 );

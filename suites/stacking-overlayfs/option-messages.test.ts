@@ -279,6 +279,31 @@ guestTest('of what a layer cannot have the kernel log says what is given up for 
 });
 
 guestTest(
+  'who may not set attributes is told of those that users may set, unless it is these',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using fuse = await guest.mountFuse({ passthrough: 'off', init: WITHOUT_PASSTHROUGH });
+    await fill(client, fuse.root, ['upper/', 'work/']);
+    const [lower, upper, work] = [
+      await guest.directory('ext4', 'lower'),
+      fuse.file('upper'),
+      fuse.file('work'),
+    ];
+    const hint = "try mounting with 'userxattr' option";
+    await fuse.fail('SETXATTR', 'EPERM');
+    for (const [options, told] of [
+      ['index=off', true],
+      ['userxattr', false],
+    ] as const) {
+      const { errno, said } = await saidOf(guest, client, { lower, upper, work, options });
+      t.is(errno, 'EINVAL', options);
+      t.is(said.includes(hint), told, options);
+      t.true(said.includes('failed to set xattr on upper'), options);
+    }
+  },
+);
+
+guestTest(
   'of an index that is not of these layers the kernel log says what does not fit (E17)',
   async (t, guest) => {
     await using client = await guest.client();
