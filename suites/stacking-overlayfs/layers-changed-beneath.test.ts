@@ -230,6 +230,25 @@ guestTest(
   },
 );
 
+guestTest(
+  'a file that was copied up has a number of its own as soon as its lower file gets a second name',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = ''] = layers;
+    await fill(client, lower, ['a']);
+    await using overlay = await over(guest, client, layers);
+    const inoOf = async (name: string) => (await client.stat({ path: overlay.file(name) })).ino;
+    const before = await inoOf('a');
+    await client.truncate({ path: overlay.file('a'), length: 1 });
+    t.is(await inoOf('a'), before, 'copied up');
+    await client.link({ from: `${lower}/a`, to: `${lower}/b` });
+    // They differ now, and whoever copies a tree takes files of one number and several names for one file.
+    t.not((await client.stat({ path: overlay.file('b') })).size, 1);
+    t.not(await inoOf('a'), await inoOf('b'));
+  },
+);
+
 guestTest('a name too far down to say where it came from is not moved: EXDEV', async (t, guest) => {
   await using client = await guest.client();
   const layers = await layersOf(guest, 2);

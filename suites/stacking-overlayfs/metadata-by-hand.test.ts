@@ -192,6 +192,8 @@ guestTest('metadata whose data would be no file, or are nowhere, are an error (E
   await metadata(client, `${bottom}/last`, { redirect: 'not/valid' });
   await metadata(client, `${bottom}/last-redirected`, { redirect: '/x' });
   await metadata(client, `${middle}/middle`, { redirect: 'not/valid' });
+  await metadata(client, `${upper}/through-file`, { redirect: '/x/y' });
+  await metadata(client, `${upper}/to-file`, { redirect: '/x' });
   await using overlay = await over(guest, client, layers, OPTIONS);
   for (const [name, errno] of [
     ['directory', 'EIO'],
@@ -201,6 +203,8 @@ guestTest('metadata whose data would be no file, or are nowhere, are an error (E
     ['last', 'EIO'],
     ['last-redirected', 'EIO'],
     ['middle', 'EINVAL'],
+    ['through-file', 'EIO'],
+    ['to-file', 'ok'],
   ] as const) {
     t.is(await client.errno.lstat({ path: overlay.file(name) }), errno, name);
   }

@@ -5,6 +5,8 @@ import { fill } from '../lib/layers.ts';
 
 /** An overlay whose upper filesystem has become read-only: nothing on it changes, all else goes on. */
 
+/** include/uapi/linux/fs.h. */
+const FS_IOC_SETFLAGS = 0x4008_6602;
 const LONG_AGO_NS = 1_500_000_000_000_000_000;
 
 /** Of files and directories of both layers: `low`, `low-dir/`, and `up`, `up-dir/`. */
@@ -30,6 +32,12 @@ const CHANGES: Readonly<Record<string, (client: Client, at: string) => Promise<s
     client.errno.open({ path: `${at}/low`, flags: 'O_WRONLY' }),
   'an attribute of an upper file': (client, at) =>
     client.errno.setxattr({ path: `${at}/up`, name: 'trusted.word', data: 'x' }),
+  'flags of an upper file': async (client, at) => {
+    const fd = await client.open({ path: `${at}/up`, flags: 'O_RDONLY' });
+    const errno = await client.errno.ioctl({ fd, request: FS_IOC_SETFLAGS, arg: new Uint8Array(8) });
+    await client.close({ fd });
+    return errno;
+  },
   'a list of an upper file': (client, at) =>
     client.errno.setxattr({ path: `${at}/up`, name: 'system.posix_acl_access', data: aclFor([1500], 4) }),
 };
@@ -62,5 +70,41 @@ guestTest(
     t.is(await client.errno.creat({ path: overlay.file('new') }), 'ok');
     for (const name of ['up', 'low'])
       t.is(await client.errno.chmod({ path: overlay.file(name), mode: 0o600 }), 'ok');
+  },
+);
+
+guestTest(
+  'directories are merged, and nothing is noted of that, while the upper filesystem is read-only',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    await fill(client, lower, ['d/', 'd/low', 'e/', 'e/low']);
+    const origin = 'trusted.overlay.origin';
+    for (const [type, has] of [
+      ['tmpfs', 'ok'],
+      ['ramfs', 'EOPNOTSUPP'],
+    ] as const) {
+      await using disk = await guest.mount({ source: 'upper', type }, client);
+      const [upper, work] = [disk.file('upper'), disk.file('work')];
+      await fill(client, disk.path, ['upper/', 'work/', 'upper/d/', 'upper/d/up', 'upper/e/', 'upper/e/up']);
+      await using overlay = await guest.mountOverlay({ lower, upper, work }, client);
+      const remount = (flags: string) =>
+        client.errno.mount({ source: 'upper', target: disk.path, type, flags });
+      t.is(await remount('MS_REMOUNT|MS_RDONLY'), 'ok', type);
+      const name = await client.errno.lstat({ path: overlay.file('d') });
+      // With attributes the name is refused until where it is from has been noted.
+      if (type === 'ramfs') {
+        t.is(name, 'ok', 'without attributes there is nothing to note');
+        t.deepEqual(await client.readdir({ path: overlay.file('d') }), ['low', 'up'], type);
+      } else {
+        const mark = { path: `${upper}/d`, name: origin };
+        t.is(await client.errno.getxattr(mark), 'ENODATA', 'read-only');
+      }
+      t.is(await remount('MS_REMOUNT'), 'ok', type);
+      for (const dir of ['d', 'e']) {
+        t.deepEqual(await client.readdir({ path: overlay.file(dir) }), ['low', 'up'], `${type}: ${dir}`);
+        t.is(await client.errno.getxattr({ path: `${upper}/${dir}`, name: origin }), has, `${type}: ${dir}`);
+      }
+    }
   },
 );

@@ -195,10 +195,12 @@ guestTest('a file that is emptied while it is copied up is not read', async (t, 
     await client.close({ fd });
     return fuse.opcodes({ opcode, after });
   };
-  await client.writeFile({ path: fuse.backing('g'), data: 'from below' });
+  for (const name of ['g', 'h']) await client.writeFile({ path: fuse.backing(name), data: 'from below' });
   t.deepEqual(await copied('f', 'O_RDWR|O_TRUNC'), [], 'O_TRUNC');
+  t.deepEqual(await copied('h', 'O_RDONLY|O_TRUNC'), [], 'O_TRUNC of who only wants to read');
   t.not((await copied('g', 'O_RDWR')).length, 0, 'without O_TRUNC the data are copied');
-  t.is(text(await client.readFile({ path: fuse.backing('f') })), 'from below', 'the lower file stays');
+  for (const name of ['f', 'h'])
+    t.is(text(await client.readFile({ path: fuse.backing(name) })), 'from below', 'the lower file stays');
 });
 
 guestTest('a name that is too long for a lower layer is not in it', async (t, guest) => {
