@@ -1,4 +1,4 @@
-import { concat, pattern, text } from '../lib/bytes.ts';
+import { bytes, concat, pattern, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { entryAnswer, u32, u64 } from '../lib/entry-answer.ts';
 import { eventually } from '../lib/eventually.ts';
@@ -164,16 +164,23 @@ guestTest(
     const on = await bench(guest, stack, OpenFlag.DIRECT_IO);
     const { fuse, client, server, device } = on;
     const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+    await client.symlink({ target: 'elsewhere', path: fuse.file('link') });
+    const directory = await client.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
     await fuse.server.kill('SIGKILL');
     const entry = entryAnswer({ nodeid: 0n, entryValidS: 0 });
     const lookup = (): Promise<string> => client.errno.stat({ path: fuse.file('none') });
     const read = (): Promise<string> => client.errno.pread({ fd, count: PAGE, offset: 0 });
+    const list = (): Promise<string> => client.errno.readdirFd({ fd: directory });
+    const link = (): Promise<string> => client.errno.readlink({ path: fuse.file('link') });
     for (const [what, call, body, there] of [
       ['half of a header', lookup, entry, OUT_HEADER - 1],
       ['a header', lookup, entry, OUT_HEADER],
       ['a header and half of an entry', lookup, entry, OUT_HEADER + 64],
       ['a header and no data', read, pattern(PAGE), OUT_HEADER],
       ['a header and half of a page', read, pattern(PAGE), OUT_HEADER + PAGE / 2],
+      ['a header and no names', list, new Uint8Array(PAGE), OUT_HEADER],
+      ['a header and half of the names', list, new Uint8Array(PAGE), OUT_HEADER + PAGE / 2],
+      ['a header and half of a target', link, bytes('elsewhere'), OUT_HEADER + 4],
     ] as const) {
       const asking = call();
       const { unique } = await nextRequest(server, device);

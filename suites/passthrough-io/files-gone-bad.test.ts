@@ -6,6 +6,7 @@ import { guestTest } from '../lib/guest-test.ts';
 
 /** What may still be asked of an open file whose server has said of it what cannot be: nothing. */
 
+const PAGE = 4096;
 const [DIRECTORY, REGULAR] = [0o040_755, 0o100_644];
 /** linux/fs.h */
 const [GETFLAGS, FSGETXATTR] = [0x8008_6601, 0x801c_581f];
@@ -23,6 +24,11 @@ const CALLS: Readonly<Record<string, (client: Client, fd: number) => Promise<str
   getxattr: (client, fd) => client.errno.getxattr({ path: `/proc/self/fd/${fd}`, name: 'user.a' }),
   setxattr: (client, fd) =>
     client.errno.setxattr({ path: `/proc/self/fd/${fd}`, name: 'user.a', data: 'value' }),
+  // Whose names the kernel lets pass without a look at the file.
+  'setxattr of a trusted name': (client, fd) =>
+    client.errno.setxattr({ path: `/proc/self/fd/${fd}`, name: 'trusted.a', data: 'value' }),
+  'setxattr of a security name': (client, fd) =>
+    client.errno.setxattr({ path: `/proc/self/fd/${fd}`, name: 'security.a', data: 'value' }),
   removexattr: (client, fd) => client.errno.removexattr({ path: `/proc/self/fd/${fd}`, name: 'user.a' }),
   'getxattr of a list': (client, fd) =>
     client.errno.getxattr({ path: `/proc/self/fd/${fd}`, name: 'system.posix_acl_access' }),
@@ -74,3 +80,50 @@ for (const [kind, flags, becomes] of [
     },
   );
 }
+
+guestTest(
+  'of a file that changed its type nothing is read ahead, and a mapping of it has no page that was not there',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client();
+    await using mapper = await guest.client();
+    for (const name of ['f', 'good']) {
+      await client.writeFile({ path: fuse.backing(name), data: new Uint8Array(4 * PAGE).fill(0x6f) });
+    }
+    const ahead: Readonly<Record<string, (fd: number) => Promise<unknown>>> = {
+      'posix_fadvise(POSIX_FADV_WILLNEED)': (fd) =>
+        client.posix_fadvise({ fd, offset: 0, length: PAGE, advice: 'POSIX_FADV_WILLNEED' }),
+      readahead: (fd) => client.readahead({ fd, offset: 2 * PAGE, count: PAGE }),
+    };
+    const read = async (after: number): Promise<number> => {
+      // A request that is sent now comes after those of reading ahead.
+      await client.stat({ path: fuse.path });
+      return (await fuse.requests({ opcode: 'READ', after })).length;
+    };
+    const good = await client.open({ path: fuse.file('good'), flags: 'O_RDONLY' });
+    for (const [what, call] of Object.entries(ahead)) {
+      const after = await fuse.position();
+      await call(good);
+      t.true((await read(after)) > 0, `${what} asks for what is not there`);
+    }
+    await client.close({ fd: good });
+
+    const [fd, mapped] = [
+      await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' }),
+      await mapper.open({ path: fuse.file('f'), flags: 'O_RDONLY' }),
+    ];
+    const map = await mapper.mmap({ fd: mapped, length: 4 * PAGE, prot: 'PROT_READ', flags: 'MAP_SHARED' });
+    t.is(await goesBad(client, fuse, fd, DIRECTORY), 'EIO');
+    for (const [what, call] of Object.entries(ahead)) {
+      const after = await fuse.position();
+      await call(fd);
+      t.is(await read(after), 0, `${what} of a file gone bad asks for nothing`);
+    }
+    const after = await fuse.position();
+    const loading = mapper.errno.mread({ map, offset: 0, length: 1 });
+    loading.catch(() => undefined);
+    t.like(await mapper.exited(), { signal: 'SIGBUS' }, 'a load from a page that was not there');
+    t.is(await read(after), 0, 'a load asks for nothing');
+    await client.errno.close({ fd });
+  },
+);
