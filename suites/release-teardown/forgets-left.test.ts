@@ -1,0 +1,49 @@
+import type { BatchCall, Client } from '../lib/client.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import { countObjects, staysGrown } from '../lib/object-counts.ts';
+
+/** More than come and go with the rest of the machine. */
+const NODES = 320;
+/** What is kept of a node that the server is to forget is of 24 bytes. */
+const CACHES = ['filp', 'kmalloc-32', 'kmalloc-cg-32'];
+
+function each(names: readonly string[], call: (name: string) => BatchCall): { calls: BatchCall[] } {
+  return { calls: names.map((name) => call(name)) };
+}
+
+async function all(client: Client, { calls }: { calls: BatchCall[] }): Promise<void> {
+  const results = await client.batch({ calls, oneThread: true });
+  const failed = results.filter((result) => 'errno' in result);
+  if (failed.length > 0) throw new Error(`calls failed: ${JSON.stringify(failed.slice(0, 3))}`);
+}
+
+guestTest(
+  `${NODES} nodes of which the server was not told to forget them leave nothing when the connection is aborted`,
+  async (t, guest) => {
+    await using client = await guest.client({ callMs: 60_000 });
+    const names = Array.from({ length: NODES }, (_none, nth) => `f${nth}`);
+    const root = await guest.directory('ext4', 'root');
+    await all(
+      client,
+      each(names, (name) => ({ call: 'mknod', args: { path: `${root}/${name}`, mode: 0o100_644 } })),
+    );
+    const before = await countObjects(guest, CACHES);
+    await using fuse = await guest.mountFuse({ root, entryValidS: 100_000, attrValidS: 100_000 });
+    await all(
+      client,
+      each(names, (name) => ({ call: 'stat', args: { path: fuse.file(name) } })),
+    );
+    const device = await fuse.server.lendDevice(client);
+    await fuse.server.kill('SIGSTOP');
+    // 2: dentries and inodes (Documentation/admin-guide/sysctl/vm.rst).
+    await client.writeFile({ path: '/proc/sys/vm/drop_caches', data: '2', flags: 'O_WRONLY' });
+    t.is(await client.poll({ fd: device }), 'in|out', 'nodes wait to be forgotten');
+    await fuse.abort();
+    t.is(await client.errno.read({ fd: device, count: 2 << 20 }), 'ENODEV', 'nobody can read them any more');
+    await client.close({ fd: device });
+    await fuse.server.kill('SIGCONT');
+    t.is(await fuse.unmount(), 'ok');
+    await fuse.server.kill('SIGKILL');
+    t.deepEqual(await staysGrown(guest, before, CACHES), []);
+  },
+);
