@@ -177,7 +177,8 @@ export interface Syscalls {
   };
   /**
    * Requests to io_uring in one chain (IOSQE_IO_LINK): each begins when the one before has done all it was asked
-   * for, else it is ECANCELED. The value is what each completed with.
+   * for, else it is ECANCELED. The value is what each completed with. `fixed`: in buffers that are registered before
+   * (io_uring_register(2)), which the kernel then has as its own pages.
    */
   uringChain: {
     args: {
@@ -186,6 +187,7 @@ export interface Syscalls {
         | { op: 'pwrite'; fd: number; data: Uint8Array; offset: number }
         | { op: 'fsync'; fd: number }
       )[];
+      fixed?: boolean;
     };
     value: { result: number | string; data: Uint8Array | null }[];
   };

@@ -32,7 +32,7 @@ for (const end of ['they are cut off', 'the connection is aborted'] as const) {
     await client.pread({ fd, count: 3 * PAGE, offset: 0 });
     const map = await client.mmap({
       fd,
-      length: 2 * PAGE,
+      length: 3 * PAGE,
       prot: 'PROT_READ|PROT_WRITE',
       flags: 'MAP_SHARED',
     });

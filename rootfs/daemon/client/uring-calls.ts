@@ -3,7 +3,7 @@ import type { CallResult, Syscalls } from '../../protocol/syscalls.ts';
 import { viewOf } from '../sys/bytes.ts';
 import { flagBits } from '../sys/constants.ts';
 import { addressOf } from '../sys/ffi.ts';
-import { alignedBytes, alignedCopy, loadFrom, storeTo } from '../sys/memory.ts';
+import { alignedBytes, alignedCopy, ioVectors, loadFrom, storeTo } from '../sys/memory.ts';
 import { syscall } from '../sys/syscall.ts';
 import type { CallTable } from './call-table.ts';
 
@@ -12,6 +12,9 @@ type Completions = Syscalls['uringChain']['value'];
 
 /** linux/io_uring.h. */
 const OPCODES = { pread: 22, pwrite: 23, fsync: 3 } as const;
+/** The same with a buffer that was registered. */
+const OPCODES_FIXED = { pread: 4, pwrite: 5, fsync: 3 } as const;
+const IORING_REGISTER_BUFFERS = 0;
 const IOSQE_IO_LINK = 1 << 2;
 const IORING_ENTER_GETEVENTS = 1;
 const IORING_OFF_SQES = 0x1000_0000;
@@ -24,12 +27,14 @@ const CQ_OFFSETS = 80;
 
 /** A chain of requests to io_uring: each is begun when the one before has ended well. */
 export const uringCalls = {
-  uringChain: async ({ operations }) => {
+  uringChain: async ({ operations, fixed = false }) => {
     const params = new Uint8Array(PARAMS_BYTES);
     const made = await syscall('io_uring_setup', operations.length, params);
     if ('errno' in made) return made;
     try {
-      return await withRings(made.value, ringsOf(params), (rings) => runChain(made.value, rings, operations));
+      return await withRings(made.value, ringsOf(params), (rings) =>
+        runChain({ fd: made.value, fixed }, rings, operations),
+      );
     } finally {
       await syscall('close', made.value);
     }
@@ -81,15 +86,30 @@ async function withRings(
   }
 }
 
-async function runChain(fd: number, rings: Rings, operations: Operations): Promise<CallResult<Completions>> {
+async function runChain(
+  { fd, fixed }: { readonly fd: number; readonly fixed: boolean },
+  rings: Rings,
+  operations: Operations,
+): Promise<CallResult<Completions>> {
   const buffers = operations.map((operation) => {
     if (operation.op === 'pread') return alignedBytes(operation.count);
-    return alignedCopy(operation.op === 'pwrite' ? operation.data : new Uint8Array());
+    // None may be empty that is registered.
+    return operation.op === 'pwrite' ? alignedCopy(operation.data) : alignedBytes(1);
   });
+  if (fixed) {
+    const vectors = ioVectors(buffers);
+    const made = await syscall('io_uring_register', fd, IORING_REGISTER_BUFFERS, vectors, buffers.length);
+    if ('errno' in made) return made;
+  }
   const indices = new Uint32Array(operations.length);
   for (const [index, operation] of operations.entries()) {
     const link = index < operations.length - 1;
-    const entry = submission(operation, { buffer: buffers[index] ?? new Uint8Array(), index, link });
+    const entry = submission(operation, {
+      buffer: buffers[index] ?? new Uint8Array(),
+      index,
+      link,
+      fixed,
+    });
     await storeTo(rings.entries + BigInt(SQE_BYTES * index), entry);
     indices[index] = index;
   }
@@ -103,14 +123,21 @@ async function runChain(fd: number, rings: Rings, operations: Operations): Promi
   return { value: completions(viewOf(bytes), done, operations, buffers) };
 }
 
-/** `struct io_uring_sqe`: u8 opcode, u8 flags, u16 ioprio, s32 fd, u64 off, u64 addr, u32 len, u32 …, u64 user_data. */
-function submission(
-  operation: Operations[number],
-  { buffer, index, link }: { readonly buffer: Uint8Array; readonly index: number; readonly link: boolean },
-): Uint8Array {
+interface Place {
+  readonly buffer: Uint8Array;
+  readonly index: number;
+  readonly link: boolean;
+  readonly fixed: boolean;
+}
+
+/**
+ * `struct io_uring_sqe`: u8 opcode, u8 flags, u16 ioprio, s32 fd, u64 off, u64 addr, u32 len, u32 …, u64 user_data,
+ * u16 buf_index.
+ */
+function submission(operation: Operations[number], { buffer, index, link, fixed }: Place): Uint8Array {
   const bytes = new Uint8Array(SQE_BYTES);
   const view = viewOf(bytes);
-  view.setUint8(0, OPCODES[operation.op]);
+  view.setUint8(0, (fixed ? OPCODES_FIXED : OPCODES)[operation.op]);
   view.setUint8(1, link ? IOSQE_IO_LINK : 0);
   view.setInt32(4, operation.fd, true);
   if (operation.op !== 'fsync') {
@@ -119,6 +146,7 @@ function submission(
     view.setUint32(24, buffer.length, true);
   }
   view.setBigUint64(32, BigInt(index), true);
+  if (fixed && operation.op !== 'fsync') view.setUint16(40, index, true);
   return bytes;
 }
 

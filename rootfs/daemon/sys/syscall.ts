@@ -47,6 +47,7 @@ const NUMBERS = {
   io_destroy: [207, 1],
   io_uring_setup: [425, 425],
   io_uring_enter: [426, 426],
+  io_uring_register: [427, 427],
   mkdirat: [258, 34],
   mknodat: [259, 33],
   unlinkat: [263, 35],
