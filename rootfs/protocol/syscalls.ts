@@ -137,6 +137,8 @@ export interface Syscalls {
   /** read(2) and write(2) whose buffer is a part of a mapping, where a page may be long in coming, or never come. */
   readInto: { args: Fd & { map: number; offset: number; length: number }; value: number };
   writeFrom: { args: Fd & { map: number; offset: number; length: number }; value: number };
+  /** getdents64(2) in the same way. */
+  readdirInto: { args: Fd & { map: number; offset: number; length: number }; value: number };
   msync: { args: { map: number; offset?: number; length?: number; flags: Flags }; value: number };
   madvise: { args: { map: number; offset?: number; length?: number; advice: string }; value: number };
   mprotect: { args: { map: number; prot: Flags }; value: number };

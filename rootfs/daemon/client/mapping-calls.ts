@@ -33,6 +33,9 @@ export const mappingCalls = {
   readInto: ({ fd, map, offset, length }) => {
     return within(map, offset, length, (address) => syscall('read', fd, address, length));
   },
+  readdirInto: ({ fd, map, offset, length }) => {
+    return within(map, offset, length, (address) => syscall('getdents64', fd, address, length));
+  },
   writeFrom: ({ fd, map, offset, length }) => {
     return within(map, offset, length, (address) => syscall('write', fd, address, length));
   },
