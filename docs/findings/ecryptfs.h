@@ -32,6 +32,11 @@ struct token {
 	uint8_t key[64], signature[17], salt[8], padding[3];
 };
 
+/* The one of "mnt". */
+static struct token token = {
+	.version = 4, .key_bytes = 64, .password_flags = 2, .key = { [0 ... 63] = 0x11 }, .signature = SIGNATURE,
+};
+
 static void die(const char *what)
 {
 	perror(what);
@@ -45,7 +50,7 @@ static inline const char *result(int good)
 
 static void mount_ecryptfs(const char *more)
 {
-	char options[256];
+	char options[4096];
 
 	snprintf(options, sizeof options, "ecryptfs_sig=%s,ecryptfs_cipher=aes,ecryptfs_key_bytes=16%s", SIGNATURE, more);
 	if (mount("lower", "mnt", "ecryptfs", 0, options))
@@ -59,17 +64,22 @@ static inline void mount_again(const char *more)
 	mount_ecryptfs(more);
 }
 
+/* In place of the one that is there. */
+static void put_key(void)
+{
+	if (syscall(SYS_add_key, "user", SIGNATURE, &token, sizeof token, -3 /* KEY_SPEC_SESSION_KEYRING */) < 0)
+		die("key");
+}
+
 /* The key is in a session keyring of this process and its children. */
 static void begin(const char *more, const void *encrypted_key, size_t length)
 {
-	struct token token = { .version = 4, .key_bytes = 64, .password_flags = 2, .signature = SIGNATURE };
 	char dir[] = "ecryptfs-XXXXXX";
 
-	memset(token.key, 0x11, sizeof token.key);
 	memcpy(token.encrypted, encrypted_key, token.encrypted_bytes = length);
-	if (syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, NULL) < 0 ||
-	    syscall(SYS_add_key, "user", SIGNATURE, &token, sizeof token, -3 /* KEY_SPEC_SESSION_KEYRING */) < 0)
-		die("key");
+	if (syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, NULL) < 0)
+		die("keyring");
+	put_key();
 	if (!mkdtemp(dir) || chdir(dir) || mkdir("lower", 0755) || mkdir("mnt", 0755))
 		die(dir);
 	mount_ecryptfs(more);
