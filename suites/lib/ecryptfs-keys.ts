@@ -23,6 +23,8 @@ export interface AuthToken {
   readonly type?: number | undefined;
   /** Of a password: what keys of files are encrypted with. 64 bytes. */
   readonly key?: Uint8Array | undefined;
+  /** Whether the token says that it has that key. Default true. */
+  readonly keySet?: boolean | undefined;
   /** The key of every new file as it is encrypted already. */
   readonly encryptedKey?: Uint8Array | undefined;
 }
@@ -41,7 +43,7 @@ function authToken(token: AuthToken): Uint8Array {
   } else {
     const bytes = key ?? new Uint8Array(64).fill(0x11);
     data.writeUInt32LE(bytes.length, AT.token + PASSWORD.keyBytes);
-    data.writeUInt32LE(KEY_SET, AT.token + PASSWORD.flags);
+    data.writeUInt32LE(token.keySet === false ? 0 : KEY_SET, AT.token + PASSWORD.flags);
     data.set(bytes, AT.token + PASSWORD.key);
     data.write(signature, AT.token + PASSWORD.signature, 'latin1');
   }
