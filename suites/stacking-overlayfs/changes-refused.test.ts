@@ -35,8 +35,8 @@ const sought = (name: string): Step => ({ ...asked(name), nth: 2 });
 /** What is in it was removed before, so that the upper one has a whiteout. */
 const emptied = (client: Client, at: string) => client.unlink({ path: `${at}/dir/x` });
 /** What takes the place of a directory with whiteouts before that is removed. */
-const REPLACED: readonly Step[] = [
-  { what: 'its attributes', opcode: 'GETATTR', path: '/DIR/dir', nth: 1 },
+const replaced = (name: string): readonly Step[] => [
+  { what: 'its attributes', opcode: 'GETATTR', path: `/DIR/${name}`, nth: 1 },
   { what: 'an empty one', opcode: 'MKDIR' },
   { what: 'the list of its attributes', opcode: 'LISTXATTR' },
   { what: 'the mark of an opaque one', opcode: 'SETXATTR' },
@@ -48,7 +48,7 @@ const CHANGES: readonly Change[] = [
   {
     title: 'a file where one was removed',
     change: (client, at) => client.errno.creat({ path: `${at}/gone` }),
-    steps: [asked('gone'), { what: 'the file', opcode: MAKE }, moved],
+    steps: [asked('gone'), sought('gone'), { what: 'the file', opcode: MAKE }, moved],
   },
   {
     title: 'a directory where a file was removed',
@@ -89,13 +89,22 @@ const CHANGES: readonly Change[] = [
     title: 'a directory with whiteouts removed',
     prepare: emptied,
     change: (client, at) => client.errno.rmdir({ path: `${at}/dir` }),
-    steps: REPLACED,
+    steps: replaced('dir'),
+  },
+  {
+    title: 'a directory with whiteouts removed that was renamed',
+    prepare: async (client, at) => {
+      await emptied(client, at);
+      await client.rename({ from: `${at}/dir`, to: `${at}/moved` });
+    },
+    change: (client, at) => client.errno.rmdir({ path: `${at}/moved` }),
+    steps: replaced('moved'),
   },
   {
     title: 'a directory with whiteouts replaced',
     prepare: emptied,
     change: (client, at) => client.errno.rename({ from: `${at}/pure`, to: `${at}/dir` }),
-    steps: REPLACED,
+    steps: replaced('dir'),
   },
   {
     title: 'a lower file renamed',
@@ -105,7 +114,7 @@ const CHANGES: readonly Change[] = [
   {
     title: 'an upper file renamed',
     change: (client, at) => client.errno.rename({ from: `${at}/new`, to: `${at}/made` }),
-    steps: [sought('new'), asked('made'), moved],
+    steps: [sought('new'), asked('made'), sought('made'), moved],
   },
   {
     title: 'a lower directory renamed',
@@ -145,6 +154,13 @@ const CHANGES: readonly Change[] = [
     change: (client, at) =>
       client.errno.rename({ from: `${at}/new`, to: `${at}/low`, flags: 'RENAME_EXCHANGE' }),
     steps: [{ what: 'the copy of the other', opcode: MAKE }, moved],
+  },
+  {
+    title: 'a directory exchanged with a copied one',
+    prepare: (client, at) => client.chmod({ path: `${at}/dir`, mode: 0o700 }),
+    change: (client, at) =>
+      client.errno.rename({ from: `${at}/pure`, to: `${at}/dir`, flags: 'RENAME_EXCHANGE' }),
+    steps: [{ what: 'where the lower one of the other is', opcode: 'SETXATTR', gives: 'EXDEV' }, moved],
   },
   {
     title: 'a copied file linked into a directory of the upper layer',

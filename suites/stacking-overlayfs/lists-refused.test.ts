@@ -47,6 +47,34 @@ guestTest(
 );
 
 guestTest(
+  'nothing is made where something was removed while the lists of its directory are not told (A45)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await upperOnFuse(guest, client, undefined, LISTS);
+    const { overlay, fuse, lower } = stack;
+    await fill(client, lower, ['f', 'd']);
+    for (const name of ['f', 'd']) await client.unlink({ path: overlay.file(name) });
+    await client.setxattr({ path: overlay.path, name: DEFAULT, data: aclFor([NAMED], READ) });
+    const changes = {
+      f: () => client.errno.creat({ path: overlay.file('f') }),
+      d: () => client.errno.mkdir({ path: overlay.file('d') }),
+    };
+    for (const [name, change] of Object.entries(changes)) {
+      const permit = await fuse.fail({ opcode: 'GETXATTR', path: '/upper' }, 'EDQUOT');
+      t.is(await change(), 'EDQUOT', name);
+      await permit();
+      t.is(await client.errno.lstat({ path: overlay.file(name) }), 'ENOENT', name);
+      t.is(await change(), 'ok', `${name}: later`);
+      t.is(
+        await client.errno.getxattr({ path: overlay.file(name), name: ACCESS }),
+        'ok',
+        `${name}: its list`,
+      );
+    }
+  },
+);
+
+guestTest(
   'a copy-up ends where the list of a file is not told, but not where there is none (A45)',
   async (t, guest) => {
     guest.needs(guest.expected.overlaysWithDataLayers, 'copies of lists as such: they came with 6.2');
