@@ -1,5 +1,6 @@
 import { guestTest } from '../lib/guest-test.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
+import { lowerOnFuse } from '../lib/overlay-on-fuse.ts';
 
 /** What is copied up besides data and modes: the capabilities of a program, the number of a device. */
 
@@ -36,6 +37,33 @@ guestTest(
     t.is(await capability(overlay.file('program')), set, 'on the overlay');
     const gone = { path: overlay.file('written'), name: CAPABILITY };
     t.is(await client.errno.getxattr(gone), 'ENODATA', 'a write takes it away');
+  },
+);
+
+guestTest(
+  'a capability that is listed but is none when it is read is not copied up, one that cannot be read is an error (E4)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await lowerOnFuse(guest, client);
+    const { overlay, fuse, upper } = stack;
+    for (const errno of ['EDQUOT', 'ENODATA', 'EOPNOTSUPP', 'EINVAL']) {
+      const name = errno.toLowerCase();
+      const below = fuse.backing(name);
+      await client.writeFile({ path: below, data: 'a program', mode: 0o755 });
+      const data = new Uint8Array(MAY_USE_RAW_SOCKETS);
+      await client.setxattr({ path: below, name: CAPABILITY, data });
+      const path = overlay.file(name);
+      const change = () => client.errno.chmod({ path, mode: 0o700 });
+      await client.stat({ path });
+      const permit = await fuse.fail({ opcode: 'GETXATTR', path: `/${name}` }, errno);
+      // Linux 6.1 takes every error for one.
+      const isNone = errno !== 'EDQUOT' && guest.expected.overlaysWithDataLayers;
+      t.is(await change(), isNone ? 'ok' : errno, errno);
+      await permit();
+      t.is(await change(), 'ok', `${errno}: later`);
+      const copied = await client.errno.getxattr({ path: `${upper}/${name}`, name: CAPABILITY });
+      t.is(copied, isNone ? 'ENODATA' : 'ok', `${errno}: copied`);
+    }
   },
 );
 

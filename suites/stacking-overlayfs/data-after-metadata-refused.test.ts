@@ -18,11 +18,20 @@ type Opcode = 'GETXATTR' | 'SETXATTR' | 'REMOVEXATTR' | 'WRITE' | 'OPEN';
  * What the server answers to an open for writing of a file with a capability, or without; what that gives.
  * The kernel asks twice for a capability, for its length and for it, to find either of them out.
  */
-type Step = readonly [capable: boolean, opcode: Opcode, nth: number, errno: string, gives: string];
+type Step = readonly [
+  capable: boolean,
+  opcode: Opcode,
+  nth: number,
+  errno: string,
+  gives: string,
+  times?: number,
+];
 
 const STEPS: readonly Step[] = [
   [false, 'GETXATTR', 1, 'EDQUOT', 'EDQUOT'],
   [false, 'GETXATTR', 1, 'EOPNOTSUPP', 'ok'],
+  // It asks for the attribute as such where no security module has an answer.
+  [false, 'GETXATTR', 1, 'EOPNOTSUPP', 'ok', 2],
   [true, 'GETXATTR', 1, 'EDQUOT', 'EDQUOT'],
   [true, 'GETXATTR', 3, 'EDQUOT', 'EDQUOT'],
   [true, 'SETXATTR', 1, 'EDQUOT', 'EDQUOT'],
@@ -54,7 +63,7 @@ async function refused(t: Assertions, guest: TestGuest, steps: readonly Step[]):
   await using client = await guest.client();
   await using stack = await upperOnFuse(guest, client, 'metacopy=on,redirect_dir=on');
   const { overlay, fuse, lower } = stack;
-  for (const [at, [capable, opcode, nth, errno, gives]] of steps.entries()) {
+  for (const [at, [capable, opcode, nth, errno, gives, times = 1]] of steps.entries()) {
     const [name, title] = [`f${at}`, `${capable ? 'capable, ' : ''}${opcode} ${nth}: ${errno}`];
     const [path, upper] = [overlay.file(name), fuse.backing(`upper/${name}`)];
     await client.writeFile({ path: `${lower}/${name}`, data: 'from below' });
@@ -65,7 +74,7 @@ async function refused(t: Assertions, guest: TestGuest, steps: readonly Step[]):
     const permit = await fuse.rule({
       match: { opcode, path: `/upper/${name}` },
       nth,
-      times: 1,
+      times,
       action: { do: 'error', errno },
     });
     t.is(await open(), gives, title);
@@ -81,3 +90,49 @@ async function refused(t: Assertions, guest: TestGuest, steps: readonly Step[]):
     t.is(kept, capable ? 'ok' : 'ENODATA', `${title}: the capability`);
   }
 }
+
+guestTest(
+  'metadata alone are copied up where files without a name cannot be made, and then the data (E4)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const rules = [{ match: { opcode: 'TMPFILE' }, action: { do: 'error', errno: 'EOPNOTSUPP' } }] as const;
+    await using stack = await upperOnFuse(guest, client, 'metacopy=on,redirect_dir=on', { rules });
+    const { overlay, fuse, lower } = stack;
+    await client.writeFile({ path: `${lower}/f`, data: 'from below' });
+    const path = overlay.file('f');
+    const mark = { path: fuse.backing('upper/f'), name: METACOPY };
+    let after = await fuse.position();
+    await client.chmod({ path, mode: 0o600 });
+    t.deepEqual(await fuse.opcodes({ opcode: 'WRITE', after }), [], 'no data');
+    t.is(await client.errno.getxattr(mark), 'ok');
+    t.is(text(await client.readFile({ path })), 'from below', 'they are read from below');
+    after = await fuse.position();
+    const fd = await client.open({ path, flags: 'O_RDWR' });
+    t.deepEqual(await fuse.opcodes({ opcode: 'WRITE', after }), ['WRITE'], 'the data');
+    t.is(await client.errno.getxattr(mark), 'ENODATA');
+    t.is(text(await client.pread({ fd, count: 100, offset: 0 })), 'from below');
+    await client.close({ fd });
+  },
+);
+
+guestTest(
+  'a file that O_TRUNC empties is copied up as a whole, of which nothing is (E4)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await upperOnFuse(guest, client, 'metacopy=on,redirect_dir=on');
+    const { overlay, fuse, lower } = stack;
+    for (const flags of ['O_RDONLY|O_TRUNC', 'O_WRONLY|O_TRUNC']) {
+      const name = flags.slice(0, 8);
+      await client.writeFile({ path: `${lower}/${name}`, data: 'from below' });
+      const after = await fuse.position();
+      await client.close({ fd: await client.open({ path: overlay.file(name), flags }) });
+      const set = await fuse.requests({ opcode: 'SETXATTR', after });
+      t.false(
+        set.some(({ args }) => args['name'] === METACOPY),
+        `${flags}: never marked as metadata alone`,
+      );
+      t.deepEqual(await fuse.opcodes({ opcode: 'WRITE', after }), [], flags);
+      t.is((await client.stat({ path: fuse.backing(`upper/${name}`) })).size, 0, flags);
+    }
+  },
+);

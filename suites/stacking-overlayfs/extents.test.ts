@@ -166,3 +166,29 @@ guestTest('a file of an overlay on XFS can be a clone of another, and share its 
   t.is(await deduped(client, overlay.file('up1'), overlay.file('up2')), SAME, 'FIDEDUPERANGE');
   t.is(await place(`${upper}/up2`), await place(`${upper}/up1`), 'FIDEDUPERANGE: the first page is shared');
 });
+
+guestTest(
+  'a copy-up on XFS shares the data of the lower file, on ext4 it copies them (E4)',
+  async (t, guest) => {
+    await using disk = await guest.spareDisk('xfs');
+    await using client = await guest.client();
+    for (const [directory, shares] of [
+      [(name: string) => disk.directory(name), true],
+      [(name: string) => guest.directory('ext4', name), false],
+    ] as const) {
+      const { overlay, upper } = await equalFiles(guest, client, directory);
+      await using _overlay = overlay;
+      const path = overlay.file('low1');
+      const below = await extentsOf(client, path);
+      await client.chmod({ path, mode: 0o600 });
+      t.is((await client.stat({ path: `${upper}/low1` })).size, 18 * PAGE);
+      const above = await extentsOf(client, `${upper}/low1`);
+      if (typeof below === 'string' || typeof above === 'string') throw new Error('no extents');
+      const places = [above, below].map((extents) => extents.map(({ physical }) => physical));
+      if (shares) t.deepEqual(places[0], places[1], 'on XFS');
+      else t.notDeepEqual(places[0], places[1], 'on ext4');
+      const contents = await client.readFile({ path });
+      t.deepEqual(contents.subarray(16 * PAGE), pattern(2 * PAGE), 'the data');
+    }
+  },
+);

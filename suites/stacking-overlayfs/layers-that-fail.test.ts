@@ -1,4 +1,5 @@
-import { text } from '../lib/bytes.ts';
+import { pattern, text } from '../lib/bytes.ts';
+import { eventually } from '../lib/eventually.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill } from '../lib/layers.ts';
 import { upperOnFuse } from '../lib/overlay-on-fuse.ts';
@@ -8,6 +9,8 @@ import { overlayRequest } from '../lib/stacked-mount.ts';
 import { mountWritebackCache } from '../lib/writeback-cache.ts';
 
 /** What an overlay says of layers that lost something, or cannot do something. */
+
+const MIB = 1024 * 1024;
 
 guestTest(
   'a volatile overlay is not mounted while nobody has been told what was lost below',
@@ -167,4 +170,39 @@ guestTest('a volatile overlay becomes read-only without a write to the disk belo
     await disk.resume();
   }
   t.is(await client.errno.mkdir({ path: overlay.file('d') }), 'EROFS');
+});
+
+guestTest('who is killed when a part is copied up leaves no file with that part (E4)', async (t, guest) => {
+  // A disk: a server below would end all that the copy-up asks it for from then on.
+  await using disk = await guest.spareDisk('xfs', { mapped: true });
+  await using client = await guest.client();
+  await using killed = await guest.client();
+  const lower = await disk.directory('lower');
+  const layers = await upperOn(guest);
+  const data = pattern(2 * MIB);
+  const fd = await client.open({ path: `${lower}/f`, flags: 'O_RDWR|O_CREAT' });
+  await client.pwrite({ fd, data, offset: 0 });
+  await client.fsync({ fd });
+  await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
+  await client.stat({ path: overlay.file('f') });
+  // The first half of what is copied at once is in memory.
+  await client.posix_fadvise({ fd, offset: MIB / 2, length: 0, advice: 'POSIX_FADV_DONTNEED' });
+  await client.close({ fd });
+  await disk.suspend();
+  try {
+    const copying = killed.errno.open({ path: overlay.file('f'), flags: 'O_RDWR' }).catch(() => 'gone');
+    const stack = await eventually(
+      () => guest.where(killed.pid),
+      (where) => /filemap_splice_read|generic_file_splice_read|filemap_read/.test(where),
+    );
+    t.regex(stack, /ovl_copy_up/, 'it waits for the disk');
+    await killed.kill('SIGKILL');
+    await killed.exited();
+    t.is(await copying, 'gone');
+    t.deepEqual(await client.readdir({ path: layers.upper }), [], 'nothing in the upper layer');
+  } finally {
+    await disk.resume();
+  }
+  await client.close({ fd: await client.open({ path: overlay.file('f'), flags: 'O_RDWR' }) });
+  t.deepEqual(await client.readFile({ path: `${layers.upper}/f` }), data, 'all of it, later');
 });

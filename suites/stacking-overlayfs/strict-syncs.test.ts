@@ -1,0 +1,60 @@
+import { guestTest } from '../lib/guest-test.ts';
+import type { Client } from '../lib/client.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { fill } from '../lib/layers.ts';
+import { upperOnFuse } from '../lib/overlay-on-fuse.ts';
+import { upperOn } from '../lib/stack.ts';
+import { overlayRequest } from '../lib/stacked-mount.ts';
+
+/** fsync=strict: what is copied up of files and directories is synced before it gets its name (overlayfs.rst). */
+
+async function needsStrict(guest: TestGuest, client: Client): Promise<void> {
+  const lower = await guest.directory('ext4', 'lower');
+  const request = overlayRequest({ lower, ...(await upperOn(guest)), options: 'fsync=strict' });
+  guest.needs((await guest.mountErrno(request, client)) === 'ok', 'fsync option of overlays');
+}
+
+guestTest(
+  'with fsync=strict what is neither file nor directory is copied up without an open',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await needsStrict(guest, client);
+    await using stack = await upperOnFuse(guest, client, 'fsync=strict');
+    const { overlay, fuse, lower } = stack;
+    await client.mkdir({ path: `${lower}/first` });
+    await client.chmod({ path: overlay.file('first'), mode: 0o700 });
+    await client.mknod({ path: `${lower}/fifo`, mode: 0o010_644 });
+    await client.mknod({ path: `${lower}/device`, mode: 0o020_644, major: 1, minor: 3 });
+    await client.mknod({ path: `${lower}/socket`, mode: 0o140_644 });
+    const after = await fuse.position();
+    for (const name of ['fifo', 'device', 'socket']) {
+      t.is(await client.errno.chmod({ path: overlay.file(name), mode: 0o600 }), 'ok', name);
+      t.is((await client.lstat({ path: fuse.backing(`upper/${name}`) })).mode & 0o777, 0o600, name);
+    }
+    const sent = await fuse.opcodes({ opcode: ['OPEN', 'FSYNC', 'FSYNCDIR'], after });
+    t.deepEqual(sent, []);
+  },
+);
+
+guestTest(
+  'with fsync=strict a copy that cannot be opened to sync it does not get its name',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await needsStrict(guest, client);
+    await using stack = await upperOnFuse(guest, client, 'fsync=strict');
+    const { overlay, fuse, lower } = stack;
+    await fill(client, lower, ['file', 'directory/']);
+    for (const [name, opcode] of [
+      ['file', 'OPEN'],
+      ['directory', 'OPENDIR'],
+    ] as const) {
+      const change = () => client.errno.chmod({ path: overlay.file(name), mode: 0o700 });
+      const permit = await fuse.fail(opcode, 'EDQUOT');
+      t.is(await change(), 'EDQUOT', name);
+      await permit();
+      t.is(await client.errno.stat({ path: fuse.backing(`upper/${name}`) }), 'ENOENT', name);
+      t.deepEqual(await client.readdir({ path: fuse.backing('work/work') }), [], `${name}: work directory`);
+      t.is(await change(), 'ok', `${name}: later`);
+    }
+  },
+);
