@@ -184,3 +184,25 @@ guestTest(
     }
   },
 );
+
+guestTest(
+  'whiteouts that are attributes are looked for only in directories that are marked as having them',
+  async (t, guest) => {
+    guest.needs(guest.expected.overlaysWithDataLayers, 'whiteouts that are attributes');
+    await using client = await guest.client();
+    const [base = '', top = '', upper = ''] = await layersOf(guest, 3);
+    for (const directory of ['marked', 'other']) {
+      await fill(client, base, [`${directory}/`, `${directory}/name`]);
+      await client.mkdir({ path: `${top}/${directory}` });
+      const path = `${top}/${directory}/name`;
+      await client.writeFile({ path, data: '' });
+      await client.setxattr({ path, name: 'trusted.overlay.whiteout', data: 'y' });
+    }
+    await client.setxattr({ path: `${top}/marked`, name: 'trusted.overlay.opaque', data: 'x' });
+    await using overlay = await over(guest, client, [base, top, upper]);
+    for (const round of ['first', 'again']) {
+      t.deepEqual(await client.readdir({ path: overlay.file('marked') }), [], `marked, ${round}`);
+      t.deepEqual(await client.readdir({ path: overlay.file('other') }), ['name'], `not marked, ${round}`);
+    }
+  },
+);

@@ -189,3 +189,34 @@ guestTest(
     t.deepEqual(await list(overlay), expected, 'mounted again');
   },
 );
+
+guestTest(
+  'a directory that moves in a directory of the upper layer alone gets no mark, in a merged one it does',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = '', upper = ''] = layers;
+    await fill(client, lower, ['merged/', 'merged/low']);
+    await using overlay = await over(guest, client, layers);
+    await fill(client, overlay.path, ['pure/', 'pure/a/', 'pure/b/', 'pure/c/', 'pure/d/', 'pure/f']);
+    const marked = (name: string) =>
+      client.errno.getxattr({ path: `${upper}/${name}`, name: 'trusted.overlay.opaque' });
+    const move = (from: string, to: string, flags?: 'RENAME_EXCHANGE') =>
+      client.rename({
+        from: overlay.file(`pure/${from}`),
+        to: overlay.file(to),
+        ...(flags ? { flags } : {}),
+      });
+    await move('a', 'pure/moved');
+    t.is(await marked('pure/moved'), 'ENODATA', 'renamed');
+    await move('moved', 'pure/f', 'RENAME_EXCHANGE');
+    t.is(await marked('pure/f'), 'ENODATA', 'exchanged with a file');
+    await move('moved', 'pure/b', 'RENAME_EXCHANGE');
+    t.is(await marked('pure/moved'), 'ENODATA', 'a file exchanged with it');
+    await move('c', 'merged/c');
+    t.is(await marked('merged/c'), 'ok', 'renamed to a merged one');
+    await client.writeFile({ path: overlay.file('merged/file'), data: '' });
+    await move('d', 'merged/file', 'RENAME_EXCHANGE');
+    t.is(await marked('merged/file'), 'ok', 'exchanged with a file of a merged one');
+  },
+);

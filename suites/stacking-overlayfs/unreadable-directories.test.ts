@@ -151,3 +151,53 @@ guestTest(
     }
   },
 );
+
+guestTest('a merged directory that its upper server does not list is an error', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await upperOnFuse(guest, client);
+  const { overlay, fuse, lower } = stack;
+  await fill(client, lower, ['d/', 'd/below']);
+  await fill(client, overlay.path, ['d/above']);
+  for (const [opcode, errno] of [
+    [['OPENDIR'], 'ENFILE'],
+    [READS, 'EUCLEAN'],
+  ] as const) {
+    const fd = await client.open({ path: overlay.file('d'), flags: 'O_RDONLY|O_DIRECTORY' });
+    const permit = await fuse.fail({ opcode }, errno);
+    t.is(await client.errno.readdirFd({ fd }), errno, opcode[0]);
+    await permit();
+    t.deepEqual(await client.readdirFd({ fd }), ['above', 'below'], `${opcode[0]}: later`);
+    await client.close({ fd });
+  }
+});
+
+guestTest(
+  'two that sync a directory which was copied up meanwhile use one open of it, and the other is closed',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await upperOnFuse(guest, client);
+    const { overlay, fuse, lower } = stack;
+    await fill(client, lower, ['d/']);
+    const fd = await client.open({ path: overlay.file('d'), flags: 'O_RDONLY|O_DIRECTORY' });
+    await client.chmod({ path: overlay.file('d'), mode: 0o700 });
+    const after = await fuse.position();
+    const hold = await fuse.hold({ opcode: 'OPENDIR', path: '/upper/d' });
+    const first = client.errno.fsync({ fd });
+    const opens = [await hold.arrived()];
+    const second = client.errno.fsync({ fd });
+    opens.push(await hold.arrived());
+    await hold.stop();
+    const syncs = [first, second];
+    for (const [nth, open] of opens.entries()) {
+      await hold.release(open);
+      t.is(await syncs[nth], 'ok');
+    }
+    const handles = (await fuse.requests({ opcode: 'OPENDIR', after })).map(({ reply }) => reply?.open?.fh);
+    t.is(new Set(handles).size, 2);
+    const synced = (await fuse.requests({ opcode: 'FSYNCDIR', after })).map(({ args }) => args['fh']);
+    t.deepEqual(synced, [handles[0], handles[0]], 'that which was there first');
+    const closed = await fuse.waitFor({ opcode: 'RELEASEDIR', path: '/upper/d', after });
+    t.is(closed.args['fh'], handles[1], 'the other is not kept');
+    await client.close({ fd });
+  },
+);
