@@ -4,6 +4,7 @@ import { ATTR, ATTR_OUT, ENTRY, u32, u64 } from '../lib/entry-answer.ts';
 import { OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { memoryThatEnds } from '../lib/memory-that-ends.ts';
 
 /** Reads and writes that are not done in full: of memory that ends, of answers that are short, of nothing at all. */
 
@@ -39,16 +40,6 @@ async function open(client: Client, fuse: FuseMount, way: Way, data: Uint8Array 
   await client.writeFile({ path: fuse.backing('f'), data });
   await fuse.answerOpen('OPEN', { openFlags: way.openFlags }, 1);
   return client.open({ path: fuse.file('f'), flags: way.flags });
-}
-
-/** Memory of which there is only the first page. */
-async function memoryThatEnds(client: Client, data: Uint8Array): Promise<number> {
-  const fd = await client.memfd_create({ name: 'page' });
-  await client.pwrite({ fd, data, offset: 0 });
-  const how = { fd, length: 2 * PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' };
-  const map = await client.mmap(how);
-  await client.close({ fd });
-  return map;
 }
 
 for (const [how, way] of Object.entries(WAYS)) {

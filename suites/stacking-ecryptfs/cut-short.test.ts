@@ -1,22 +1,12 @@
 import { concat, firstDifference, pattern } from '../lib/bytes.ts';
-import type { Client } from '../lib/client.ts';
 import { ecryptfsOnFuse } from '../lib/ecryptfs-on-fuse.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { memoryThatEnds } from '../lib/memory-that-ends.ts';
 
 /** Calls on ecryptfs that are done in part only: of memory that ends, by a process that is killed. */
 
 const PAGE = 4096;
 const HEADER_BYTES = 2 * PAGE;
-
-/** Memory of two pages of which there is only the first. */
-async function memoryThatEnds(client: Client, data: Uint8Array): Promise<number> {
-  const fd = await client.memfd_create({ name: 'page' });
-  await client.pwrite({ fd, data, offset: 0 });
-  const how = { fd, length: 2 * PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' };
-  const map = await client.mmap(how);
-  await client.close({ fd });
-  return map;
-}
 
 guestTest(
   'a write of a page from memory that ends keeps the rest of the page, read before or not (E6)',
