@@ -31,15 +31,19 @@ struct attr_out { __u64 valid; __u32 nsec, dummy; struct attr attr; };
 struct open_out { __u64 fh; __u32 flags; __s32 backing_id; };
 struct init_out { __u32 major, minor, readahead, flags; __u16 background, threshold; __u32 max_write, time_gran;
 		  __u16 max_pages, map_alignment; __u32 flags2, max_stack_depth, unused[6]; };
+struct dirent_out { __u64 ino, off; __u32 namelen, type; char name[8]; };
 struct backing_map { __s32 fd; __u32 flags; __u64 padding; };
 #define BACKING_OPEN _IOW(229, 1, struct backing_map)
 #define BACKING_CLOSE _IOW(229, 2, __u32)
 enum { LOOKUP = 1, FORGET = 2, GETATTR = 3, SETATTR = 4, OPEN = 14, READ = 15, WRITE = 16, RELEASE = 18, FLUSH = 25,
-       INIT = 26 };
+       INIT = 26, READDIR = 28 };
 
 /* What the program tells its server, and the server the program. */
-struct shared { int cached, direct, reads, writes, releases, hold_init, hold_write; };
+struct shared { int cached, direct, reads, writes, releases, lists, hold_init;
+		int hold, held; /* answers to this opcode are kept; how many were */
+		int mtime; char name[8]; /* of the directory, and what is in it when it is listed, up to 7 letters */ };
 static struct shared *shared;
+static int writeback; /* FUSE_WRITEBACK_CACHE, to be set before mount_over() */
 static char mnt[64];
 static int backing; /* what is registered */
 static pid_t server;
@@ -50,53 +54,70 @@ static struct attr attributes(__u64 nodeid)
 {
 	struct stat st;
 	struct attr a = { .ino = nodeid, .nlink = 1, .mode = S_IFDIR | 0755 };
+	if (nodeid == 1)
+		a.mtime = shared->mtime;
 	if (nodeid == 2 && !fstat(backing, &st))
 		a.size = st.st_size, a.mode = S_IFREG | 0666;
 	return a;
 }
 
-static void answer(int dev, __u64 unique, int error, const void *data, size_t length)
+/* Answers that wait, the oldest first: as soon as nothing is to be kept, each request that comes lets one of them go. */
+static struct { size_t length; char out[(1 << 16) + sizeof(struct out_header)]; } kept[4];
+static int waiting;
+
+static void let_go(int dev)
 {
-	char out[256];
-	struct out_header h = { sizeof h + length, error, unique };
+	if (write(dev, kept->out, kept->length) < 0 && errno != ENOENT)
+		die("answer");
+	memmove(kept, kept + 1, --waiting * sizeof *kept);
+}
+
+static void answer(int dev, const struct in_header *in, int error, const void *data, size_t length)
+{
+	static char out[sizeof kept->out];
+	struct out_header h = { sizeof h + length, error, in->unique };
 	memcpy(out, &h, sizeof h);
 	memcpy(out + sizeof h, data, length);
-	if (write(dev, out, sizeof h + length) < 0 && errno != ENOENT)
+	if (in->opcode == shared->hold && waiting < 4) {
+		memcpy(kept[waiting].out, out, kept[waiting].length = h.len);
+		waiting++, shared->held++;
+	} else if (write(dev, out, h.len) < 0 && errno != ENOENT) {
 		die("answer");
+	}
 }
 
 static void serve(int dev)
 {
 	static char buffer[1 << 18];
 	int id = 0, opens = 0;
-	__u64 held = 0;
 
 	while (read(dev, buffer, sizeof buffer) > 0) {
 		struct in_header *in = (void *)buffer;
 		struct entry e = { .nodeid = 2, .attr = attributes(2) };
 		struct attr_out a = { .attr = attributes(in->nodeid) };
 		struct open_out o = { 0 };
-		struct init_out i = { .major = 7, .minor = 40, .flags = 1 << 30, .flags2 = 1 << 5, .max_write = 1 << 16,
-				      .max_stack_depth = 1 };
+		struct init_out i = { .major = 7, .minor = 40, .flags = 1 << 30 | 1 << 18, .flags2 = 1 << 5,
+				      .max_write = 1 << 16, .max_stack_depth = 1 };
 		struct backing_map map = { .fd = backing };
 		static char page[1 << 16];
 
-		/* A WRITE that was kept is answered as soon as another request comes. */
-		if (held && !shared->hold_write)
-			answer(dev, held, 0, (__u32[]){ 1, 0 }, 8), held = 0;
+		if (waiting && !shared->hold)
+			let_go(dev);
 		switch (in->opcode) {
 		case INIT:
 			while (shared->hold_init)
 				sched_yield();
-			answer(dev, in->unique, 0, &i, sizeof i);
+			if (writeback)
+				i.flags |= 1 << 16;
+			answer(dev, in, 0, &i, sizeof i);
 			break;
 		case LOOKUP:
-			answer(dev, in->unique, strcmp(buffer + sizeof *in, "f") ? -ENOENT : 0, &e,
+			answer(dev, in, strcmp(buffer + sizeof *in, "f") ? -ENOENT : 0, &e,
 			       strcmp(buffer + sizeof *in, "f") ? 0 : sizeof e);
 			break;
 		case GETATTR:
 		case SETATTR:
-			answer(dev, in->unique, 0, &a, sizeof a);
+			answer(dev, in, 0, &a, sizeof a);
 			break;
 		case OPEN:
 			if (shared->direct) {
@@ -106,40 +127,44 @@ static void serve(int dev)
 					die("BACKING_OPEN");
 				o.flags = 1 << 7, o.backing_id = id;
 			}
-			answer(dev, in->unique, 0, &o, sizeof o);
+			answer(dev, in, 0, &o, sizeof o);
 			break;
 		case READ: {
 			__u64 offset = *(__u64 *)(buffer + sizeof *in + 8);
 			__u32 size = *(__u32 *)(buffer + sizeof *in + 16);
 			ssize_t got = pread(backing, page, size < sizeof page ? size : sizeof page, offset);
-			struct out_header h = { sizeof h + got, 0, in->unique };
-			char *out = malloc(h.len);
-			memcpy(out, &h, sizeof h), memcpy(out + sizeof h, page, got);
-			if (write(dev, out, h.len) < 0)
+			if (got < 0)
 				die("READ");
-			free(out);
+			answer(dev, in, 0, page, got);
 			shared->reads++;
 			break;
 		}
-		case WRITE: /* of one byte */
-			if (pwrite(backing, buffer + sizeof *in + 40, 1, *(__u64 *)(buffer + sizeof *in + 8)) != 1)
+		case WRITE: {
+			__u64 offset = *(__u64 *)(buffer + sizeof *in + 8);
+			__u32 size = *(__u32 *)(buffer + sizeof *in + 16);
+			if (pwrite(backing, buffer + sizeof *in + 40, size, offset) != size)
 				die("WRITE");
-			if (shared->hold_write)
-				held = in->unique;
-			else
-				answer(dev, in->unique, 0, (__u32[]){ 1, 0 }, 8);
+			answer(dev, in, 0, (__u32[]){ size, 0 }, 8);
 			shared->writes++;
 			break;
+		}
+		case READDIR: {
+			struct dirent_out d = { .ino = 2, .off = 1, .namelen = strlen(shared->name), .type = S_IFREG >> 12 };
+			strcpy(d.name, shared->name);
+			answer(dev, in, 0, &d, *(__u64 *)(buffer + sizeof *in + 8) ? 0 : sizeof d);
+			shared->lists++;
+			break;
+		}
 		case RELEASE:
 			if (opens && !--opens)
 				ioctl(dev, BACKING_CLOSE, &id);
-			answer(dev, in->unique, 0, NULL, 0);
+			answer(dev, in, 0, NULL, 0);
 			shared->releases++;
 			break;
 		case FORGET:
 			break;
 		default:
-			answer(dev, in->unique, -ENOSYS, NULL, 0);
+			answer(dev, in, -ENOSYS, NULL, 0);
 		}
 	}
 	_exit(0);
@@ -171,7 +196,7 @@ static void mount_over(int fd)
 	atexit(unmount);
 }
 
-static const char *f(void)
+static inline const char *f(void)
 {
 	static char path[80];
 	snprintf(path, sizeof path, "%s/f", mnt);
@@ -179,7 +204,7 @@ static const char *f(void)
 }
 
 /* A fresh backing file with this text, in the current directory: not on tmpfs, where O_DIRECT is about. */
-static int backing_file(const char *text)
+static inline int backing_file(const char *text)
 {
 	int fd = open("backing", O_RDWR | O_CREAT | O_TRUNC, 0666);
 	if (fd < 0 || write(fd, text, strlen(text)) < 0)
