@@ -101,6 +101,8 @@ export async function answerNamed<T>(
 
 /** The index of an overlay whose work directory is `work`, below the root of its server. */
 export const INDEX_DIR = 'work/index';
+/** Where an overlay whose work directory is `work` makes what gets its name when it is whole, below that root. */
+export const WORK_DIR = 'work/work';
 
 /** Names of the entries of that index, without what is in the making. */
 export async function indexEntries(client: Client, fuse: FuseMount): Promise<string[]> {

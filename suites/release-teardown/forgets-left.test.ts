@@ -1,5 +1,5 @@
-import type { BatchCall, Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { makeAll } from '../lib/make-all.ts';
 import { countObjects, staysGrown } from '../lib/object-counts.ts';
 
 /** More than come and go with the rest of the machine. */
@@ -7,31 +7,21 @@ const NODES = 320;
 /** What is kept of a node that the server is to forget is of 24 bytes. */
 const CACHES = ['filp', 'kmalloc-32', 'kmalloc-cg-32'];
 
-function each(names: readonly string[], call: (name: string) => BatchCall): { calls: BatchCall[] } {
-  return { calls: names.map((name) => call(name)) };
-}
-
-async function all(client: Client, { calls }: { calls: BatchCall[] }): Promise<void> {
-  const results = await client.batch({ calls, oneThread: true });
-  const failed = results.filter((result) => 'errno' in result);
-  if (failed.length > 0) throw new Error(`calls failed: ${JSON.stringify(failed.slice(0, 3))}`);
-}
-
 guestTest(
   `${NODES} nodes of which the server was not told to forget them leave nothing when the connection is aborted`,
   async (t, guest) => {
     await using client = await guest.client({ callMs: 60_000 });
     const names = Array.from({ length: NODES }, (_none, nth) => `f${nth}`);
     const root = await guest.directory('ext4', 'root');
-    await all(
+    await makeAll(
       client,
-      each(names, (name) => ({ call: 'mknod', args: { path: `${root}/${name}`, mode: 0o100_644 } })),
+      names.map((name) => ({ call: 'mknod', args: { path: `${root}/${name}`, mode: 0o100_644 } })),
     );
     const before = await countObjects(guest, CACHES);
     await using fuse = await guest.mountFuse({ root, entryValidS: 100_000, attrValidS: 100_000 });
-    await all(
+    await makeAll(
       client,
-      each(names, (name) => ({ call: 'stat', args: { path: fuse.file(name) } })),
+      names.map((name) => ({ call: 'stat', args: { path: fuse.file(name) } })),
     );
     const device = await fuse.server.lendDevice(client);
     await fuse.server.kill('SIGSTOP');

@@ -5,6 +5,7 @@ import { backingMap, DeviceIoctl, OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { makeAll } from '../lib/make-all.ts';
 import { countObjects, grown, MARGIN, staysGrown } from '../lib/object-counts.ts';
 import { needsLastingIds } from '../lib/registration.ts';
 
@@ -29,14 +30,6 @@ interface Bench {
   readonly guest: TestGuest;
   readonly fuse: FuseMount;
   readonly client: Client;
-}
-
-/** All in one request: what is counted is the kernel's, and a trip to the host takes longer than the call. */
-async function makeAll(client: Client, calls: readonly BatchCall[]): Promise<unknown[]> {
-  const results = await client.batch({ calls, digests: true, oneThread: true });
-  const failed = results.filter((result) => 'errno' in result);
-  if (failed.length > 0) throw new Error(`calls failed: ${JSON.stringify(failed)}`);
-  return results;
 }
 
 /** `calls` on a descriptor of their own, so often. */

@@ -1,7 +1,7 @@
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill } from '../lib/layers.ts';
-import { layersOnFuse, upperOnFuse } from '../lib/overlay-on-fuse.ts';
+import { layersOnFuse, upperOnFuse, WORK_DIR } from '../lib/overlay-on-fuse.ts';
 
 /** What an overlay has to do before it can change a name, and that without it nothing is changed. */
 
@@ -56,7 +56,7 @@ guestTest('nothing changes in a lower directory that cannot be copied up', async
     await client.writeFile({ path: old, data: '' });
     const at = overlay.file(dir);
     const tree = async () => (await client.tree({ path: at })).map(({ path, content }) => [path, content]);
-    const working = () => client.readdir({ path: fuse.backing('work/work') });
+    const working = () => client.readdir({ path: fuse.backing(WORK_DIR) });
     const [before, left] = [await tree(), await working()];
     const permit = await fuse.fail('MKDIR', 'EDQUOT');
     t.is(await change(client, at, old), 'EDQUOT', what);

@@ -2,7 +2,7 @@ import type { Client } from '../lib/client.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill } from '../lib/layers.ts';
-import { upperOnFuse } from '../lib/overlay-on-fuse.ts';
+import { upperOnFuse, WORK_DIR } from '../lib/overlay-on-fuse.ts';
 
 /** Changes to names of an overlay that the server of its upper layer refuses, at any of their steps. */
 
@@ -194,7 +194,7 @@ for (const { title, prepare, change, steps } of CHANGES) {
       t.is(await change(client, at), step.gives ?? 'EDQUOT', step.what);
       await permit();
       t.deepEqual(await tree(), before, `${step.what}: what there is`);
-      const left = await client.readdir({ path: fuse.backing('work/work') });
+      const left = await client.readdir({ path: fuse.backing(WORK_DIR) });
       t.true(left.length <= 1, `${step.what}: left in the work directory: ${left.join(', ')}`);
       t.is(await change(client, at), 'ok', `${step.what}: allowed`);
     }

@@ -1,7 +1,7 @@
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
-import { layersOnFuse, upperOnFuse } from '../lib/overlay-on-fuse.ts';
+import { layersOnFuse, upperOnFuse, WORK_DIR } from '../lib/overlay-on-fuse.ts';
 
 /**
  * Directories of the upper layer that are moved without the overlay. Results are undefined, but not a crash or a
@@ -143,8 +143,8 @@ guestTest(
     const hold = await fuse.hold({ opcode: 'READ', path: '/lower/f' });
     const copied = other.errno.open({ path: overlay.file('f'), flags: 'O_RDWR' });
     const read = await hold.arrived();
-    const [name = ''] = await client.readdir({ path: fuse.backing('work/work') });
-    await client.rename({ from: fuse.file(`work/work/${name}`), to: fuse.file('aside') });
+    const [name = ''] = await client.readdir({ path: fuse.backing(WORK_DIR) });
+    await client.rename({ from: fuse.file(`${WORK_DIR}/${name}`), to: fuse.file('aside') });
     await hold.stop();
     await hold.release(read);
     t.is(await copied, 'EIO');

@@ -1,6 +1,6 @@
 import { guestTest } from '../lib/guest-test.ts';
 import { fill } from '../lib/layers.ts';
-import { upperOnFuse } from '../lib/overlay-on-fuse.ts';
+import { upperOnFuse, WORK_DIR } from '../lib/overlay-on-fuse.ts';
 
 /** Names that an overlay would give to what it makes in its work directory, which are there already. */
 
@@ -14,7 +14,7 @@ guestTest(
     await using stack = await upperOnFuse(guest, client);
     const { overlay, fuse, lower } = stack;
     await fill(client, lower, ['d/', 'e/', 'a', 'b', 'c']);
-    const work = fuse.backing('work/work');
+    const work = fuse.backing(WORK_DIR);
     const after = await fuse.position();
     await client.chmod({ path: overlay.file('d'), mode: 0o700 });
     const [made] = await fuse.requests({ opcode: 'MKDIR', after });

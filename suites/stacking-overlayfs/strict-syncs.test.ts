@@ -2,7 +2,7 @@ import { guestTest } from '../lib/guest-test.ts';
 import type { Client } from '../lib/client.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill } from '../lib/layers.ts';
-import { upperOnFuse } from '../lib/overlay-on-fuse.ts';
+import { upperOnFuse, WORK_DIR } from '../lib/overlay-on-fuse.ts';
 import { upperOn } from '../lib/stack.ts';
 import { overlayRequest } from '../lib/stacked-mount.ts';
 
@@ -53,7 +53,7 @@ guestTest(
       t.is(await change(), 'EDQUOT', name);
       await permit();
       t.is(await client.errno.stat({ path: fuse.backing(`upper/${name}`) }), 'ENOENT', name);
-      t.deepEqual(await client.readdir({ path: fuse.backing('work/work') }), [], `${name}: work directory`);
+      t.deepEqual(await client.readdir({ path: fuse.backing(WORK_DIR) }), [], `${name}: work directory`);
       t.is(await change(), 'ok', `${name}: later`);
     }
   },

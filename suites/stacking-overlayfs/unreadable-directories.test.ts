@@ -1,6 +1,6 @@
 import { guestTest } from '../lib/guest-test.ts';
 import { fill } from '../lib/layers.ts';
-import { layersOnFuse, lowerOnFuse, upperOnFuse } from '../lib/overlay-on-fuse.ts';
+import { layersOnFuse, lowerOnFuse, upperOnFuse, WORK_DIR } from '../lib/overlay-on-fuse.ts';
 
 /** Directories of a layer whose server does not let an overlay read them, or not all of them. */
 
@@ -147,7 +147,7 @@ guestTest(
       }
       await using overlay = await layers.mount();
       t.deepEqual(await client.readdir({ path: overlay.file('d') }), [], `${errno}: mounted again`);
-      t.deepEqual(await client.readdir({ path: fuse.backing('work/work') }), [], `${errno}: what was left`);
+      t.deepEqual(await client.readdir({ path: fuse.backing(WORK_DIR) }), [], `${errno}: what was left`);
     }
   },
 );

@@ -3,7 +3,13 @@ import { directoryAnswer } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill } from '../lib/layers.ts';
-import { INDEX_DIR, indexEntries, layersOnFuse, type LayersOnFuse } from '../lib/overlay-on-fuse.ts';
+import {
+  INDEX_DIR,
+  indexEntries,
+  layersOnFuse,
+  type LayersOnFuse,
+  WORK_DIR,
+} from '../lib/overlay-on-fuse.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import { upperOn } from '../lib/stack.ts';
 import { overlayRequest } from '../lib/stacked-mount.ts';
@@ -68,8 +74,7 @@ guestTest(
       await using overlay = await layers.mount();
       return await client.errno.mkdir({ path: overlay.file('new') });
     };
-    const work = 'work/work';
-    const left = `/${work}`;
+    const left = `/${WORK_DIR}`;
     {
       await using layers = await layersOnFuse(guest, client, { init });
       const { fuse } = layers;
@@ -79,7 +84,7 @@ guestTest(
       await open();
       const find = await fuse.fail({ opcode: 'LOOKUP', path: `${left}/f` }, 'EUCLEAN');
       t.is(await writes(layers), 'EROFS', 'a name of it cannot be looked up');
-      t.deepEqual(await client.readdir({ path: fuse.backing(work) }), ['f'], 'the other is removed');
+      t.deepEqual(await client.readdir({ path: fuse.backing(WORK_DIR) }), ['f'], 'the other is removed');
       await find();
       t.is(await writes(layers), 'ok', 'all of it is there');
     }
