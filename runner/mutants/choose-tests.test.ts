@@ -1,5 +1,5 @@
 import test from 'ava';
-import { batchesFor, type Reach } from './choose-tests.ts';
+import { batchesFor, mostFor, type Reach } from './choose-tests.ts';
 import { setWith } from './testdata/number-set.ts';
 
 const reach = (id: string, durationMs: number, ...reached: readonly number[]): Reach => ({
@@ -31,4 +31,12 @@ test('choose tests: batches grow, and a limit counts those that are not known', 
     batches.map(({ length }) => length);
   t.deepEqual(sizes(batchesFor(7, tests, [])), [4, 16, 10]);
   t.deepEqual(sizes(batchesFor(7, tests, ['t3'], 6)), [1, 4, 2]);
+});
+
+test('choose tests: about what is said to be equivalent a few are asked, unless even fewer were wanted', (t) => {
+  t.is(mostFor({}), Infinity);
+  t.is(mostFor({}, 500), 500);
+  t.is(mostFor({ equivalent: 'nobody sees it' }), 20);
+  t.is(mostFor({ equivalent: 'nobody sees it' }, 500), 20);
+  t.is(mostFor({ equivalent: 'nobody sees it' }, 5), 5);
 });

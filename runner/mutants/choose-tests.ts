@@ -1,3 +1,4 @@
+import type { Mutant } from './mutants.ts';
 import { hasNumber, sizeOf, type NumberSet } from './number-set.ts';
 
 /** Which tests may notice a mistake, and in which order they are asked. Pure. */
@@ -16,6 +17,14 @@ const BATCHES = [4, 16] as const;
 
 /** Numbers on both sides of a mistake that stand for its neighbourhood. */
 const NEIGHBOURS = 15;
+
+/** That nobody can notice a mistake is what a reader says: the tests that are most likely to know better are asked. */
+const MOST_OF_EQUIVALENT = 20;
+
+/** How many tests are asked about a mistake at most. */
+export function mostFor({ equivalent }: Pick<Mutant, 'equivalent'>, most = Infinity): number {
+  return equivalent === undefined ? most : Math.min(most, MOST_OF_EQUIVALENT);
+}
 
 /**
  * Tests that are known to notice come first, by themselves; then those that come to places nearby where few do,

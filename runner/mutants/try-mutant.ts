@@ -1,5 +1,5 @@
 import { Failure } from '#runner/lib/failure.ts';
-import { batchesFor, type Reach } from './choose-tests.ts';
+import { batchesFor, mostFor, type Reach } from './choose-tests.ts';
 import type { Mutant } from './mutants.ts';
 import { hasNumber } from './number-set.ts';
 import { untilNoticed, type MutantContext } from './one-pass.ts';
@@ -26,7 +26,7 @@ export async function tryMutant(
     ...rest,
     durationMs: Math.round(performance.now() - began),
   });
-  const batches = batchesFor(number, tests, known, context.most);
+  const batches = batchesFor(number, tests, known, mostFor(mutant, context.most));
   const whole = batches.flat().length === tests.filter(({ reached }) => hasNumber(reached, number)).length;
   const limit = AbortSignal.timeout(LIMIT_MS);
   const limited = { ...context, signal: AbortSignal.any([context.signal, limit]) };
