@@ -224,3 +224,30 @@ guestTest(
     t.is(await client.errno.close({ fd }), 'ENOTCONN', 'close');
   },
 );
+
+guestTest(
+  'of an aborted connection direct I/O whose requests are sent at once is ENOTCONN, too',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off', init: { addFlags: ['ASYNC_DIO'] } });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: pattern(4 * PAGE) });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_DIRECT' });
+    t.is(await client.errno.pread({ fd, count: PAGE, offset: 0 }), 'ok', 'before');
+    await fuse.abort();
+    await fuse.untilWaiting(0);
+    const data = pattern(PAGE, 2);
+    t.is(await client.errno.pread({ fd, count: PAGE, offset: 0 }), 'ENOTCONN', 'a read');
+    t.is(await client.errno.pwrite({ fd, data, offset: 0 }), 'ENOTCONN', 'a write');
+    const ends = await client.aio({
+      operations: [
+        { op: 'pread', fd, count: PAGE, offset: 0 },
+        { op: 'pwrite', fd, data, offset: PAGE },
+      ],
+    });
+    t.deepEqual(
+      ends.map(({ result }) => result),
+      ['ENOTCONN', 'ENOTCONN'],
+      'asynchronous ones',
+    );
+  },
+);

@@ -208,6 +208,15 @@ guestTest('a cached write on O_SYNC is followed by FSYNC', async (t, guest) => {
   }
 });
 
+guestTest('a cached write on O_SYNC that the server refuses is not followed by FSYNC', async (t, guest) => {
+  await using file = await plainFile(guest, 0, { flags: 'O_RDWR|O_SYNC' });
+  const { fuse, client, fd } = file;
+  const after = await fuse.position();
+  await fuse.fail('WRITE', 'ENOSPC', 1);
+  t.is(await client.errno.pwrite({ fd, data: pattern(100), offset: 0 }), 'ENOSPC');
+  t.deepEqual(await fuse.opcodes({ opcode: ['WRITE', 'FSYNC'], after }), ['WRITE'], 'nothing was written');
+});
+
 /** Transfers of two pages that travel one by one: what lets both be under way at once. */
 const TRANSFERS: Readonly<
   Record<

@@ -37,3 +37,20 @@ guestTest(
     t.deepEqual(await staysGrown(guest, before, CACHES), []);
   },
 );
+
+guestTest(`${NODES} nodes that the server is told to forget one by one leave nothing`, async (t, guest) => {
+  await using client = await guest.client({ callMs: 60_000 });
+  await using fuse = await guest.mountFuse();
+  const path = fuse.file('f');
+  const round = [
+    { call: 'mknod', args: { path, mode: 0o100_644 } },
+    { call: 'unlink', args: { path } },
+  ] as const;
+  await makeAll(client, round);
+  const before = await countObjects(guest, CACHES);
+  const after = await fuse.position();
+  await makeAll(client, Array.from({ length: NODES }, () => round).flat());
+  const told = await fuse.opcodes({ opcode: ['FORGET', 'BATCH_FORGET'], after });
+  t.true(told.filter((opcode) => opcode === 'FORGET').length > NODES / 2, `${told.length} in all`);
+  t.deepEqual(await staysGrown(guest, before, CACHES), []);
+});

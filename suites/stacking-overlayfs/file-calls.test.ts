@@ -115,6 +115,27 @@ guestTest(
 );
 
 guestTest(
+  'a flag that F_SETFL adds to the open of an append-only file of an overlay leaves it to be appended to',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await overlayWith(guest, client, '0123456789');
+    await guest.run(['chattr', '+a', stack.upper]);
+    try {
+      const fd = await client.open({ path: stack.overlay.file('f'), flags: 'O_RDWR|O_APPEND' });
+      await client.write({ fd, data: 'one' });
+      await client.fcntl({ fd, cmd: 'F_SETFL', arg: 'O_APPEND|O_NONBLOCK' });
+      t.is(await client.errno.write({ fd, data: 'two' }), 'ok', 'appending');
+      t.is(await client.errno.fcntl({ fd, cmd: 'F_SETFL', arg: 'O_NONBLOCK' }), 'EPERM', 'without O_APPEND');
+      t.is(await client.errno.write({ fd, data: 'three' }), 'ok', 'appending again');
+      await client.close({ fd });
+    } finally {
+      await guest.run(['chattr', '-a', stack.upper]);
+    }
+    t.is(text(await client.readFile({ path: stack.upper })), '0123456789onetwothree');
+  },
+);
+
+guestTest(
   'reading on an overlay changes the access time of the upper file, O_NOATIME does not',
   async (t, guest) => {
     await using client = await guest.client();

@@ -1,3 +1,4 @@
+import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill } from '../lib/layers.ts';
@@ -66,6 +67,26 @@ guestTest(
         const told = await numbersOf(client, overlay.path, lower);
         t.deepEqual(told, AS_BELOW, `${below}, ${options ?? 'no option'}`);
       }
+    }
+  },
+);
+
+guestTest(
+  'with all layers on one filesystem /proc/locks has the numbers that stat tells, of directories as well',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const [lower, other] = [await guest.directory('ext4', 'lower'), await guest.directory('ext4', 'other')];
+    await fill(client, lower, IN_LOWER);
+    await using overlay = await guest.mountOverlay({ lower: [other, lower] }, client);
+    for (const name of ['kept', 'd', 'd/copied']) {
+      const fd = await client.open({ path: overlay.file(name), flags: 'O_RDONLY' });
+      await client.flock({ fd, operation: 'LOCK_EX' });
+      const locks = text(await client.readFile({ path: '/proc/locks' }));
+      const ours = locks.split('\n').filter((line) => line.includes(` ${client.pid} `));
+      const { ino } = await client.fstat({ fd });
+      t.is(ours.length, 1, locks);
+      t.regex(ours[0] ?? '', new RegExp(`:${ino} 0 EOF$`, 'u'), name);
+      await client.close({ fd });
     }
   },
 );

@@ -1,0 +1,51 @@
+import { text } from '../lib/bytes.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import { upperOn } from '../lib/stack.ts';
+
+/** What a lower file may be like to be copied up when it is opened for writing. */
+
+/** More than the kernel opens without O_LARGEFILE. Bytes. */
+const LARGE = 3 * 2 ** 30;
+
+guestTest('a file of more than 2 GiB is copied up with what stands behind them', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'lower');
+  const layers = await upperOn(guest);
+  const made = await client.open({ path: `${lower}/f`, flags: 'O_RDWR|O_CREAT' });
+  for (const [data, offset] of [
+    ['beginning', 0],
+    ['end', LARGE],
+  ] as const)
+    await client.pwrite({ fd: made, data, offset });
+  await client.close({ fd: made });
+
+  await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
+  const fd = await client.open({ path: overlay.file('f'), flags: 'O_RDWR' });
+  await client.pwrite({ fd, data: 'B', offset: 0 });
+  await client.close({ fd });
+  const path = `${layers.upper}/f`;
+  t.is((await client.stat({ path })).size, LARGE + 3);
+  const upper = await client.open({ path, flags: 'O_RDONLY' });
+  t.is(text(await client.pread({ fd: upper, count: 9, offset: 0 })), 'Beginning');
+  t.is(text(await client.pread({ fd: upper, count: 9, offset: LARGE })), 'end');
+  await client.close({ fd: upper });
+});
+
+guestTest(
+  'a file of a layer that is read-only as a filesystem may be written to: it is copied up',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await upperOn(guest);
+    await using disk = await guest.mount({ source: 'lower', type: 'tmpfs' }, client);
+    await client.writeFile({ path: disk.file('f'), data: 'lower' });
+    const flags = 'MS_REMOUNT|MS_RDONLY';
+    await client.mount({ source: 'lower', target: disk.path, type: 'tmpfs', flags });
+
+    await using overlay = await guest.mountOverlay({ lower: disk.path, ...layers }, client);
+    t.is(await client.errno.access({ path: disk.file('f'), mode: 'W_OK' }), 'EROFS', 'in its layer');
+    t.is(await client.errno.access({ path: overlay.file('f'), mode: 'W_OK' }), 'ok', 'on the overlay');
+    await client.writeFile({ path: overlay.file('f'), data: 'UPPER', flags: 'O_WRONLY' });
+    t.is(text(await client.readFile({ path: `${layers.upper}/f` })), 'UPPER');
+    t.is(text(await client.readFile({ path: disk.file('f') })), 'lower');
+  },
+);
