@@ -102,6 +102,25 @@ guestTest(
   },
 );
 
+guestTest('a copy-up ends where the upper layer does not take the list of a file (A45)', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await upperOnFuse(guest, client, undefined, LISTS);
+  const { overlay, fuse, lower } = stack;
+  await fill(client, lower, ['f', 'd/']);
+  for (const name of ['f', 'd']) {
+    await client.setxattr({ path: `${lower}/${name}`, name: ACCESS, data: aclFor([NAMED], READ) });
+    const path = overlay.file(name);
+    const action = { do: 'error', errno: 'EDQUOT' } as const;
+    // The list is the first attribute that it gets.
+    const permit = await fuse.rule({ match: { opcode: 'SETXATTR' }, nth: 1, times: 1, action });
+    t.is(await client.errno.chown({ path, uid: 1, gid: 1 }), 'EDQUOT', name);
+    await permit();
+    t.is(await client.errno.stat({ path: fuse.backing(`upper/${name}`) }), 'ENOENT', name);
+    t.is(await client.errno.chown({ path, uid: 1, gid: 1 }), 'ok', `${name}: later`);
+    t.is(await client.errno.getxattr({ path, name: ACCESS }), 'ok', `${name}: its list`);
+  }
+});
+
 guestTest(
   'a file that cannot have a list on one of its layers gets none on the overlay, and is not copied up for it (A45)',
   async (t, guest) => {
