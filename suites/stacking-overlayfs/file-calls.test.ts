@@ -342,6 +342,8 @@ guestTest('advice about a file of an overlay reaches the upper file (A33)', asyn
   t.is(await cached(), 16, 'in the page cache of the upper filesystem');
   await client.posix_fadvise({ fd, offset: 0, length: 0, advice: 'POSIX_FADV_DONTNEED' });
   t.is(await cached(), 0);
+  const negative = { fd, offset: 0, length: -1, advice: 'POSIX_FADV_DONTNEED' } as const;
+  t.is(await client.errno.posix_fadvise(negative), 'EINVAL', 'and so do its errors come back');
   await client.munmap({ map });
   for (const each of [fd, upper]) await client.close({ fd: each });
 });

@@ -1,6 +1,7 @@
 import { text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
+import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import { upperOn } from '../lib/stack.ts';
 
 /** What an overlay makes of its layers and leaves in them, seen where they are, and of layers changed without it. */
@@ -33,6 +34,30 @@ guestTest('a name that is too long for the layers is too long for the overlay', 
     t.is(await client.errno.creat({ path }), made, `${length} bytes, made`);
   }
 });
+
+guestTest(
+  'the layer that takes the longest names decides how long those of the overlay are',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using fuse = await guest.mountFuse({ passthrough: 'off', init: WITHOUT_PASSTHROUGH });
+    await fill(client, fuse.root, ['lower/', 'upper/', 'work/']);
+    // `fuse_kstatfs`: the longest name is the u32 at 44.
+    const body = new Uint8Array(80);
+    new DataView(body.buffer).setUint32(44, 20, true);
+    await fuse.rule({ match: { opcode: 'STATFS' }, action: { do: 'body', body } });
+    t.is((await client.statfs({ path: fuse.path })).namelen, 20);
+    const other = await guest.directory('ext4', 'other');
+    for (const [which, layers] of Object.entries({
+      'the upper one': { lower: fuse.file('lower'), ...(await upperOn(guest)) },
+      'the lower one': { lower: other, upper: fuse.file('upper'), work: fuse.file('work') },
+      'the second of two lower ones': { lower: [fuse.file('lower'), other] },
+    })) {
+      await using overlay = await guest.mountOverlay(layers, client);
+      t.is((await client.statfs({ path: overlay.path })).namelen, 255, which);
+      t.is(await client.errno.lstat({ path: overlay.file('n'.repeat(100)) }), 'ENOENT', which);
+    }
+  },
+);
 
 guestTest('a large hole of a file that is copied up stays one', async (t, guest) => {
   await using client = await guest.client();
