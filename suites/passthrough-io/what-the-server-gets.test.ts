@@ -256,6 +256,13 @@ guestTest('requests that are not about data say whose they are and what they wan
   const after = await fuse.position();
   t.is(await stranger.errno.stat({ path: fuse.file('none') }), 'ENOENT');
   t.like((await fuse.requests({ opcode: 'LOOKUP', after }))[0], { uid: 4000, gid: 4001 }, 'of a stranger');
+  // The kernel asks for FLUSH whatever becomes of the caller, and says who it is all the same.
+  const open = await stranger.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+  await stranger.close({ fd: open });
+  const [flush] = await fuse.requests({ opcode: 'FLUSH', after });
+  t.like(flush, { uid: 4000, gid: 4001 }, 'who closes');
+  const threads = await stranger.readdir({ path: `/proc/${stranger.pid}/task` });
+  t.true(threads.includes(String(flush?.pid)), 'FLUSH names a thread of who closes');
   await client.close({ fd });
   t.deepEqual(await fuse.dataRequests(), []);
 });

@@ -1,5 +1,6 @@
 import { text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { fill } from '../lib/layers.ts';
 import { upperOn } from '../lib/stack.ts';
 
 /** What a lower file may be like to be copied up when it is opened for writing. */
@@ -49,3 +50,21 @@ guestTest(
     t.is(text(await client.readFile({ path: disk.file('f') })), 'lower');
   },
 );
+
+guestTest('with metacopy=on what has no data is copied up whole, and has no mark', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'lower');
+  const layers = await upperOn(guest);
+  await fill(client, lower, ['file', 'directory/']);
+  await client.mknod({ path: `${lower}/fifo`, mode: 0o010_644 });
+  await client.mknod({ path: `${lower}/device`, mode: 0o020_644, major: 1, minor: 3 });
+  const options = 'metacopy=on,redirect_dir=on';
+  await using overlay = await guest.mountOverlay({ lower, ...layers, options }, client);
+  const marks: Record<string, string> = {};
+  for (const name of ['file', 'directory', 'fifo', 'device']) {
+    await client.chmod({ path: overlay.file(name), mode: 0o700 });
+    const mark = { path: `${layers.upper}/${name}`, name: 'trusted.overlay.metacopy' };
+    marks[name] = await client.errno.getxattr(mark);
+  }
+  t.deepEqual(marks, { file: 'ok', directory: 'ENODATA', fifo: 'ENODATA', device: 'ENODATA' });
+});

@@ -95,6 +95,9 @@ guestTest(
     }
     // The mark is a directory with a file in it.
     const marks = join(layers.work, 'work', 'incompat');
+    const kindOf = async (path: string) => ((await client.lstat({ path })).mode & 0o170_000).toString(8);
+    t.is(await kindOf(join(marks, 'volatile')), '40000');
+    t.is(await kindOf(join(marks, 'volatile', 'dirty')), '100000');
     for (const path of [join(marks, 'volatile', 'dirty'), join(marks, 'volatile'), marks]) {
       if ((await client.errno.unlink({ path })) !== 'ok') await client.rmdir({ path });
     }
