@@ -125,6 +125,27 @@ guestTest('who is refused by attributes that count gets the error for newer ones
   t.is((await fuse.requests({ opcode: 'OPEN', after })).length, 1, 'the server is asked to open it once');
 });
 
+/** What a program says, or why it is not one. */
+async function runs(guest: TestGuest, program: string): Promise<string> {
+  const { stdout, stderr } = await guest.tryRun(['env', program]);
+  return `${stdout}${stderr}`;
+}
+
+guestTest(
+  'what may be executed by attributes that count no more is not executed by newer ones (F4)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off', attrValidS: 0, entryValidS: HOUR_S });
+    await using client = await guest.client();
+    const program = fuse.file('program');
+    await client.writeFile({ path: fuse.backing('program'), data: '#!/bin/sh\necho it runs\n', mode: 0o755 });
+    t.is(await runs(guest, program), 'it runs\n');
+    await client.chmod({ path: fuse.backing('program'), mode: 0o644 });
+    const after = await fuse.position();
+    t.regex(await runs(guest, program), /Permission denied/);
+    t.deepEqual(await fuse.opcodes({ opcode: ['LOOKUP', 'OPEN'], after }), [], 'GETATTR tells');
+  },
+);
+
 guestTest(
   'what nobody may execute by attributes that count is executed by newer ones (F4)',
   async (t, guest) => {
@@ -133,10 +154,7 @@ guestTest(
     const program = fuse.file('program');
     await client.writeFile({ path: fuse.backing('program'), data: '#!/bin/sh\necho it runs\n', mode: 0o644 });
     await client.stat({ path: program });
-    const run = async (): Promise<string> => {
-      const { stdout, stderr } = await guest.tryRun(['env', program]);
-      return `${stdout}${stderr}`;
-    };
+    const run = () => runs(guest, program);
     const after = await fuse.position();
     const takeBack = await fuse.fail('GETATTR', 'ENXIO');
     t.regex(await run(), /No such device or address/, 'the server does not tell');

@@ -143,6 +143,7 @@ guestTest('who waits for the copy-up of another gets the file that it made', asy
   await using other = await guest.client();
   await using stack = await lowerOnFuse(guest, client);
   const { overlay, fuse } = stack;
+  const after = await fuse.position();
   const held = await fuse.hold('READ');
   const first = open(client, overlay.file('f'));
   const read = await held.arrived();
@@ -152,6 +153,7 @@ guestTest('who waits for the copy-up of another gets the file that it made', asy
   await held.release(read);
   t.deepEqual([await first, await second], ['ok', 'ok']);
   t.is(text(await client.readFile({ path: overlay.file('f') })), 'from below');
+  t.is((await fuse.requests({ opcode: 'LISTXATTR', after })).length, 1, 'it was copied once');
 });
 
 guestTest('who is killed while it copies up, or waits for that, leaves nothing of it', async (t, guest) => {
