@@ -2,6 +2,7 @@ import { firstDifference, pattern } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { compareSequence, type FreshPlaces } from '../lib/differential/compare-files.ts';
 import { generate } from '../lib/differential/generate.ts';
+import { ATTR, ATTR_OUT, u64 } from '../lib/entry-answer.ts';
 import { OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
@@ -273,5 +274,23 @@ guestTest(
       [WRITE_KILL_SUIDGID],
     );
     await client.close({ fd });
+  },
+);
+
+guestTest(
+  'in the writeback cache a file is as long as the kernel knows, whatever an answer to chmod says',
+  async (t, guest) => {
+    await using fuse = await mountWritebackCache(guest, { attrValidS: HOUR_S, entryValidS: HOUR_S });
+    await using client = await guest.client();
+    const fd = await open(client, fuse, pattern(100));
+    await client.pwrite({ fd, data: pattern(300), offset: 0 });
+    const action = { do: 'patch', at: ATTR_OUT.attr + ATTR.size, bytes: u64(10n) } as const;
+    await fuse.rule({ match: { opcode: 'SETATTR' }, action });
+    await client.chmod({ path: fuse.file('f'), mode: 0o600 });
+    const { size, mode } = await client.fstat({ fd });
+    t.deepEqual({ size, mode: (mode & 0o777).toString(8) }, { size: 300, mode: '600' });
+    t.is((await client.pread({ fd, count: 1000, offset: 0 })).length, 300);
+    await client.close({ fd });
+    t.is((await client.stat({ path: fuse.backing('f') })).size, 300, 'what the server has');
   },
 );
