@@ -102,6 +102,10 @@ guestTest('what changes at the server is noticed by what the kernel asks anyway'
 
   const grown = await cachedFile(guest, client, { attrValidS: 0, init: { dropFlags: ['AUTO_INVAL_DATA'] } });
   await using _grown = grown.fuse;
+  const after = await grown.fuse.position();
+  await client.pread({ fd: grown.fd, count: 3, offset: 0 });
+  const asked = await grown.fuse.opcodes({ opcode: ['GETATTR', 'STATX'], after });
+  t.deepEqual(asked, [], 'a read before the end asks for nothing without AUTO_INVAL_DATA');
   await client.writeFile({ path: grown.fuse.backing('f'), data: ' and more', flags: 'O_WRONLY|O_APPEND' });
   t.regex(await read(grown.fd), / and more$/, 'a read at the end asks for the size first');
   await client.close({ fd: grown.fd });

@@ -106,6 +106,11 @@ guestTest(
         const request = await fuse.waitFor({ opcode, after });
         t.is(openFlagNames(request.args['flags']), 'O_RDWR|O_APPEND|O_NOATIME', opcode);
       }
+      const made = { path: fuse.file('made'), flags: 'O_RDWR|O_CREAT|O_NOCTTY|O_NOATIME' };
+      await client.close({ fd: await client.open(made) });
+      const create = await fuse.waitFor({ opcode: 'CREATE', after });
+      t.regex(openFlagNames(create.args['flags']), /O_NOATIME/, 'CREATE');
+      t.notRegex(openFlagNames(create.args['flags']), /O_NOCTTY/, 'CREATE');
     }
   },
 );
