@@ -1,4 +1,5 @@
 import { text } from '../lib/bytes.ts';
+import { u32 } from '../lib/entry-answer.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
@@ -41,10 +42,8 @@ guestTest(
     await using client = await guest.client();
     await using fuse = await guest.mountFuse({ passthrough: 'off', init: WITHOUT_PASSTHROUGH });
     await fill(client, fuse.root, ['lower/', 'upper/', 'work/']);
-    // `fuse_kstatfs`: the longest name is the u32 at 44.
-    const body = new Uint8Array(80);
-    new DataView(body.buffer).setUint32(44, 20, true);
-    await fuse.rule({ match: { opcode: 'STATFS' }, action: { do: 'body', body } });
+    // The longest name in `fuse_kstatfs`.
+    await fuse.rule({ match: { opcode: 'STATFS' }, action: { do: 'patch', at: 44, bytes: u32(20) } });
     t.is((await client.statfs({ path: fuse.path })).namelen, 20);
     const other = await guest.directory('ext4', 'other');
     for (const [which, layers] of Object.entries({
