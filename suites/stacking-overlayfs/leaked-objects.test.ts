@@ -1,0 +1,255 @@
+import type { ExecutionContext } from 'ava';
+import type { BatchCall, Client } from '../lib/client.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { fill } from '../lib/layers.ts';
+import { doRounds, KMALLOC, onOpen, ROUNDS, type Part } from '../lib/leaks.ts';
+import { makeAll } from '../lib/make-all.ts';
+import { countObjects, staysGrown } from '../lib/object-counts.ts';
+import { WITH_HANDLES } from '../lib/overlay-handles.ts';
+import { overlayRequest, type OverlayOptions } from '../lib/stacked-mount.ts';
+
+/** What is done often on an overlay leaves no object in the kernel once it is unmounted. */
+
+const CACHES = ['filp', 'cred_jar', 'cred', 'dentry', 'ovl_inode', 'mnt_cache', ...KMALLOC];
+
+/** VFS_CAP_REVISION_2, effective, with CAP_NET_RAW (linux/capability.h). */
+const CAPABILITY = new Uint8Array([1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+const DATA = { make: { length: 5000, seed: 1 } };
+
+class Layers {
+  readonly lower: string;
+  readonly lowest: string;
+  readonly upper: string;
+  readonly work: string;
+  /** Where overlays are mounted. */
+  readonly top: string;
+
+  constructor(base: string, top: string) {
+    this.lower = `${base}/lower`;
+    this.lowest = `${base}/lowest`;
+    this.upper = `${base}/upper`;
+    this.work = `${base}/work`;
+    this.top = top;
+  }
+
+  mount(options: string, other: Partial<OverlayOptions> = {}): BatchCall {
+    const { lower, lowest, upper, work, top } = this;
+    const request = overlayRequest({ lower: [lower, lowest], upper, work, options, ...other });
+    return { call: 'mount', args: { ...request, target: top } };
+  }
+
+  umount(): BatchCall {
+    return { call: 'umount2', args: { target: this.top } };
+  }
+}
+
+function on(call: BatchCall['call'], path: string, more: BatchCall['args'] = {}): BatchCall {
+  return { call, args: { path, ...more } };
+}
+
+function two(call: 'rename' | 'link', from: string, to: string): BatchCall {
+  return { call, args: { from, to } };
+}
+
+const makeFile = (path: string): Part =>
+  onOpen({ path, flags: 'O_RDWR|O_CREAT|O_EXCL', mode: 0o644 }, (fd) => [
+    { call: 'pwrite', args: { fd, data: DATA, offset: 0 } },
+  ]);
+
+/** All names, in parts: the second time from where the first has ended. */
+const list = (path: string): Part =>
+  onOpen({ path, flags: 'O_RDONLY|O_DIRECTORY' }, (fd) => [
+    { call: 'readdirFd', args: { fd, bytes: 64 } },
+    { call: 'readdirFd', args: { fd, bytes: 4096 } },
+    { call: 'readdirFd', args: { fd } },
+  ]);
+
+interface Work {
+  readonly options: string;
+  /** What each round does in the layers before it mounts. */
+  readonly beneath?: (layers: Layers) => readonly Part[];
+  /** What is done once through an overlay. */
+  readonly once?: (top: string) => readonly Part[];
+  /** What each round does through an overlay of its own. */
+  readonly calls: (top: string) => readonly Part[];
+  /** What each round does in the layers when it has unmounted. */
+  readonly afterwards?: (layers: Layers) => readonly Part[];
+  /** Calls of a round that fail: `open: EIO`. Default none. */
+  readonly fails?: readonly string[];
+}
+
+const WORK: Readonly<Record<string, Work>> = {
+  'overlays that are mounted, and others that are refused,': {
+    options: 'index=on,redirect_dir=on',
+    beneath: ({ work }) => [
+      // What an overlay that did not end well may have left.
+      on('mkdir', `${work}/work/left`),
+      on('mkdir', `${work}/work/left/deep`),
+    ],
+    calls: () => [],
+    afterwards: (layers) => {
+      const { lower, lowest, upper } = layers;
+      const options = 'index=on';
+      return [
+        layers.mount('', { upper: undefined, work: undefined }),
+        layers.umount(),
+        layers.mount('nothing=on'),
+        layers.mount(options, { lower: [lower, `${lowest}/nothing`] }),
+        layers.mount(options, { upper: `${upper}/nothing` }),
+        layers.mount(options, { work: upper }),
+        // The upper layer belongs to the lower one of its first mount.
+        layers.mount(options, { lower: [lowest, lower] }),
+      ];
+    },
+    fails: ['mount: EINVAL', 'mount: ENOENT', 'mount: ENOENT', 'mount: EINVAL', 'mount: ESTALE'],
+  },
+  'lookups in layers, and lists of them,': {
+    options: 'index=on,redirect_dir=on,metacopy=on',
+    once: (top) => [
+      two('rename', `${top}/merged`, `${top}/moved`),
+      on('chmod', `${top}/f`, { mode: 0o600 }),
+      on('chmod', `${top}/one`, { mode: 0o600 }),
+      on('unlink', `${top}/gone`),
+      on('unlink', `${top}/replaced/f`),
+      on('rmdir', `${top}/replaced`),
+      on('mkdir', `${top}/replaced`),
+      on('mkdir', `${top}/impure`),
+      two('rename', `${top}/g`, `${top}/impure/g`),
+    ],
+    calls: (top) => [
+      on('lstat', `${top}/moved/deep/f`),
+      on('lstat', `${top}/moved/deep/lowest`),
+      on('lstat', `${top}/two`),
+      on('lstat', `${top}/gone`),
+      on('lstat', `${top}/replaced/f`),
+      onOpen({ path: `${top}/f`, flags: 'O_RDONLY' }, (fd) => [
+        { call: 'pread', args: { fd, count: 10, offset: 0 } },
+      ]),
+      ...['', '/moved', '/moved/deep', '/replaced', '/impure'].map((directory) => list(top + directory)),
+    ],
+    fails: ['lstat: ENOENT', 'lstat: ENOENT'],
+  },
+  'copies to the upper layer': {
+    options: 'index=on,redirect_dir=on,metacopy=on',
+    beneath: ({ lower }) => [
+      makeFile(`${lower}/c`),
+      on('setxattr', `${lower}/c`, { name: 'trusted.fusegate', data: DATA }),
+      on('setxattr', `${lower}/c`, { name: 'security.capability', data: CAPABILITY }),
+      two('link', `${lower}/c`, `${lower}/c2`),
+    ],
+    calls: (top) => [
+      on('chmod', `${top}/c`, { mode: 0o600 }),
+      onOpen({ path: `${top}/c`, flags: 'O_WRONLY' }, (fd) => [
+        { call: 'pwrite', args: { fd, data: DATA, offset: 0 } },
+      ]),
+      two('link', `${top}/c2`, `${top}/c3`),
+      ...['c', 'c2', 'c3'].map((name) => on('unlink', `${top}/${name}`)),
+    ],
+    afterwards: ({ lower, upper }) =>
+      [lower, upper].flatMap((layer) => ['c', 'c2'].map((name) => on('unlink', `${layer}/${name}`))),
+  },
+  'changes of names': {
+    options: 'index=on,redirect_dir=on',
+    beneath: ({ lower, lowest }) => [
+      ...[lower, lowest].map((layer) => on('mkdir', `${layer}/d`)),
+      on('mkdir', `${lower}/full`),
+      on('mknod', `${lower}/full/f`, { mode: 0o100_644 }),
+    ],
+    calls: (top) => [
+      two('rename', `${top}/d`, `${top}/d2`),
+      two('rename', `${top}/d2`, `${top}/d3`),
+      on('rmdir', `${top}/d3`),
+      on('unlink', `${top}/full/f`),
+      on('mkdir', `${top}/new`),
+      two('rename', `${top}/new`, `${top}/full`),
+      on('mknod', `${top}/full/f`, { mode: 0o100_644 }),
+      on('unlink', `${top}/full/f`),
+      on('rmdir', `${top}/full`),
+      on('symlink', `${top}/l`, { target: 'somewhere' }),
+      on('readlink', `${top}/l`),
+      on('unlink', `${top}/l`),
+      onOpen({ path: top, flags: 'O_RDWR|O_TMPFILE', mode: 0o600 }, (fd) => [
+        { call: 'linkFd', args: { fd, to: `${top}/t` } },
+      ]),
+      on('unlink', `${top}/t`),
+    ],
+    afterwards: ({ lower, lowest, upper }) => [
+      ...['d', 'full'].map((name) => on('unlink', `${upper}/${name}`)),
+      on('unlink', `${lower}/full/f`),
+      ...[`${lower}/d`, `${lowest}/d`, `${lower}/full`].map((path) => on('rmdir', path)),
+    ],
+  },
+};
+
+/** What the layers have in the beginning. */
+const FILES = {
+  lower: ['merged/', 'merged/deep/', 'merged/deep/f', 'f', 'g', 'one', 'gone', 'replaced/', 'replaced/f'],
+  lowest: ['merged/', 'merged/deep/', 'merged/deep/lowest'],
+};
+
+/** Fresh layers with these files. */
+async function layersOf(guest: TestGuest, client: Client): Promise<Layers> {
+  const base = await guest.directory('tmpfs', 'layers');
+  const layers = new Layers(base, await guest.directory('area', 'overlay'));
+  const { lower, lowest, upper, work } = layers;
+  for (const path of [lower, lowest, upper, work]) await client.mkdir({ path });
+  await fill(client, lower, FILES.lower);
+  await fill(client, lowest, FILES.lowest);
+  await client.link({ from: `${lower}/one`, to: `${lower}/two` });
+  return layers;
+}
+
+/** Asserts of the rounds that they give what they should and leave nothing. */
+async function leaveNothing(
+  t: ExecutionContext,
+  { guest, client }: { readonly guest: TestGuest; readonly client: Client },
+  round: readonly Part[],
+  fails: readonly string[] = [],
+): Promise<void> {
+  t.deepEqual(await doRounds(client, round, 1), [fails.join(', ')], 'once');
+  const before = await countObjects(guest, CACHES);
+  t.deepEqual(await doRounds(client, round, ROUNDS), [fails.join(', ')], 'each of them');
+  t.deepEqual(await staysGrown(guest, before, CACHES), []);
+}
+
+for (const [what, { options, beneath, once, calls, afterwards, fails }] of Object.entries(WORK)) {
+  guestTest(`${ROUNDS} ${what} leave no objects in the kernel (C19)`, async (t, guest) => {
+    await using client = await guest.client({ callMs: 60_000 });
+    const layers = await layersOf(guest, client);
+    const mounted = (parts: readonly Part[]) => [layers.mount(options), ...parts, layers.umount()];
+    t.deepEqual(await doRounds(client, mounted(once?.(layers.top) ?? []), 1), [''], 'in the beginning');
+    const round = [
+      ...(beneath?.(layers) ?? []),
+      ...mounted(calls(layers.top)),
+      ...(afterwards?.(layers) ?? []),
+    ];
+    await leaveNothing(t, { guest, client }, round, fails);
+  });
+}
+
+guestTest(`${ROUNDS} times files by their handles leave no objects in the kernel (C19)`, async (t, guest) => {
+  await using client = await guest.client({ callMs: 60_000 });
+  const layers = await layersOf(guest, client);
+  const { top } = layers;
+  const mount = layers.mount(WITH_HANDLES);
+  await makeAll(client, [mount, on('chmod', `${top}/f`, { mode: 0o600 }), on('mkdir', `${top}/new`)]);
+  const names = ['f', 'g', 'one', 'new', 'merged', 'merged/deep', 'merged/deep/lowest', 'gone'];
+  const paths = names.map((name) => `${top}/${name}`);
+  const handles = await Promise.all(paths.map((path) => client.nameToHandle({ path })));
+  await makeAll(client, [on('unlink', `${top}/gone`), layers.umount()]);
+  const byHandles = onOpen({ path: top, flags: 'O_RDONLY|O_DIRECTORY' }, (mountFd) =>
+    handles.flatMap((handle, nth) => [
+      { call: 'openByHandle', args: { mountFd, ...handle, flags: 'O_RDONLY' } },
+      // Of the calls in the batch the first mounts, the second opens.
+      { call: 'close', args: { fd: { ref: { of: 2 + 2 * nth } } } },
+    ]),
+  );
+  const named = paths.slice(0, -1).map((path) => on('nameToHandle', path));
+  await leaveNothing(
+    t,
+    { guest, client },
+    [mount, byHandles, ...named, layers.umount()],
+    ['openByHandle: ESTALE', 'close: EBADF'],
+  );
+});
