@@ -1,4 +1,4 @@
-import type { Client } from '../lib/client.ts';
+import type { BatchCall, Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
 /** Directories of ecryptfs are read from those below. */
@@ -140,6 +140,42 @@ guestTest(
     }
   },
 );
+
+/** By how much room the kernel has for a target: one that fills it, and one that leaves some of that behind its end. */
+const ROOMS = [32, 64, 96, 128, 192, 256, 512].map((room) => ({
+  room,
+  filling: 'f'.repeat(room - 1),
+  shorter: 's'.repeat(Math.floor(0.8 * room)),
+}));
+const TIMES = 8;
+
+guestTest('a symlink on ecryptfs leads where it was told, whatever memory had', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  const odd: string[] = [];
+  for (const { room, filling, shorter } of ROOMS) {
+    const names = Array.from({ length: TIMES }, (_none, nth) => `${room}-${nth}`);
+    // One thread makes them, so that it gets the memory that it has used just before.
+    const calls = names.flatMap((name): BatchCall[] => [
+      { call: 'symlink', args: { target: filling, path: ecryptfs.file(`${name}-filling`) } },
+      { call: 'symlink', args: { target: shorter, path: ecryptfs.file(name) } },
+    ]);
+    const made = await client.batch({ calls, oneThread: true });
+    t.true(
+      made.every((result) => 'value' in result),
+      `targets of ${shorter.length} bytes`,
+    );
+    const read = await client.batch({
+      calls: names.map((name) => ({ call: 'readlink', args: { path: `${lower}/${name}` } })),
+    });
+    for (const result of read) {
+      const target = 'value' in result ? result.value : result.errno;
+      if (target !== shorter) odd.push(`${shorter.length} bytes: ${String(target)}`);
+    }
+  }
+  t.deepEqual(odd, [], 'links that lead somewhere else');
+});
 
 const [CHARACTERS, BLOCKS] = [0o020_000, 0o060_000];
 

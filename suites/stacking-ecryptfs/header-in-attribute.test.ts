@@ -1,5 +1,6 @@
 import { bytes, firstDifference, pattern, text } from '../lib/bytes.ts';
 import { decryptLowerFile, passphraseKey } from '../lib/ecryptfs-format.ts';
+import { encryptBlocks, lowerFile, passphrasePacket, signaturePacket } from '../lib/ecryptfs-packets.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { ecryptfsOptions } from '../lib/stacked-mount.ts';
 
@@ -56,12 +57,16 @@ guestTest(
       t.is((await stored()).size, 110, 'appended to');
       t.is(await ecryptfs.unmount(), 'ok');
     }
-    const view = 'ecryptfs_encrypted_view';
-    await using ecryptfs = await guest.mount(request('ecryptfs_xattr_metadata', view), client);
+    const encryptedView = 'ecryptfs_encrypted_view';
+    await using ecryptfs = await guest.mount(request('ecryptfs_xattr_metadata', encryptedView), client);
     const seen = await client.readFile({ path: ecryptfs.file('f') });
     t.is(decryptLowerFile(seen, key).size, 110, 'an encrypted view has a header');
     t.is(decryptLowerFile(seen, key).flags, ENCRYPTED, 'which is one of a file that has it in itself');
-    const { data: shown } = decryptLowerFile(await client.readFile({ path: ecryptfs.file('long') }), key);
+    const view = await client.readFile({ path: ecryptfs.file('long') });
+    const attribute = await client.getxattr({ path: `${lower}/long`, name: ATTRIBUTE });
+    const behind = view.subarray(attribute.length, 2 * EXTENT);
+    t.is(firstDifference(behind, new Uint8Array(behind.length)), undefined, 'and zeros behind the header');
+    const { data: shown } = decryptLowerFile(view, key);
     // The view may end as early as the lower file, which is shorter by the header.
     t.is(
       firstDifference(shown.subarray(0, 2 * EXTENT), long.subarray(0, 2 * EXTENT)),
@@ -120,6 +125,43 @@ guestTest('a file has the size that an attribute begins with, if it is one of ec
     t.is(await client.errno.open({ path, flags: 'O_RDONLY' }), 'EIO', `${what}: it has no header`);
   }
 });
+
+/** In a header: the lowest byte of the flags, and how much comes before the packets of keys. */
+const [FLAGS_AT, BEFORE_PACKETS] = [19, 26];
+/** What a packet of a key begins with. */
+const PACKET = 0x8c;
+
+guestTest(
+  'a header in an attribute ends where the attribute does, whatever the file begins with (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const { key, signature } = passphraseKey(PASSPHRASE);
+    await guest.ecryptfsKey(PASSPHRASE);
+    const fileKey = pattern(16, 7);
+    const packets = [
+      passphrasePacket({ wrapped: encryptBlocks(key.subarray(0, 16), fileKey) }),
+      signaturePacket({ signature }),
+    ];
+    const header = lowerFile({ packets, fileKey, data: new Uint8Array(SIZE) }).subarray(
+      0,
+      BEFORE_PACKETS + packets.reduce((sum, { length }) => sum + length, 0),
+    );
+    header[FLAGS_AT] = ENCRYPTED | IN_ATTRIBUTE;
+    for (const [name, byte] of Object.entries({ zeros: 0, packets: PACKET })) {
+      const path = `${lower}/${name}`;
+      await client.writeFile({ path, data: new Uint8Array(EXTENT).fill(byte) });
+      await client.setxattr({ path, name: ATTRIBUTE, data: header });
+    }
+    const options = ecryptfsOptions(signature, { more: ['ecryptfs_xattr_metadata'] });
+    await using ecryptfs = await guest.mount({ source: lower, type: 'ecryptfs', options }, client);
+    for (const name of ['zeros', 'packets']) {
+      const path = ecryptfs.file(name);
+      t.is(await client.errno.readFile({ path }), 'ok', name);
+      t.is((await client.readFile({ path })).length, SIZE, name);
+    }
+  },
+);
 
 guestTest(
   'an attribute that is removed below is made again by a write, with the size alone',

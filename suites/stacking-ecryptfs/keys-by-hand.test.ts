@@ -111,6 +111,14 @@ for (const [what, { signature, end, made, mounted }] of Object.entries(ENDS)) {
       'a file that was not open yet',
     );
     t.is(text(await client.readFile({ path: ecryptfs.file('known') })), 'known', 'a file that was');
+    for (const [name, is] of [
+      ['unknown', 'EIO'],
+      ['known', 'ok'],
+    ] as const) {
+      t.is(await client.errno.chmod({ path: ecryptfs.file(name), mode: 0o640 }), is, `mode: ${name}`);
+      t.is(await client.errno.truncate({ path: ecryptfs.file(name), length: 3 }), is, `size: ${name}`);
+    }
+    t.is(text(await client.readFile({ path: ecryptfs.file('known') })), 'kno', 'what is left of it');
     t.is(await guest.mountErrno(request(lower, signature), client), mounted, 'another mount');
   });
 }

@@ -216,6 +216,9 @@ guestTest(
     t.is(await mount(`${lower}/missing`, all), 'ENOENT');
     t.is(await mount(`${lower}/f`, all), 'ENOTDIR');
     t.is(await mount(lower, all), 'ok');
+    await client.mkdir({ path: `${lower}/d` });
+    await client.symlink({ target: 'd', path: `${lower}/l` });
+    t.is(await mount(`${lower}/l`, all), 'ok', 'a link to a directory');
 
     await using context = await FsContext.open(client, 'ecryptfs');
     for (const option of all.split(',')) t.deepEqual(await context.set(option), DONE, option);

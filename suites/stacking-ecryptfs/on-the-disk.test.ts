@@ -9,6 +9,8 @@ const PAGE = 4096;
 /** Two extents, however large a page is. */
 const HEADER = 8192;
 const ECRYPTFS_MAGIC = 0xf15f;
+/** linux/fs.h: how many bytes a block of the filesystem has, in four bytes. */
+const FIGETBSZ = 2;
 
 async function encrypted(guest: TestGuest, client: Client) {
   await using undo = new AsyncDisposableStack();
@@ -34,6 +36,27 @@ guestTest('equal pages are not equal on the disk, and the header says the size (
   const stored = (nth: number) => disk.subarray(HEADER + nth * PAGE, HEADER + (nth + 1) * PAGE);
   t.not(firstDifference(stored(0), page), undefined, 'the first page is not there as it is');
   t.not(firstDifference(stored(0), stored(1)), undefined, 'equal pages are encrypted differently');
+  t.deepEqual(await stack.fuse.dataRequests(), []);
+});
+
+/** Behind the size: a number that is drawn, and what is made of it. */
+const MARKER = [8, 12] as const;
+
+guestTest('files with the same contents are not the same on the disk (E6)', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await encrypted(guest, client);
+  const page = pattern(PAGE);
+  for (const name of ['f', 'g']) await client.writeFile({ path: stack.fuse.file(name), data: page });
+  const [f, g] = [
+    await client.readFile({ path: `${stack.lower}/f` }),
+    await client.readFile({ path: `${stack.lower}/g` }),
+  ];
+  t.not(firstDifference(f.subarray(HEADER), g.subarray(HEADER)), undefined, 'each has a key of its own');
+  t.not(firstDifference(f.subarray(...MARKER), g.subarray(...MARKER)), undefined, 'markers are drawn');
+  for (const name of ['f', 'g']) {
+    const seen = await client.readFile({ path: stack.ecryptfs.file(name) });
+    t.is(firstDifference(seen, page), undefined, name);
+  }
   t.deepEqual(await stack.fuse.dataRequests(), []);
 });
 
@@ -95,8 +118,9 @@ guestTest('owner, mode, blocks and links on ecryptfs are those of the lower file
   for (const name of ['f', 'g']) {
     const stat = await client.stat({ path: stack.ecryptfs.file(name) });
     t.is(stat.size, 3, `${name}: the size is that of what was written`);
-    const { ino, uid, gid, mode, blocks, nlink } = stat;
+    const { ino, uid, gid, mode, blocks, blksize, nlink } = stat;
     const expected = {
+      blksize: lower.blksize,
       uid: 1500,
       gid: 1600,
       ino: lower.ino,
@@ -104,9 +128,16 @@ guestTest('owner, mode, blocks and links on ecryptfs are those of the lower file
       blocks: lower.blocks,
       nlink: 2,
     };
-    t.deepEqual({ ino, uid, gid, mode, blocks, nlink }, expected, name);
+    t.deepEqual({ ino, uid, gid, mode, blocks, blksize, nlink }, expected, name);
   }
   t.is((await client.statfs({ path })).type, ECRYPTFS_MAGIC, 'statfs says ecryptfs');
+  const blockBytes = async (of: string) => {
+    const fd = await client.open({ path: of, flags: 'O_RDONLY' });
+    const { arg } = await client.ioctl({ fd, request: FIGETBSZ, arg: new Uint8Array(4) });
+    await client.close({ fd });
+    return arg;
+  };
+  t.deepEqual(await blockBytes(path), await blockBytes(`${stack.lower}/f`), 'how large a block is');
   await using stranger = await guest.client();
   await stranger.setCredentials({ uid: 4000, gid: 4000 });
   t.is(await stranger.errno.open({ path, flags: 'O_RDONLY' }), 'EACCES', 'a stranger may not read');
