@@ -86,6 +86,8 @@ export interface LowerFile {
   readonly fileKey: Uint8Array;
   readonly data: Uint8Array;
   readonly version?: number | undefined;
+  /** Default what ecryptfs writes: that the data are encrypted. */
+  readonly flags?: number | undefined;
   readonly extentBytes?: number | undefined;
   readonly extents?: number | undefined;
 }
@@ -96,6 +98,7 @@ export function lowerFile({
   fileKey,
   data,
   version = 3,
+  flags = ENCRYPTED,
   extentBytes = EXTENT,
   extents = 2,
 }: LowerFile): Uint8Array {
@@ -103,7 +106,7 @@ export function lowerFile({
   header.writeBigUInt64BE(BigInt(data.length), 0);
   header.writeUInt32BE(HALF_MARKER, 8);
   header.writeUInt32BE((HALF_MARKER ^ MARKER) >>> 0, 12);
-  header.writeUInt32BE((version << 24) | ENCRYPTED, 16);
+  header.writeUInt32BE((version << 24) | flags, 16);
   if (version > 0) {
     header.writeUInt32BE(extentBytes, 20);
     header.writeUInt16BE(extents, 24);

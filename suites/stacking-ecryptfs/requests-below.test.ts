@@ -52,6 +52,8 @@ guestTest('a page that ecryptfs could not write below is told by fsync', async (
   t.is(await client.errno.fsync({ fd }), 'ENOSPC');
   await allow();
   await client.munmap({ map });
+  const seen = await client.pread({ fd, count: PAGE, offset: 0 });
+  t.is(firstDifference(seen, pattern(PAGE)), undefined, 'and is what it was before');
   await client.close({ fd });
 });
 
