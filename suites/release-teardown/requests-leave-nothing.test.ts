@@ -16,7 +16,7 @@ import { initBody, openBody, outHeader } from '../lib/raw-server.ts';
 
 const CACHES = ['filp', 'cred_jar', 'cred', 'dentry', 'fuse_inode', 'fuse_request', 'pid', ...KMALLOC];
 
-const DATA = { make: { length: 3 * 4096 + 100, seed: 1 } };
+const DATA = { make: { length: 5000, seed: 1 } };
 const GROUP = 4242;
 /** Of the INIT of a connection (FUSE_REQ_ID_STEP of fs/fuse). */
 const FIRST_UNIQUE = 2n;
@@ -39,7 +39,7 @@ const dataCalls = (fuse: FuseMount): readonly Part[] => [
   onOpen({ path: fuse.file('f'), flags: 'O_RDWR' }, (fd) => [
     { call: 'pwrite', args: { fd, data: DATA, offset: 0 } },
     { call: 'fsync', args: { fd } },
-    { call: 'pread', args: { fd, count: 20_000, offset: 0 } },
+    { call: 'pread', args: { fd, count: 5000, offset: 0 } },
     { call: 'fallocate', args: { fd, offset: 0, length: 30_000 } },
     { call: 'lseek', args: { fd, offset: 0, whence: 'SEEK_HOLE' } },
     { call: 'ftruncate', args: { fd, length: 100 } },
@@ -50,7 +50,7 @@ const dataCalls = (fuse: FuseMount): readonly Part[] => [
       args: {
         operations: [
           { op: 'pwrite', fd, data: DATA, offset: 0 },
-          { op: 'pread', fd, count: 20_000, offset: 0 },
+          { op: 'pread', fd, count: 5000, offset: 0 },
         ],
       },
     },

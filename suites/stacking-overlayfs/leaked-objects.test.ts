@@ -238,11 +238,10 @@ guestTest(`${ROUNDS} times files by their handles leave no objects in the kernel
   const paths = names.map((name) => `${top}/${name}`);
   const handles = await Promise.all(paths.map((path) => client.nameToHandle({ path })));
   await makeAll(client, [on('unlink', `${top}/gone`), layers.umount()]);
-  const byHandles = onOpen({ path: top, flags: 'O_RDONLY|O_DIRECTORY' }, (mountFd) =>
+  const byHandles = onOpen({ path: top, flags: 'O_RDONLY|O_DIRECTORY' }, (mountFd, at) =>
     handles.flatMap((handle, nth) => [
       { call: 'openByHandle', args: { mountFd, ...handle, flags: 'O_RDONLY' } },
-      // Of the calls in the batch the first mounts, the second opens.
-      { call: 'close', args: { fd: { ref: { of: 2 + 2 * nth } } } },
+      { call: 'close', args: { fd: { ref: { of: at + 1 + 2 * nth } } } },
     ]),
   );
   const named = paths.slice(0, -1).map((path) => on('nameToHandle', path));
