@@ -139,6 +139,9 @@ guestTest(
       const entries = [{ name: 'f', nodeid, mode: REGULAR, ...change }];
       t.deepEqual(await listed(client, fuse, fuse.path, entries), ['f'], what);
       t.is(await client.errno.fstat({ fd }), bad ? 'EIO' : 'ok', `${what}: the open file`);
+      // The kernel says of a file whose name it has dropped that it is deleted.
+      const named = await client.readlink({ path: `/proc/${client.pid}/fd/${fd}` });
+      t.is(named, `${fuse.file('f')}${bad ? ' (deleted)' : ''}`, `${what}: the name of the open file`);
       const after = await fuse.position();
       const { mode } = await client.lstat({ path: fuse.file('f') });
       t.is(mode, change.mode ?? REGULAR, `${what}: the name`);
