@@ -115,6 +115,30 @@ guestTest(
   },
 );
 
+/** Changes whose time the kernel keeps, and tells the server once the server has made them. */
+const TIMED: Readonly<Record<string, (client: Client, fuse: FuseMount) => Promise<string>>> = {
+  link: (client, fuse) => client.errno.link({ from: fuse.file('f'), to: fuse.file('g') }),
+  rename: (client, fuse) => client.errno.rename({ from: fuse.file('f'), to: fuse.file('g') }),
+};
+
+guestTest(
+  'an error of the server for the time of a change that it has made is that of the next fsync, and of it alone',
+  async (t, guest) => {
+    await using client = await guest.client();
+    for (const [what, change] of Object.entries(TIMED)) {
+      await using fuse = await mountWritebackCache(guest);
+      const fd = await open(client, fuse);
+      const after = await fuse.position();
+      await fuse.fail('SETATTR', 'EDQUOT', 1);
+      t.is(await change(client, fuse), 'ok', what);
+      t.deepEqual(await fuse.opcodes({ opcode: 'SETATTR', after }), ['SETATTR'], `${what}: the time is told`);
+      t.is(await client.errno.fsync({ fd }), 'EDQUOT', `${what}: the next fsync`);
+      t.is(await client.errno.fsync({ fd }), 'ok', `${what}: the one after it`);
+      await client.errno.close({ fd });
+    }
+  },
+);
+
 guestTest('attributes are not set when what has to be written back before is refused', async (t, guest) => {
   await using fuse = await mountWritebackCache(guest);
   await using client = await guest.client();

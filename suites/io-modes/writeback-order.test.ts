@@ -85,6 +85,8 @@ guestTest('fsync tells the server the time that the kernel keeps before FSYNC', 
 /** Calls that set what a later write would change. */
 const SETTING: Readonly<Record<string, (client: Client, path: string) => Promise<unknown>>> = {
   utimens: (client, path) => client.utimens({ path, atimeNs: LONG_AGO_NS, mtimeNs: LONG_AGO_NS }),
+  'utimens of the access time': (client, path) =>
+    client.utimens({ path, atimeNs: LONG_AGO_NS, mtimeNs: null }),
   chmod: (client, path) => client.chmod({ path, mode: 0o4755 }),
   'chown of the owner': (client, path) => client.chown({ path, uid: 4000, gid: UNCHANGED }),
   'chown of the group': (client, path) => client.chown({ path, uid: UNCHANGED, gid: 4000 }),
