@@ -188,14 +188,24 @@ guestTest('INVAL_ENTRY forgets a name, or only how long it counts', async (t, gu
     fuse.notify({ code: 'INVAL_ENTRY', body: body([1n], [name.length, flags], name) });
   /** The kernel says of a file whose name it has dropped that it is deleted. */
   const named = (): Promise<string> => client.readlink({ path: `/proc/${client.pid}/fd/${fd}` });
+  /** Whether the directory is believed to be as it was. */
+  const attributes = async (): Promise<string[]> => {
+    const after = await fuse.position();
+    await client.stat({ path: fuse.path });
+    return fuse.opcodes({ opcode: 'GETATTR', after });
+  };
+  await attributes();
   t.deepEqual(await lookups(), [], 'known');
+  t.is(await entry('never-seen', 0), 'ENOENT', 'a name that is not known');
+  t.deepEqual(await attributes(), [], 'not known: the directory is as it was');
   t.is(await entry('f', EXPIRE_ONLY), 'ok');
+  t.deepEqual(await attributes(), ['GETATTR'], 'expired: the directory is another');
   t.is(await named(), fuse.file('f'), 'expired: the name stays');
   t.deepEqual(await lookups(), ['LOOKUP'], 'but is asked for');
   t.is(await entry('f', 0), 'ok');
   t.is(await named(), `${fuse.file('f')} (deleted)`, 'forgotten');
   t.deepEqual(await lookups(), ['LOOKUP'], 'and asked for');
-  t.is(await entry('never-seen', 0), 'ENOENT', 'a name that is not known');
+  t.deepEqual(await attributes(), ['GETATTR'], 'forgotten: the directory is another');
   t.is(await entry('x'.repeat(TOO_LONG), 0), 'ENAMETOOLONG');
   t.is(
     await fuse.notify({ code: 'INVAL_ENTRY', body: body([1n], [1, 0], 'two') }),
