@@ -305,6 +305,16 @@ guestTest(
         `${what}: the kernel knows that it is not there`,
       );
       await client.mkdir({ path: fuse.backing(name) });
+      const refused = await fuse.fail({ opcode: ['MKDIR', 'CREATE'] }, 'EPERM');
+      t.is(await make(fuse.file(name)), 'EPERM', `${what}: refused`);
+      await refused();
+      const after = await fuse.position();
+      t.is(await client.errno.stat({ path: fuse.file(name) }), 'ENOENT', `${what}: refused, and as before`);
+      t.deepEqual(
+        await fuse.opcodes({ opcode: 'LOOKUP', after }),
+        [],
+        `${what}: refused, and nobody is asked`,
+      );
       const exists = await fuse.fail({ opcode: ['MKDIR', 'CREATE'] }, 'EEXIST');
       t.is(await make(fuse.file(name)), 'EEXIST', what);
       await exists();

@@ -103,8 +103,12 @@ const UNCERTAIN: Readonly<
   },
 };
 
-/** Each call is done by the server, which says that it failed. */
-async function looksAgain(guest: TestGuest, errno: string): Promise<[seen: unknown, expected: unknown]> {
+/** Each call is done by the server, which says that it failed; or is refused by it. */
+async function looksAgain(
+  guest: TestGuest,
+  errno: string,
+  refused = false,
+): Promise<[seen: unknown, expected: unknown]> {
   await using fuse = await guest.mountFuse(BELIEVED);
   await using client = await guest.client();
   for (const name of ['f', 'g', 'h']) await client.writeFile({ path: fuse.backing(name), data: name });
@@ -113,14 +117,14 @@ async function looksAgain(guest: TestGuest, errno: string): Promise<[seen: unkno
   const expected: Record<string, unknown> = {};
   for (const [what, { opcode, make, names }] of Object.entries(UNCERTAIN)) {
     for (const name of Object.keys(names)) await client.stat({ path: fuse.file(name) });
-    await fuse.rule({ match: { opcode }, action: { do: 'work-then-error', errno } });
+    await fuse.rule({ match: { opcode }, action: { do: refused ? 'error' : 'work-then-error', errno } });
     seen[what] = await make(client, fuse);
     expected[what] = errno;
     for (const [name, outcome] of Object.entries(names)) {
       const after = await fuse.position();
       const told = await client.errno.stat({ path: fuse.file(name) });
       seen[`${what}: ${name}`] = [told, await fuse.opcodes({ opcode: 'LOOKUP', after })];
-      expected[`${what}: ${name}`] = [outcome, ['LOOKUP']];
+      expected[`${what}: ${name}`] = refused ? ['ok', []] : [outcome, ['LOOKUP']];
     }
   }
   return [seen, expected];
@@ -140,6 +144,10 @@ guestTest(
     t.deepEqual(...(await looksAgain(guest, 'ENOENT')));
   },
 );
+
+guestTest('names are still known after a call on them that the server refused (C9)', async (t, guest) => {
+  t.deepEqual(...(await looksAgain(guest, 'EPERM', true)));
+});
 
 guestTest(
   'a file that open has made is known by its name, and its directory is asked for again (A40)',
