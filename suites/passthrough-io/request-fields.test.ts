@@ -13,6 +13,8 @@ const GETATTR_FH = 1 << 0;
 const LK_FLOCK = 1 << 0;
 const RELEASE_FLOCK_UNLOCK = 1 << 1;
 const STRANGER = { uid: 4000, gid: 4001 };
+/** chown(2) */
+const UNCHANGED = -1;
 
 const WITH_LOCKS = { addFlags: ['POSIX_LOCKS', 'FLOCK_LOCKS'] } as const;
 
@@ -177,12 +179,42 @@ guestTest(
       t.deepEqual(cut, { SETATTR: asks }, `${who}: ftruncate`);
       await client.close({ fd });
     }
-    const owned = await asksToClear(fuse, () => root.chown({ path, uid: 1, gid: 1 }));
-    t.deepEqual(owned, { SETATTR: true }, 'root: chown');
+    for (const [what, uid, gid] of [
+      ['owner and group', 1, 1],
+      ['the owner', 2, UNCHANGED],
+      ['the group', UNCHANGED, 2],
+    ] as const) {
+      const owned = await asksToClear(fuse, () => root.chown({ path, uid, gid }));
+      t.deepEqual(owned, { SETATTR: true }, `root: chown of ${what}`);
+    }
+    const mode = await asksToClear(fuse, () => root.chmod({ path, mode: 0o4755 }));
+    t.deepEqual(mode, { SETATTR: false }, 'root: chmod');
     await root.mkdir({ path: 'd', mode: 0o2755 });
     const directory = await asksToClear(fuse, () => root.chown({ path: 'd', uid: 1, gid: 1 }));
     t.deepEqual(directory, { SETATTR: false }, 'root: chown of a directory');
     t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
+guestTest(
+  'without HANDLE_KILLPRIV_V2 no truncation and no change of owner asks for setuid bits to be cleared (A42)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ allowOther: true });
+    await using root = await guest.client();
+    await using stranger = await guest.client();
+    await root.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    await stranger.chdir({ path: fuse.path });
+    await stranger.setCredentials(STRANGER);
+    const opened = await asksToClear(fuse, async () => {
+      for (const path of ['f', 'made']) {
+        await stranger.close({ fd: await stranger.open({ path, flags: 'O_WRONLY|O_CREAT|O_TRUNC' }) });
+      }
+    });
+    t.deepEqual(opened, { OPEN: false, CREATE: false }, 'a stranger: O_TRUNC');
+    const cut = await asksToClear(fuse, () => stranger.truncate({ path: 'f', length: 3 }));
+    t.deepEqual(cut, { SETATTR: false }, 'a stranger: truncate');
+    const owned = await asksToClear(fuse, () => root.chown({ path: fuse.file('f'), uid: 1, gid: 1 }));
+    t.deepEqual(owned, { SETATTR: false }, 'root: chown');
   },
 );
 

@@ -186,6 +186,14 @@ const CALLS: readonly Call[] = [
   },
   {
     opcode: 'ACCESS',
+    make: (client, fuse) => client.access({ path: fuse.file('f'), mode: 'W_OK' }),
+    path: '/f',
+    args: { mask: 2 },
+    unknown: 'ok',
+    once: true,
+  },
+  {
+    opcode: 'ACCESS',
     make: async (client, fuse) => {
       await client.chdir({ path: fuse.file('d') });
       await client.chdir({ path: '/' });
