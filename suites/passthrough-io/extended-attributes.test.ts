@@ -168,6 +168,7 @@ const ACCESS_LISTS: readonly (readonly [string, Rule['action'], string])[] = [
   ['nothing', { do: 'body', body: new Uint8Array() }, 'ok'],
   ['ERANGE', { do: 'error', errno: 'ERANGE' }, 'E2BIG'],
   ['EIO', { do: 'error', errno: 'EIO' }, 'EIO'],
+  ['EOPNOTSUPP', { do: 'error', errno: 'EOPNOTSUPP' }, 'EOPNOTSUPP'],
   ['a list that ends early', { do: 'body', body: aclFor([STRANGER], 4).subarray(0, -3) }, 'EINVAL'],
   // Never asked again from here on.
   ['ENOSYS', { do: 'error', errno: 'ENOSYS' }, 'ok'],

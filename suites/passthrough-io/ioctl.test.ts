@@ -301,19 +301,25 @@ guestTest(
     await using client = await guest.client();
     await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
     const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
-    // `struct fsxattr`: xflags (FS_XFLAG_NODUMP), extsize, nextents, projid, cowextsize, padding.
-    const xattr = concat(u32(0x80), u32(0), u32(3), u32(4), u32(0), new Uint8Array(8));
+    // `struct fsxattr`: xflags (FS_XFLAG_NODUMP, _EXTSIZE, _COWEXTSIZE), extsize, nextents, projid, cowextsize, padding.
+    const fsxattr = (extsize: number, projid: number, cowextsize: number): Uint8Array =>
+      concat(u32(0x1_0880), u32(extsize), u32(3), u32(projid), u32(cowextsize), new Uint8Array(8));
+    const xattr = fsxattr(4096, 4, 8192);
     await fuse.rule(withBody(ioctlAnswer(0, xattr)));
     const got = await client.ioctl({ fd, request: FSGETXATTR, arg: new Uint8Array(FSXATTR_BYTES) });
     t.deepEqual(got.arg, xattr, 'what the server says');
 
     const after = await fuse.position();
-    const changed = concat(u32(0x80), u32(0), u32(3), u32(5), u32(0), new Uint8Array(8));
+    const changed = fsxattr(16_384, 5, 32_768);
     await fuse.rule(withBody(ioctlAnswer(0)));
     await fuse.rule({ ...withBody(ioctlAnswer(0, xattr)), times: 1 });
     await client.ioctl({ fd, request: FSSETXATTR, arg: changed });
     const [, last] = await asked(fuse, after);
-    t.deepEqual(last, [FSSETXATTR, 0, FSXATTR_BYTES, 0, sha1(changed)], 'another project is sent');
+    t.deepEqual(
+      last,
+      [FSSETXATTR, 0, FSXATTR_BYTES, 0, sha1(changed)],
+      'another project, and other extents, are sent',
+    );
 
     for (const [what, action, errno] of [
       ['ENOSYS', { do: 'error', errno: 'ENOSYS' }, 'ENOTTY'],

@@ -17,29 +17,32 @@ interface Told {
   readonly validS?: number;
   readonly mode?: number;
   readonly size?: bigint;
+  /** Nanoseconds of the time of birth, if not its own. */
+  readonly nanoseconds?: number;
 }
 
-const NUMBERS = { nlink: 3, uid: 1001, gid: 1002, blocks: 24 };
+const NUMBERS = { ino: 77, nlink: 3, uid: 1001, gid: 1002, blksize: 8192, blocks: 24 };
 const TIMES = { atimeNs: 1000e9 + 1, btimeNs: 2000e9 + 2, ctimeNs: 3000e9 + 3, mtimeNs: 4000e9 + 4 };
 
 /** `fuse_statx_out` with a `fuse_statx` (include/uapi/linux/fuse.h). */
-function statxAnswer({ mask, validS = 0, mode = REGULAR, size = 5n }: Told): Uint8Array {
+function statxAnswer({ mask, validS = 0, mode = REGULAR, size = 5n, nanoseconds }: Told): Uint8Array {
   const view = new DataView(new ArrayBuffer(288));
   view.setBigUint64(0, BigInt(validS), true);
   const at = 32;
   view.setUint32(at, mask, true);
-  view.setUint32(at + 4, 4096, true);
+  view.setUint32(at + 4, NUMBERS.blksize, true);
   view.setUint32(at + 16, NUMBERS.nlink, true);
   view.setUint32(at + 20, NUMBERS.uid, true);
   view.setUint32(at + 24, NUMBERS.gid, true);
   view.setUint16(at + 28, mode, true);
-  view.setBigUint64(at + 32, 77n, true);
+  view.setBigUint64(at + 32, BigInt(NUMBERS.ino), true);
   view.setBigUint64(at + 40, size, true);
   view.setBigUint64(at + 48, BigInt(NUMBERS.blocks), true);
   for (const [nth, time] of Object.values(TIMES).entries()) {
     view.setBigInt64(at + 64 + 16 * nth, BigInt(Math.floor(time / 1e9)), true);
     view.setUint32(at + 72 + 16 * nth, time % 1e9, true);
   }
+  if (nanoseconds !== undefined) view.setUint32(at + 88, nanoseconds, true);
   return new Uint8Array(view.buffer);
 }
 
@@ -152,6 +155,30 @@ guestTest('of an answer to STATX that has not everything nothing is kept', async
   const { btimeNs } = await told(client, path, 'AT_STATX_FORCE_SYNC');
   t.is(btimeNs, TIMES.btimeNs, 'what it says that it does not have may be what there cannot be');
 });
+
+guestTest(
+  'no time of birth that a server tells has a second or more in its nanoseconds, kept or not',
+  async (t, guest) => {
+    needsStatx(guest);
+    await using fuse = await guest.mountFuse({ entryValidS: 1000, attrValidS: 1000 });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const seconds = TIMES.btimeNs - (TIMES.btimeNs % 1e9);
+    for (const [what, mask, ways] of [
+      ['an answer that has nothing else', BTIME, ['AT_STATX_FORCE_SYNC']],
+      ['one that has everything', BASIC_STATS | BTIME, ['AT_STATX_FORCE_SYNC', 'AT_STATX_DONT_SYNC']],
+    ] as const) {
+      for (const said of [999_999_999, 1_000_000_000, 4_294_967_295]) {
+        const takeBack = await answer(fuse, { mask, nanoseconds: said });
+        for (const flags of ways) {
+          const { btimeNs } = await told(client, fuse.file('f'), flags);
+          t.is(btimeNs, seconds + 999_999_999, `${what}: ${said} ns, ${flags}`);
+        }
+        await takeBack();
+      }
+    }
+  },
+);
 
 guestTest(
   'of a file whose answer to STATX has no time of birth none is told, by the cache either',
