@@ -177,6 +177,8 @@ guestTest(
 
 /** FUSE_SETXATTR_ACL_KILL_SGID */
 const KILL_SGID = 1;
+/** statx(2) */
+const STATX_SIZE = 0x200;
 const GROUP = 5000;
 
 guestTest(
@@ -222,6 +224,12 @@ guestTest(
     await owner.setxattr({ path: 'f', name: ACCESS, data: aclFor([STRANGER + 1], READ) });
     const [request] = await fuse.requests('SETXATTR');
     t.like(request?.args, { name: ACCESS, setxattr_flags: 0 });
+    await owner.stat({ path: 'f', mask: STATX_SIZE });
+    t.deepEqual(
+      await fuse.opcodes('GETATTR'),
+      [],
+      'nor is it asked for more than the time of the change then',
+    );
     await owner.removexattr({ path: 'f', name: ACCESS });
     t.deepEqual(await fuse.opcodes({ opcode: ['SETXATTR', 'REMOVEXATTR'] }), ['SETXATTR', 'REMOVEXATTR']);
   },

@@ -38,7 +38,9 @@ guestTest('attributes that count no longer do not decide who opens (F4)', async 
   await root.chmod({ path: fuse.backing('f'), mode: 0o644 });
   await stranger.close({ fd: await stranger.open({ path: 'f', flags: 'O_RDONLY' }) });
   await root.chmod({ path: fuse.backing('f'), mode: 0o600 });
+  const after = await fuse.position();
   t.is(await stranger.errno.open({ path: 'f', flags: 'O_RDONLY' }), 'EACCES', 'the right is gone');
+  t.deepEqual(await fuse.opcodes({ path: '/f', after }), ['GETATTR'], 'which is asked for once');
   await root.chmod({ path: fuse.backing('f'), mode: 0o644 });
   t.is(await stranger.errno.open({ path: 'f', flags: 'O_RDONLY' }), 'ok', 'and is there again');
 });

@@ -6,6 +6,8 @@ import { upperOn } from '../lib/stack.ts';
 
 /** Who owns on an idmapped mount what belongs to root below it. */
 const MAPPED = 1000;
+/** What stands in place of ids that a request does not need. */
+const NOBODY = 0xffff_ffff;
 
 /** A process whose user namespace has the ids of root and nine more, known outside as 1000 and up. */
 async function namespace(guest: TestGuest, root: Client): Promise<Client> {
@@ -137,6 +139,13 @@ guestTest(
     await root.rename({ from: fuse.file('f'), to: fuse.file('g'), flags: 'RENAME_WHITEOUT' });
     const [request] = await fuse.requests({ opcode: 'RENAME2', after });
     t.like(request, { uid: 0, gid: 0 });
+    await root.rename({ from: fuse.file('g'), to: fuse.file('h'), flags: 'RENAME_NOREPLACE' });
+    await root.rename({ from: fuse.file('h'), to: fuse.file('i') });
+    await root.link({ from: fuse.file('i'), to: fuse.file('j') });
+    for (const opcode of ['RENAME2', 'RENAME', 'LINK'] as const) {
+      const last = (await fuse.requests({ opcode, after })).at(-1);
+      t.like(last, { uid: NOBODY, gid: NOBODY }, `${opcode} that makes no node says of nobody`);
+    }
     const { mode, uid, gid } = await root.stat({ path: fuse.backing('f') });
     t.deepEqual({ kind: mode & 0o170_000, uid, gid }, { kind: 0o020_000, uid: 0, gid: 0 }, 'the whiteout');
   },

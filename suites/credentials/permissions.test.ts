@@ -35,6 +35,7 @@ guestTest(
     await using _root = root;
     await using _client = client;
     const fd = await client.open({ ...file, flags: 'O_RDWR' });
+    t.deepEqual(await fuse.opcodes({ path: '/f' }), ['LOOKUP', 'OPEN'], 'the kernel asks for no mode');
     t.is(text(await client.pread({ fd, count: 7, offset: 0 })), 'backing');
     t.is(await client.pwrite({ fd, data: 'written', offset: 0 }), 7);
     await client.close({ fd });
