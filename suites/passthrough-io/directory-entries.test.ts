@@ -8,6 +8,8 @@ import { guestTest } from '../lib/guest-test.ts';
 const LONG = 100_000;
 /** One answer has less room than that, whatever the version allows for a name. */
 const TOO_LONG = 5000;
+/** FUSE_NAME_MAX, which later versions have made PATH_MAX. Bytes. */
+const LONGEST = 'n'.repeat(1024);
 const REGULAR = 8;
 const PLAIN = { dropFlags: ['DO_READDIRPLUS', 'READDIRPLUS_AUTO'] } as const;
 /** READDIRPLUS each time, not only where the kernel finds it worth its while. */
@@ -40,6 +42,7 @@ const ANSWERS: Readonly<Record<string, readonly [Uint8Array, readonly string[] |
   'two names': [concat(A, B), ['a', 'b']],
   'a name and the beginning of another': [concat(A, B.subarray(0, 24)), ['a']],
   'a name and less than the head of another': [concat(A, B.subarray(0, 10)), ['a']],
+  'the longest name': [dirent({ name: LONGEST, next: 7 }), [LONGEST]],
   'no name': [dirent({ name: '', next: 7 }), 'EIO'],
   'a name that is too long': [dirent({ name: 'a', next: 7, namelen: TOO_LONG }), 'EIO'],
   'a name with a slash': [dirent({ name: 'a/b', next: 7 }), 'EIO'],
@@ -63,10 +66,14 @@ guestTest('names that a server lists are looked at before anybody gets them', as
     await client.close({ fd });
   }
   await using other = await guest.mountFuse({ init: PLUS });
-  for (const what of ['no name', 'a name that is too long', 'a name with a slash']) {
-    const body = plus(ANSWERS[what]?.[0] ?? new Uint8Array());
-    await other.rule({ match: { opcode: 'READDIRPLUS' }, action: { do: 'body', body } });
-    t.is(await client.errno.readdir({ path: other.path }), 'EIO', `${what}, with READDIRPLUS`);
+  for (const what of ['the longest name', 'no name', 'a name that is too long', 'a name with a slash']) {
+    const [answer = new Uint8Array(), outcome] = ANSWERS[what] ?? [];
+    const fd = await client.open({ path: other.path, flags: 'O_RDONLY|O_DIRECTORY' });
+    await other.rule({ match: { opcode: 'READDIRPLUS' }, action: { do: 'body', body: plus(answer) } });
+    const call = { fd, bytes: 4096 };
+    const got = outcome === 'EIO' ? await client.errno.readdirFd(call) : await client.readdirFd(call);
+    t.deepEqual(got, outcome, `${what}, with READDIRPLUS`);
+    await client.close({ fd });
   }
 });
 

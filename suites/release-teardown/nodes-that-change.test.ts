@@ -40,6 +40,38 @@ for (const [what, evicted] of [
   );
 }
 
+guestTest(
+  'attributes that a list brings of a node are asked for anew where a node was forgotten meanwhile',
+  async (t, guest) => {
+    guest.needs(guest.expected.abi === 'backing-id', 'a look at what was forgotten during a READDIRPLUS');
+    for (const evicted of [false, true]) {
+      const init = { dropFlags: ['READDIRPLUS_AUTO'] } as const;
+      await using fuse = await guest.mountFuse({ init, entryValidS: LONG, attrValidS: LONG });
+      await using client = await guest.client();
+      // In another directory: the one that is listed is locked.
+      await client.mkdir({ path: fuse.backing('d') });
+      for (const name of ['a', 'd/b']) await client.writeFile({ path: fuse.backing(name), data: name });
+      await client.stat({ path: fuse.file('d/b') });
+      const after = await fuse.position();
+      const hold = await fuse.hold('READDIRPLUS');
+      const listing = client.readdir({ path: fuse.path });
+      listing.catch(() => undefined);
+      const request = await hold.arrived();
+      if (evicted) {
+        t.is(await fuse.notify({ parent: '/d', name: 'b' }), 'ok');
+        await fuse.waitFor({ opcode: 'FORGET', after }, 'arrived');
+      }
+      await hold.stop();
+      await hold.release(request);
+      t.deepEqual(await listing, ['a', 'd']);
+      const listed = await fuse.position();
+      await client.stat({ path: fuse.file('a') });
+      const sent = await fuse.opcodes({ opcode: ['LOOKUP', 'GETATTR'], after: listed });
+      t.deepEqual(sent, evicted ? ['GETATTR'] : [], evicted ? 'forgotten' : 'nothing was forgotten');
+    }
+  },
+);
+
 guestTest('a root that the server says to be a file is EIO until it is unmounted (B24)', async (t, guest) => {
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();
