@@ -5,7 +5,7 @@ import { guestTest } from '../lib/guest-test.ts';
 /** FUSE_CREATE_SUPP_GROUP: the server is told of the one group that who makes a name has in common with the directory. */
 
 const USER = 4000;
-const [OWN, MEMBER, FURTHER, FOREIGN] = [4001, 4002, 4003, 4004];
+const [ROOT, OWN, MEMBER, FURTHER, FOREIGN] = [0, 4001, 4002, 4003, 4004];
 
 /** Calls that make a name, by the request that they send. */
 const MAKING: Readonly<Partial<Record<OpcodeName, (client: Client, path: string) => Promise<unknown>>>> = {
@@ -20,6 +20,7 @@ const MAKING: Readonly<Partial<Record<OpcodeName, (client: Client, path: string)
 const DIRECTORIES: Readonly<Record<string, readonly [gid: number, told: readonly string[] | undefined]>> = {
   'of the caller’s own group': [OWN, undefined],
   'of a group that the caller is in, too': [MEMBER, [String(MEMBER)]],
+  'of root’s group, which the caller is in, too': [ROOT, [String(ROOT)]],
   'of a group that the caller is not in': [FOREIGN, undefined],
 };
 
@@ -34,7 +35,7 @@ for (const agreed of [true, false]) {
     await using root = await guest.client();
     await using client = await guest.client();
     await client.chdir({ path: fuse.path });
-    await client.setCredentials({ uid: USER, gid: OWN, groups: [FURTHER, MEMBER] });
+    await client.setCredentials({ uid: USER, gid: OWN, groups: [FURTHER, MEMBER, ROOT] });
     for (const [what, [gid, told]] of Object.entries(DIRECTORIES)) {
       await root.mkdir({ path: fuse.backing(what) });
       await root.chown({ path: fuse.backing(what), uid: 0, gid });
