@@ -1,5 +1,6 @@
 import { bytes, concat } from '../lib/bytes.ts';
 import { ATTR, ENTRY, entryAnswer, u32 } from '../lib/entry-answer.ts';
+import { OpenFlag } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
 /** What a server lists of a directory (READDIR, READDIRPLUS), and what the kernel makes of it. */
@@ -159,4 +160,28 @@ guestTest('after a list the access time of the directory is asked for again', as
   t.deepEqual(await asked(), [], 'attributes that count');
   await client.readdir({ path: fuse.path });
   t.deepEqual(await asked(), ['GETATTR'], 'after a list');
+});
+
+/** How the kernel gets names: from READDIR, from READDIRPLUS, or from a list that was made before. */
+const LISTS = {
+  READDIR: { init: PLAIN, openFlags: 0 },
+  READDIRPLUS: { init: PLUS, openFlags: 0 },
+  'names that are kept': { init: PLAIN, openFlags: OpenFlag.CACHE_DIR | OpenFlag.KEEP_CACHE },
+} as const;
+
+guestTest('a list without room for one name is EINVAL, and goes on where it stands', async (t, guest) => {
+  await using client = await guest.client();
+  for (const [what, { init, openFlags }] of Object.entries(LISTS)) {
+    await using fuse = await guest.mountFuse({ init, entryValidS: LONG, attrValidS: LONG });
+    await fuse.answerOpen('OPENDIR', { openFlags });
+    await client.writeFile({ path: fuse.backing('f'), data: '' });
+    await client.readdir({ path: fuse.path });
+    const after = await fuse.position();
+    const fd = await client.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
+    t.is(await client.errno.readdirFd({ fd, bytes: 10 }), 'EINVAL', `${what}: no room`);
+    t.deepEqual(await client.readdirFd({ fd, bytes: 4096 }), ['.', '..', 'f'], `${what}: room`);
+    const asked = await fuse.opcodes({ opcode: ['READDIR', 'READDIRPLUS'], after });
+    t.is(asked.length > 0, openFlags === 0, `${what}: the server is asked`);
+    await client.close({ fd });
+  }
 });
