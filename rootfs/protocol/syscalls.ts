@@ -270,8 +270,11 @@ export interface Syscalls {
   fanotify_init: { args: Record<string, never>; value: number };
   fanotify_mark: { args: Fd & { flags: Flags; mask: Flags; path: string }; value: number };
   fanotify_read: { args: Fd; value: (FileEvent & { pid: number })[] };
-  /** What there is to be had, `in|out` for instance (poll(2)): at once, or after `waitMs` at most. */
-  poll: { args: Fd & { waitMs?: number }; value: string };
+  /**
+   * What there is to be had of `events`, which are `in|out` unless said otherwise (poll(2)): at once, or after
+   * `waitMs` at most.
+   */
+  poll: { args: Fd & { waitMs?: number; events?: 'in|out' | 'rdnorm|wrnorm' }; value: string };
   /** Shares an open file description of another process, as fork or SCM_RIGHTS would (pidfd_getfd). */
   adoptFd: { args: { pid: number; fd: number }; value: number };
   /** glibc's setgroups, setresgid, setresuid: all threads, no way back. */

@@ -8,6 +8,8 @@ import { guestTest } from '../lib/guest-test.ts';
 const POLL_SCHEDULE_NOTIFY = 1 << 0;
 const POLLIN = 1;
 const POLLOUT = 4;
+const POLLRDNORM = 64;
+const POLLWRNORM = 256;
 /** What poll(2) tells of whether it is asked for or not: POLLERR and POLLHUP. */
 const POLL_ALWAYS = 8 | 16;
 /** Longer than any test. Milliseconds. */
@@ -16,7 +18,7 @@ const LONG_MS = 60_000;
 /** What the server says there is, from now on. */
 function answerPoll(fuse: FuseMount, events: number): Promise<() => Promise<void>> {
   const body = new Uint8Array(8);
-  body[0] = events;
+  new DataView(body.buffer).setUint32(0, events, true);
   return fuse.rule({ match: { opcode: 'POLL' }, action: { do: 'body', body } });
 }
 
@@ -143,5 +145,34 @@ guestTest(
     for (const time of ['first', 'second']) t.is(await client.poll({ fd }), 'in|out', `the ${time} time`);
     t.is((await fuse.requests('POLL')).length, 1);
     await client.close({ fd });
+  },
+);
+
+guestTest(
+  'what poll tells of normal data it tells of a file, and of the device with a request for its server',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const normal = { events: 'rdnorm|wrnorm' } as const;
+    const takeBack = await answerPoll(fuse, POLLWRNORM);
+    t.is(await client.poll({ fd, ...normal }), 'wrnorm', 'a file, what its server says');
+    const { args } = await fuse.waitFor('POLL');
+    t.is(args['events'], POLLRDNORM | POLLWRNORM | POLL_ALWAYS, 'which is told what is wanted');
+    await takeBack();
+    t.is(await client.poll({ fd, ...normal }), 'rdnorm|wrnorm', 'a file of a server that does not know POLL');
+    await client.close({ fd });
+
+    await using server = await guest.client();
+    const device = await fuse.server.lendDevice(server);
+    await fuse.server.kill('SIGKILL');
+    t.is(await server.poll({ fd: device, ...normal }), 'wrnorm', 'a device without a request');
+    const asking = client.errno.stat({ path: fuse.file('none') });
+    t.is(await fuse.untilWaiting(1), 1);
+    t.is(await server.poll({ fd: device, ...normal }), 'rdnorm|wrnorm', 'a device with one');
+    await fuse.abort();
+    t.is(await asking, 'ECONNABORTED');
+    t.is(await server.poll({ fd: device, ...normal }), 'err', 'a device of a connection that is over');
   },
 );

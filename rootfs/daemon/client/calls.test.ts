@@ -210,6 +210,7 @@ test('events: what poll says of a pipe', async (t) => {
   t.is(await value(eventCalls.poll({ fd: into })), 'out');
   await value(fileCalls.write({ fd: into, data: bytes('x') }));
   t.is(await value(eventCalls.poll({ fd: from })), 'in');
+  t.is(await value(eventCalls.poll({ fd: from, events: 'rdnorm|wrnorm' })), 'rdnorm');
   await value(fileCalls.close({ fd: from }));
   t.is(await value(eventCalls.poll({ fd: into })), 'out|err');
   await value(fileCalls.close({ fd: into }));

@@ -26,7 +26,7 @@ export const eventCalls = {
     for (const event of result.value) await syscall('close', event.fd);
     return mapValue(result, (events) => events.map(({ names, pid }) => ({ names, pid })));
   },
-  poll: async ({ fd, waitMs = 0 }) => {
+  poll: async ({ fd, waitMs = 0, events = 'in|out' }) => {
     // `struct pollfd`: s32 fd, s16 events, s16 revents. `struct timespec`: s64 seconds, s64 nanoseconds.
     const polled = new Uint8Array(8);
     const view = viewOf(polled);
@@ -34,7 +34,8 @@ export const eventCalls = {
     viewOf(wait).setBigInt64(0, BigInt(Math.floor(waitMs / 1000)), true);
     viewOf(wait).setBigInt64(8, BigInt(waitMs % 1000) * 1_000_000n, true);
     view.setInt32(0, fd, true);
-    view.setInt16(4, POLL.in | POLL.out, true);
+    const wanted = events === 'in|out' ? POLL.in | POLL.out : POLL.rdnorm | POLL.wrnorm;
+    view.setInt16(4, wanted, true);
     const result = await syscall('ppoll', polled, 1, wait, null, 8);
     const ready = (): string =>
       Object.entries(POLL)
@@ -46,7 +47,7 @@ export const eventCalls = {
 } satisfies Partial<CallTable>;
 
 /** poll(2). */
-const POLL = { in: 0x1, out: 0x4, err: 0x8, hup: 0x10, nval: 0x20 } as const;
+const POLL = { in: 0x1, out: 0x4, err: 0x8, hup: 0x10, nval: 0x20, rdnorm: 0x40, wrnorm: 0x100 } as const;
 
 async function readEvents<T>(fd: number, parse: (bytes: Uint8Array) => T[]): Promise<CallResult<T[]>> {
   const buffer = alignedBytes(BUFFER_BYTES);
