@@ -15,6 +15,8 @@ const RELEASE_FLOCK_UNLOCK = 1 << 1;
 const STRANGER = { uid: 4000, gid: 4001 };
 /** chown(2) */
 const UNCHANGED = -1;
+/** So many that what they have in common is no chance. */
+const OWNERS = 10;
 
 const WITH_LOCKS = { addFlags: ['POSIX_LOCKS', 'FLOCK_LOCKS'] } as const;
 
@@ -273,6 +275,33 @@ guestTest(
     t.deepEqual(await fuse.dataRequests(), []);
   },
 );
+
+guestTest('no part of a lock owner is that of an address in the kernel (A44)', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ init: WITH_LOCKS });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  const owners: bigint[] = [];
+  for (let nth = 0; nth < OWNERS; nth++) {
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+    const after = await fuse.position();
+    // It is the open file that has a flock.
+    await client.flock({ fd, operation: 'LOCK_SH' });
+    const { args } = await fuse.waitFor({ opcode: ['SETLK', 'SETLKW'], after });
+    owners.push(BigInt(String(args['owner'])));
+  }
+  t.is(new Set(owners).size, OWNERS, 'each has its own');
+  // What is in the kernel's memory begins with ones on x86-64 and arm64, and an open file is aligned there.
+  t.true(
+    owners.some((owner) => owner >> 47n !== 0x1_ffffn),
+    'the beginning',
+  );
+  t.true(
+    owners.some((owner) => owner % 64n !== 0n),
+    'the end',
+  );
+  const beginnings = new Set(owners.map((owner) => owner >> 32n));
+  t.true(beginnings.size > OWNERS / 2, 'the upper halves are not those of one part of the memory');
+});
 
 guestTest('FLUSH is sent in the name of who closes, not of who opened', async (t, guest) => {
   await using fuse = await guest.mountFuse();
