@@ -1,5 +1,6 @@
 import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
+import type { OpcodeName } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { upperOn } from '../lib/stack.ts';
@@ -148,5 +149,54 @@ guestTest(
     }
     const { mode, uid, gid } = await root.stat({ path: fuse.backing('f') });
     t.deepEqual({ kind: mode & 0o170_000, uid, gid }, { kind: 0o020_000, uid: 0, gid: 0 }, 'the whiteout');
+  },
+);
+
+/** FUSE_INVALID_UIDGID: of nobody. */
+const NOBODY = { uid: 0xffff_ffff, gid: 0xffff_ffff };
+
+/** What somebody does in a directory, each with what it sends. `fd`: of the file `f`. */
+const DONE_THERE: Partial<Readonly<Record<OpcodeName, (client: Client, fd: number) => Promise<unknown>>>> = {
+  MKDIR: (client) => client.mkdir({ path: 'd' }),
+  MKNOD: (client) => client.mknod({ path: 'p', mode: 0o010_644 }),
+  SYMLINK: (client) => client.symlink({ target: 'elsewhere', path: 'l' }),
+  CREATE: async (client) => client.close({ fd: await client.open({ path: 'c', flags: 'O_RDWR|O_CREAT' }) }),
+  TMPFILE: async (client) =>
+    client.close({ fd: await client.open({ path: '.', flags: 'O_RDWR|O_TMPFILE' }) }),
+  LOOKUP: (client) => client.errno.stat({ path: 'none' }),
+  OPEN: async (client) => client.close({ fd: await client.open({ path: 'f', flags: 'O_RDWR' }) }),
+  GETXATTR: (client) => client.errno.getxattr({ path: 'f', name: 'user.x', size: 10 }),
+  UNLINK: (client) => client.unlink({ path: 'l' }),
+  GETATTR: (client, fd) => client.fstat({ fd }),
+  FSYNC: (client, fd) => client.fsync({ fd }),
+  FLUSH: (client, fd) => client.close({ fd }),
+};
+const MAKES = new Set(['MKDIR', 'MKNOD', 'SYMLINK', 'CREATE', 'TMPFILE']);
+
+guestTest(
+  'with ALLOW_IDMAP the server is told who asks where something is made, and nowhere else (E15)',
+  async (t, guest) => {
+    guest.needs(guest.expected.idmappedFuse === 'ok', 'idmapped mounts of FUSE');
+    const init = { addFlags: ['ALLOW_IDMAP'] } as const;
+    const options = { passthrough: 'off', defaultPermissions: true, allowOther: true, init } as const;
+    await using fuse = await guest.mountFuse(options);
+    await using root = await guest.client();
+    await using inside = await namespace(guest, root);
+    await root.chmod({ path: fuse.root, mode: 0o777 });
+    await root.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    await root.chmod({ path: fuse.backing('f'), mode: 0o666 });
+    const target = await guest.directory('area', 'idmapped');
+    await root.mountIdmapped({ source: fuse.path, target, namespaceOf: inside.pid });
+    await using _mount = mounted(root, target);
+    await using client = await guest.client();
+    await client.chdir({ path: target });
+    await client.setCredentials({ uid: MAPPED + 2, gid: MAPPED + 3 });
+    const fd = await client.open({ path: 'f', flags: 'O_RDWR' });
+    for (const [opcode, does] of Object.entries(DONE_THERE)) {
+      const after = await fuse.position();
+      await does(client, fd);
+      const request = await fuse.waitFor({ opcode: opcode as OpcodeName, after });
+      t.like(request, MAKES.has(opcode) ? { uid: 2, gid: 3 } : NOBODY, opcode);
+    }
   },
 );
