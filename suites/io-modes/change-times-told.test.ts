@@ -1,17 +1,20 @@
+import { pattern } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
-import { FATTR_FH } from '../lib/fuse-abi.ts';
+import { eventually } from '../lib/eventually.ts';
+import { FATTR_FH, type OpcodeName } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { mountWritebackCache } from '../lib/writeback-cache.ts';
 
 /** The time of a change that the kernel keeps (FUSE_WRITEBACK_CACHE), told to the server by a SETATTR of its own. */
 
+const PAGE = 4096;
+/** 2001. Nanoseconds. */
+const LONG_AGO_NS = 1e18;
+
 /** include/uapi/linux/fuse.h */
-const [FATTR_MODE, FATTR_UID, FATTR_GID, FATTR_SIZE] = [1 << 0, 1 << 1, 1 << 2, 1 << 3];
-const [FATTR_ATIME, FATTR_MTIME, FATTR_CTIME] = [1 << 4, 1 << 5, 1 << 10];
-const [FATTR_ATIME_NOW, FATTR_LOCKOWNER] = [1 << 7, 1 << 9];
-/** Long ago, and no whole second. */
-const [ACCESS_NS, CHANGE_NS] = [1_000_000_001_000_000_256, 1_500_000_001_000_000_512];
+const FATTR_MTIME = 1 << 5;
+const FATTR_CTIME = 1 << 10;
 
 /** Changes to what is known of a file but not to the file, which change its ctime. */
 const CHANGES: Readonly<Record<string, (client: Client, fuse: FuseMount) => Promise<unknown>>> = {
@@ -54,93 +57,72 @@ for (const minor of [23, 22]) {
   );
 }
 
-interface Setting {
-  readonly set: (client: Client, at: { path: string; fd: number }) => Promise<unknown>;
-  /** What the request says to be set. */
-  readonly valid: number;
+interface Carried {
+  readonly opcode: readonly OpcodeName[];
+  readonly call: (client: Client, fd: number) => Promise<unknown>;
+  /** Whether the time of the change is that at which the server has answered, or that of the call. */
+  readonly time: 'answer' | 'call';
 }
 
-/** Calls that set attributes of a file of eight bytes, in this order. */
-const SETTINGS: Readonly<Record<string, Setting>> = {
-  utimens: {
-    set: (client, { path }) => client.utimens({ path, atimeNs: ACCESS_NS, mtimeNs: CHANGE_NS }),
-    valid: FATTR_ATIME | FATTR_MTIME | FATTR_CTIME,
+const COPIED = ['COPY_FILE_RANGE', 'COPY_FILE_RANGE_64'] as const;
+
+/** Changes to a file of two pages that the server carries out. */
+const CARRIED_OUT: Readonly<Record<string, Carried>> = {
+  'room beyond the end': {
+    opcode: ['FALLOCATE'],
+    call: (client, fd) => client.fallocate({ fd, offset: PAGE, length: 2 * PAGE }),
+    time: 'answer',
   },
-  chmod: {
-    set: (client, { path }) => client.chmod({ path, mode: 0o600 }),
-    valid: FATTR_MODE | FATTR_CTIME,
+  'room up to the end': {
+    opcode: ['FALLOCATE'],
+    call: (client, fd) => client.fallocate({ fd, offset: PAGE, length: PAGE }),
+    time: 'call',
   },
-  chown: {
-    set: (client, { path }) => client.chown({ path, uid: 1, gid: 1 }),
-    valid: FATTR_UID | FATTR_GID | FATTR_CTIME,
+  'a hole': {
+    opcode: ['FALLOCATE'],
+    call: (client, fd) =>
+      client.fallocate({ fd, mode: 'FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE', offset: 0, length: PAGE }),
+    time: 'call',
   },
-  'utimens of the access time': {
-    set: (client, { path }) => client.utimens({ path, atimeNs: ACCESS_NS, mtimeNs: null }),
-    valid: FATTR_ATIME | FATTR_CTIME,
-  },
-  'truncate to the size that it has': {
-    set: (client, { path }) => client.truncate({ path, length: 8 }),
-    valid: FATTR_SIZE | FATTR_LOCKOWNER,
-  },
-  truncate: {
-    set: (client, { path }) => client.truncate({ path, length: 5 }),
-    valid: FATTR_SIZE | FATTR_LOCKOWNER | FATTR_MTIME | FATTR_CTIME,
-  },
-  ftruncate: {
-    set: (client, { fd }) => client.ftruncate({ fd, length: 3 }),
-    valid: FATTR_SIZE | FATTR_LOCKOWNER | FATTR_FH | FATTR_MTIME | FATTR_CTIME,
-  },
-  'utimens with the time of now': {
-    set: (client, { path }) => client.utimens({ path, atimeNs: 'now', mtimeNs: 'now' }),
-    valid: FATTR_ATIME | FATTR_ATIME_NOW | FATTR_MTIME | FATTR_CTIME,
+  'a copy within the file': {
+    opcode: COPIED,
+    call: (client, fd) =>
+      client.copy_file_range({ fdIn: fd, offIn: 0, fdOut: fd, offOut: PAGE, length: PAGE }),
+    time: 'answer',
   },
 };
 
 guestTest(
-  'where the kernel keeps the times of a file, a server that has to set an attribute is told the times that this changes',
+  'the time of a change by the server is that of its answer where a file grows or is copied to, else that of the call',
   async (t, guest) => {
     await using fuse = await mountWritebackCache(guest);
     await using client = await guest.client();
-    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
-    await client.utimens({ path: fuse.backing('f'), atimeNs: ACCESS_NS, mtimeNs: ACCESS_NS });
-    const path = fuse.file('f');
-    const fd = await client.open({ path, flags: 'O_RDWR' });
-    const known = async (): Promise<Record<'mtime' | 'ctime', number>> => {
-      const { mtimeNs, ctimeNs } = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
-      return { mtime: mtimeNs, ctime: ctimeNs };
-    };
-    for (const [what, { set, valid }] of Object.entries(SETTINGS)) {
-      const before = await known();
-      const after = await fuse.position();
-      await set(client, { path, fd });
-      const requests = await fuse.requests({ opcode: 'SETATTR', after });
-      t.deepEqual(
-        requests.map(({ args }) => args['valid']),
-        [valid],
-        `${what}: what is to be set`,
-      );
-      const args = requests[0]?.args ?? {};
-      const now = await known();
-      for (const [time, bit] of [
-        ['mtime', FATTR_MTIME],
-        ['ctime', FATTR_CTIME],
-      ] as const) {
-        const said = Number(args[time]) * 1e9 + Number(args[`${time}nsec`]);
-        t.is(
-          now[time],
-          (valid & bit) === 0 ? before[time] : said,
-          `${what}: the ${time} that the kernel keeps`,
-        );
-      }
+    await using other = await guest.client();
+    for (const [what, { opcode, call, time }] of Object.entries(CARRIED_OUT)) {
+      const path = fuse.backing(what);
+      await client.writeFile({ path, data: pattern(2 * PAGE) });
+      await client.utimens({ path, atimeNs: LONG_AGO_NS, mtimeNs: LONG_AGO_NS });
+      const fd = await client.open({ path: fuse.file(what), flags: 'O_RDWR' });
+      const mtime = async (): Promise<number> =>
+        (await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).mtimeNs;
+      const hold = await fuse.hold({ opcode });
+      const calling = call(client, fd);
+      calling.catch(() => undefined);
+      const request = await hold.arrived();
+      const called = await mtime();
+      t.true(called > LONG_AGO_NS, `${what}: the file is changed with the call`);
+      // Until what is changed now has another time.
+      const clock = async (): Promise<number> => {
+        await other.writeFile({ path: fuse.backing('clock'), data: 'tick' });
+        return (await other.stat({ path: fuse.backing('clock') })).mtimeNs;
+      };
+      t.true((await eventually(clock, (now) => now > called)) > called);
+      await hold.release(request);
+      await hold.stop();
+      await calling;
+      t.is((await mtime()) > called ? 'answer' : 'call', time, `${what}: the time that the kernel keeps`);
+      t.is((await client.stat({ path })).mtimeNs, await mtime(), `${what}: the time that the server is told`);
+      await client.close({ fd });
     }
-    await client.close({ fd });
-    await client.mkdir({ path: fuse.backing('d') });
-    const after = await fuse.position();
-    await client.chmod({ path: fuse.file('d'), mode: 0o700 });
-    t.deepEqual(
-      (await told(fuse, after)).map(([valid]) => valid),
-      [FATTR_MODE],
-      'the times of a directory are the server’s',
-    );
   },
 );

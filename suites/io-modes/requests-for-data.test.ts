@@ -142,7 +142,8 @@ guestTest('a write past the end that the server refuses is cut off again there',
   const after = await fuse.position();
   const refused = async (offset: number): Promise<void> => {
     const write = (): Promise<string> => client.errno.pwrite({ fd, data: pattern(2 * PAGE), offset });
-    t.is((await answered(fuse, 'WRITE', 'ENOSPC', write)).outcome, 'ENOSPC');
+    const refusal = await answered(fuse, 'WRITE', 'ENOSPC', write);
+    t.deepEqual(refusal, { outcome: 'ENOSPC', requests: 1 }, 'and not tried through the cache');
   };
   await refused(6 * PAGE);
   t.deepEqual(await fuse.opcodes({ opcode: 'SETATTR', after }), [], 'of a write up to the end nothing is');

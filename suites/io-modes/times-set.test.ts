@@ -1,0 +1,104 @@
+import type { Client } from '../lib/client.ts';
+import { FATTR_FH } from '../lib/fuse-abi.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import { mountWritebackCache } from '../lib/writeback-cache.ts';
+
+/** Which times SETATTR sets beside what a call asks for, where the kernel keeps them (FUSE_WRITEBACK_CACHE). */
+
+/** include/uapi/linux/fuse.h */
+const [FATTR_MODE, FATTR_UID, FATTR_GID, FATTR_SIZE] = [1 << 0, 1 << 1, 1 << 2, 1 << 3];
+const [FATTR_ATIME, FATTR_MTIME, FATTR_CTIME] = [1 << 4, 1 << 5, 1 << 10];
+const [FATTR_ATIME_NOW, FATTR_LOCKOWNER] = [1 << 7, 1 << 9];
+/** Long ago, and no whole second. */
+const [ACCESS_NS, CHANGE_NS] = [1_000_000_001_000_000_256, 1_500_000_001_000_000_512];
+
+interface Setting {
+  readonly set: (client: Client, at: { path: string; fd: number }) => Promise<unknown>;
+  /** What the request says to be set. */
+  readonly valid: number;
+}
+
+/** Calls that set attributes of a file of eight bytes, in this order. */
+const SETTINGS: Readonly<Record<string, Setting>> = {
+  utimens: {
+    set: (client, { path }) => client.utimens({ path, atimeNs: ACCESS_NS, mtimeNs: CHANGE_NS }),
+    valid: FATTR_ATIME | FATTR_MTIME | FATTR_CTIME,
+  },
+  chmod: {
+    set: (client, { path }) => client.chmod({ path, mode: 0o600 }),
+    valid: FATTR_MODE | FATTR_CTIME,
+  },
+  chown: {
+    set: (client, { path }) => client.chown({ path, uid: 1, gid: 1 }),
+    valid: FATTR_UID | FATTR_GID | FATTR_CTIME,
+  },
+  'utimens of the access time': {
+    set: (client, { path }) => client.utimens({ path, atimeNs: ACCESS_NS, mtimeNs: null }),
+    valid: FATTR_ATIME | FATTR_CTIME,
+  },
+  'truncate to the size that it has': {
+    set: (client, { path }) => client.truncate({ path, length: 8 }),
+    valid: FATTR_SIZE | FATTR_LOCKOWNER,
+  },
+  truncate: {
+    set: (client, { path }) => client.truncate({ path, length: 5 }),
+    valid: FATTR_SIZE | FATTR_LOCKOWNER | FATTR_MTIME | FATTR_CTIME,
+  },
+  ftruncate: {
+    set: (client, { fd }) => client.ftruncate({ fd, length: 3 }),
+    valid: FATTR_SIZE | FATTR_LOCKOWNER | FATTR_FH | FATTR_MTIME | FATTR_CTIME,
+  },
+  'utimens with the time of now': {
+    set: (client, { path }) => client.utimens({ path, atimeNs: 'now', mtimeNs: 'now' }),
+    valid: FATTR_ATIME | FATTR_ATIME_NOW | FATTR_MTIME | FATTR_CTIME,
+  },
+};
+
+guestTest(
+  'where the kernel keeps the times of a file, a server that has to set an attribute is told the times that this changes',
+  async (t, guest) => {
+    await using fuse = await mountWritebackCache(guest);
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    await client.utimens({ path: fuse.backing('f'), atimeNs: ACCESS_NS, mtimeNs: ACCESS_NS });
+    const path = fuse.file('f');
+    const fd = await client.open({ path, flags: 'O_RDWR' });
+    const known = async (): Promise<Record<'mtime' | 'ctime', number>> => {
+      const { mtimeNs, ctimeNs } = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
+      return { mtime: mtimeNs, ctime: ctimeNs };
+    };
+    for (const [what, { set, valid }] of Object.entries(SETTINGS)) {
+      const before = await known();
+      const after = await fuse.position();
+      await set(client, { path, fd });
+      const requests = await fuse.requests({ opcode: 'SETATTR', after });
+      t.deepEqual(
+        requests.map(({ args }) => args['valid']),
+        [valid],
+        `${what}: what is to be set`,
+      );
+      const args = requests[0]?.args ?? {};
+      const now = await known();
+      for (const [time, bit] of [
+        ['mtime', FATTR_MTIME],
+        ['ctime', FATTR_CTIME],
+      ] as const) {
+        const said = Number(args[time]) * 1e9 + Number(args[`${time}nsec`]);
+        t.is(
+          now[time],
+          (valid & bit) === 0 ? before[time] : said,
+          `${what}: the ${time} that the kernel keeps`,
+        );
+      }
+    }
+    await client.close({ fd });
+    await client.mkdir({ path: fuse.backing('d') });
+    const after = await fuse.position();
+    await client.chmod({ path: fuse.file('d'), mode: 0o700 });
+    t.deepEqual(
+      (await fuse.requests({ opcode: 'SETATTR', after })).map(({ args }) => args['valid']),
+      [FATTR_MODE],
+      'the times of a directory are the server’s',
+    );
+  },
+);
