@@ -118,7 +118,7 @@ export interface Syscalls {
     args: { path: string };
     /** `fsid` in hexadecimal, as statfs(2) gives its two words. */
     value: Record<
-      'type' | 'bsize' | 'blocks' | 'bfree' | 'bavail' | 'files' | 'ffree' | 'namelen',
+      'type' | 'bsize' | 'blocks' | 'bfree' | 'bavail' | 'files' | 'ffree' | 'namelen' | 'frsize',
       number
     > & { readonly fsid: string };
   };

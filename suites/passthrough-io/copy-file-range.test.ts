@@ -129,3 +129,20 @@ guestTest('an answer that more was copied than was asked for is EIO (A24)', asyn
   for (const fd of [pair.fdIn, pair.fdOut]) await client.close({ fd });
   t.deepEqual(await fuse.dataRequests(), []);
 });
+
+guestTest(
+  'no more is asked to be copied at once than an answer can count, in whole pages (A24)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    const length = 5 * 2 ** 30;
+    await client.writeFile({ path: fuse.backing('from'), data: '' });
+    await client.truncate({ path: fuse.backing('from'), length });
+    const pair = await openPair(client, fuse);
+    await fuse.rule({ match: { opcode: COPY }, action: { do: 'body', body: u64(4096n) } });
+    t.is(await client.copy_file_range({ ...pair, offIn: 0, offOut: 0, length }), 4096);
+    const { opcode, args } = await fuse.waitFor({ opcode: COPY });
+    t.is(args['len'], opcode === 'COPY_FILE_RANGE' ? 0xffff_f000 : length, opcode);
+    for (const fd of [pair.fdIn, pair.fdOut]) await client.close({ fd });
+  },
+);

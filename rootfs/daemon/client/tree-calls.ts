@@ -37,6 +37,7 @@ export const treeCalls = {
         ffree: word(6),
         fsid: viewOf(bytes).getBigUint64(56, true).toString(16),
         namelen: word(8),
+        frsize: word(9),
       };
     });
   },
