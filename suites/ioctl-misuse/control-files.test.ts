@@ -151,15 +151,23 @@ guestTest(
     const fd = await client.open({ path: '/dev/fuse', flags: 'O_RDWR' });
     const links = async (): Promise<number> => (await client.stat({ path: CONNECTIONS })).nlink;
     const before = await links();
+    const clock = `${await guest.directory('tmpfs')}/clock`;
+    const now = async (): Promise<number> => {
+      await client.writeFile({ path: clock, data: 'tick' });
+      return (await client.stat({ path: clock })).mtimeNs;
+    };
+    const earlier = await now();
     const options = `fd=${fd},rootmode=40000,user_id=7,group_id=8`;
     await using mount = await guest.mount({ source: 'owned', type: 'fuse', options }, client);
     const { minor } = await mountedAt(client, mount.path);
     const directory = `${CONNECTIONS}/${minor}`;
+    const later = await now();
     t.is(await links(), before + 1, 'each directory is a link of the one above');
     const rights: Record<string, string> = {};
     for (const name of ['.', ...(await client.readdir({ path: directory }))]) {
-      const { mode, uid, gid } = await client.stat({ path: `${directory}/${name}` });
+      const { mode, uid, gid, mtimeNs } = await client.stat({ path: `${directory}/${name}` });
       rights[name] = `${mode.toString(8)} ${uid}:${gid}`;
+      t.true(mtimeNs >= earlier && mtimeNs <= later, `${name}: it is as old as the mount`);
     }
     t.deepEqual(rights, {
       '.': '40500 7:8',

@@ -117,6 +117,8 @@ guestTest('a control filesystem takes no options, and is for root alone', async 
   const errno = (options: string, who = client): Promise<string> =>
     guest.mountErrno({ source: 'fusectl', type: 'fusectl', options }, who);
   t.is(await errno(''), 'ok');
+  const { type } = await client.statfs({ path: CONNECTIONS });
+  t.is(type, 0x6573_5543, 'FUSE_CTL_SUPER_MAGIC, by which it is known');
   for (const option of ['max_background=5', 'uid=0', 'no_such_option']) {
     t.is(await errno(option), 'EINVAL', option);
   }

@@ -73,6 +73,22 @@ guestTest('a mount shows the owner that it was made for', async (t, guest) => {
   t.is((await mountedAt(client, mount.path)).options, 'rw,user_id=7,group_id=8');
 });
 
+guestTest('a mount has one in a hundred of the pages that may be dirty, and never more', async (t, guest) => {
+  await using client = await guest.client();
+  const fd = await client.open({ path: '/dev/fuse', flags: 'O_RDWR' });
+  const options = asText({ fd: String(fd), ...NEEDED });
+  await using mount = await guest.mount({ source: 'by-hand', type: 'fuse', options }, client);
+  const { minor } = await mountedAt(client, mount.path);
+  const bdi = `/sys/class/bdi/0:${minor}`;
+  const said = async (name: string): Promise<string> =>
+    text(await client.readFile({ path: `${bdi}/${name}` })).trim();
+  t.is(await said('max_ratio'), '1', 'of a hundred');
+  // Told since Linux 6.2.
+  if ((await client.readdir({ path: bdi })).includes('strict_limit')) {
+    t.is(await said('strict_limit'), '1', 'also while others have few');
+  }
+});
+
 guestTest(
   'a device is mounted in the user namespace that it was opened in, and no other',
   async (t, guest) => {
