@@ -156,6 +156,12 @@ const CHANGES: readonly Change[] = [
     steps: [{ what: 'the copy of the other', opcode: MAKE }, moved],
   },
   {
+    title: 'a lower file exchanged with an upper one',
+    change: (client, at) =>
+      client.errno.rename({ from: `${at}/low`, to: `${at}/new`, flags: 'RENAME_EXCHANGE' }),
+    steps: [{ what: 'the copy of the file', opcode: MAKE }, moved],
+  },
+  {
     title: 'a directory exchanged with a copied one',
     prepare: (client, at) => client.chmod({ path: `${at}/dir`, mode: 0o700 }),
     change: (client, at) =>

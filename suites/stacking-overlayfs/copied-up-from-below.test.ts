@@ -92,6 +92,42 @@ guestTest('of a file that ends in a hole only the data are read and copied', asy
   t.is(text(await client.readFile({ path: overlay.file('f') })).replaceAll('\0', ''), 'from below');
 });
 
+/** Of a file of 3 MiB: how much of it is a hole at its beginning, what the server answers, and what it is asked. */
+const SOUGHT: readonly (readonly [what: string, hole: number, answer: Action | undefined, at: number[]])[] = [
+  ['data alone', 0, undefined, [0, MIB, 2 * MIB]],
+  ['a hole first', MIB, undefined, [0, 2 * MIB]],
+  ['no answer to where data are', MIB, error('EIO'), [0]],
+];
+
+guestTest(
+  'where the data of a lower file are is asked for each part of it, and not again after an error',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await lowerOnFuse(guest, client);
+    const { overlay, fuse } = stack;
+    for (const [nth, [what, hole, answer, at]] of SOUGHT.entries()) {
+      const name = `sought${nth}`;
+      const data = `${'\0'.repeat(hole)}${'x'.repeat(3 * MIB - hole)}`;
+      await client.writeFile({ path: fuse.backing(name), data: '' });
+      const fd = await client.open({ path: fuse.backing(name), flags: 'O_WRONLY' });
+      await client.pwrite({ fd, data: data.slice(hole), offset: hole });
+      await client.close({ fd });
+      await client.stat({ path: overlay.file(name) });
+      const permit = answer && (await fuse.rule({ match: { opcode: 'LSEEK' }, action: answer }));
+      const after = await fuse.position();
+      t.is(await client.errno.chmod({ path: overlay.file(name), mode: 0o600 }), 'ok', what);
+      await permit?.();
+      const asked = await fuse.requests({ opcode: 'LSEEK', after });
+      t.deepEqual(
+        asked.map(({ args }) => Number(args['offset'])),
+        at,
+        `${what}: where it is asked`,
+      );
+      t.true(text(await client.readFile({ path: overlay.file(name) })) === data, `${what}: the data`);
+    }
+  },
+);
+
 guestTest('a lower file that cannot be sought is not copied up, and nothing is left', async (t, guest) => {
   await using client = await guest.client();
   await using stack = await lowerOnFuse(guest, client);

@@ -145,18 +145,27 @@ guestTest(
     for (const name of ['broken', 'removed']) {
       await client.mknod({ path: fuse.backing(`d/${name}`), mode: 0o020_000 });
     }
-    await using overlay = await guest.mountOverlay({ lower: fuse.path, ...layers }, client);
+    // With numbers that say the layer every name would be looked up for its own.
+    const options = 'xino=off';
+    await using overlay = await guest.mountOverlay({ lower: fuse.path, ...layers, options }, client);
     await fuse.fail({ opcode: 'LOOKUP', path: '/d/broken' }, 'EUCLEAN');
     const names = ['broken', 'ghost', 'removed'];
-    await listOnce(
-      fuse,
-      names.map((name, nth) => ({ name, ino: BigInt(100 + nth), type: DEVICE })),
-    );
-    t.deepEqual(await client.readdir({ path: overlay.file('d') }), ['above', 'broken', 'ghost']);
+    await listOnce(fuse, [
+      ...names.map((name, nth) => ({ name, ino: BigInt(100 + nth), type: DEVICE })),
+      { name: 'a-file', ino: 200n, type: FILE },
+      { name: 'a-directory', ino: 201n, type: DIRECTORY },
+    ]);
+    const listed = await client.readdir({ path: overlay.file('d') });
+    t.deepEqual(listed, ['a-directory', 'a-file', 'above', 'broken', 'ghost']);
     const asked = (await fuse.requests('LOOKUP')).map(({ args }) => String(args['name']));
     t.true(
       names.every((name) => asked.includes(name)),
       asked.join(', '),
+    );
+    t.deepEqual(
+      asked.filter((name) => name.startsWith('a-')),
+      [],
+      'what is listed as no device is not looked up for that',
     );
   },
 );

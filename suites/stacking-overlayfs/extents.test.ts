@@ -11,6 +11,8 @@ const PAGE = 4096;
 const FS_IOC_FIEMAP = 0xc020_660b;
 const [HEADER, EXTENT, SYNC] = [32, 56, 1];
 const ROOM_FOR = 8;
+/** An offset that files of ext4 do not reach. */
+const BEYOND = 2 ** 62;
 /** linux/fs.h */
 const FICLONE = 0x4004_9409;
 const FICLONERANGE = 0x4020_940d;
@@ -23,11 +25,16 @@ interface Extent {
   readonly length: bigint;
 }
 
-/** From `start` to the end, or the errno. */
-async function extentsOf(client: Client, path: string, start = 0): Promise<readonly Extent[] | string> {
+/** From `start` to the end or as far as it is said, or the errno. */
+async function extentsOf(
+  client: Client,
+  path: string,
+  start = 0,
+  length = 2n ** 63n - 1n - BigInt(start),
+): Promise<readonly Extent[] | string> {
   const arg = Buffer.alloc(HEADER + ROOM_FOR * EXTENT);
   arg.writeBigUInt64LE(BigInt(start), 0);
-  arg.writeBigUInt64LE(2n ** 63n - 1n - BigInt(start), 8);
+  arg.writeBigUInt64LE(length, 8);
   arg.writeUInt32LE(SYNC, 16);
   arg.writeUInt32LE(ROOM_FOR, 24);
   const fd = await client.open({ path, flags: 'O_RDONLY' });
@@ -98,6 +105,8 @@ guestTest('FIEMAP on an overlay tells the extents of the file that has the data'
       const native = await extentsOf(client, `${layer}/${name}`, start);
       t.deepEqual(await extentsOf(client, overlay.file(name), start), native, `${name}, from ${start}`);
     }
+    t.is(await extentsOf(client, overlay.file(name), 0, 0n), 'EINVAL', `${name}, no length`);
+    t.is(await extentsOf(client, overlay.file(name), BEYOND), 'EFBIG', `${name}, where no file can be`);
   }
 });
 

@@ -53,6 +53,13 @@ const SURPRISES: readonly Surprise[] = [
     gives: 'ESTALE',
   },
   {
+    what: 'a file is not renamed to where a whiteout has come',
+    seen: isNot('x'),
+    beneath: (client, upper) => client.mknod({ path: `${upper}/x`, mode: 0o020_000 }),
+    change: (client, at) => client.errno.rename({ from: `${at}/own`, to: `${at}/x` }),
+    gives: 'ESTALE',
+  },
+  {
     what: 'a file is not made where a whiteout was replaced',
     seen: isNot('gone'),
     beneath: another('gone'),

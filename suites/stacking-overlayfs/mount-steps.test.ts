@@ -191,24 +191,33 @@ guestTest(
   async (t, guest) => {
     await using client = await guest.client();
     const init = { ...WITHOUT_PASSTHROUGH, addFlags: ['WRITEBACK_CACHE'] } as const;
-    for (const [options, expected] of [
-      [undefined, ['WRITE']],
-      ['volatile', []],
+    for (const [options, flags, expected] of [
+      [undefined, 'MS_REMOUNT|MS_RDONLY', ['WRITE']],
+      ['volatile', 'MS_REMOUNT|MS_RDONLY', []],
+      // It is written when it can be written no more, and only then.
+      [undefined, 'MS_REMOUNT', []],
     ] as const) {
-      const what = options ?? 'without an option';
+      const readOnly = flags.includes('MS_RDONLY');
+      const what = `${options ?? 'without an option'}, ${readOnly ? 'read-only' : 'writable as before'}`;
       await using stack = await upperOnFuse(guest, client, options, { init });
       const { overlay, fuse } = stack;
       // Beside the overlay: what is open for writing there keeps it from becoming read-only.
       const fd = await client.open({ path: fuse.file('beside'), flags: 'O_RDWR|O_CREAT' });
       const after = await fuse.position();
       await client.write({ fd, data: 'not written yet' });
-      const flags = 'MS_REMOUNT|MS_RDONLY';
       const remount = { source: 'overlay', target: overlay.path, type: 'overlay', flags };
       t.is(await client.errno.mount(remount), 'ok', what);
       t.deepEqual(await fuse.opcodes({ opcode: 'WRITE', after }), expected, what);
-      t.is(await client.errno.mkdir({ path: overlay.file('d') }), 'EROFS', what);
+      const again = await fuse.position();
+      if (readOnly) {
+        t.is(await client.errno.mkdir({ path: overlay.file('d') }), 'EROFS', what);
+        await client.write({ fd, data: ', and more' });
+        t.is(await client.errno.mount(remount), 'ok', `${what} already`);
+        t.deepEqual(await fuse.opcodes({ opcode: 'WRITE', after: again }), [], `${what} already`);
+      }
       await client.close({ fd });
-      t.deepEqual(await fuse.opcodes({ opcode: 'WRITE', after }), ['WRITE'], `${what}: when it is closed`);
+      const closed = await fuse.opcodes({ opcode: 'WRITE', after: again });
+      t.deepEqual(closed, ['WRITE'], `${what}: when it is closed`);
     }
   },
 );

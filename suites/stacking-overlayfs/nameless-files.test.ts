@@ -28,6 +28,12 @@ guestTest(
     t.is(text(await caller.pread({ fd, count: 20, offset: 0 })), 'nameless');
     t.deepEqual(await client.readdir({ path: upper }), ['d'], 'the directory is copied up');
     t.deepEqual(await client.readdir({ path: overlay.file('d') }), ['below'], 'no name yet');
+    const { ino } = await caller.fstat({ fd });
+    t.is(
+      await client.readlink({ path: `/proc/${caller.pid}/fd/${fd}` }),
+      `${overlay.file('d')}/#${ino} (deleted)`,
+      'until it has a name it is called by its number',
+    );
     await client.linkFd({ fd: await client.adoptFd({ pid: caller.pid, fd }), to: overlay.file('d/named') });
     await caller.close({ fd });
     for (const path of [overlay.file('d/named'), `${upper}/d/named`]) {

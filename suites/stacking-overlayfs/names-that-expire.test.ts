@@ -54,6 +54,28 @@ for (const layer of ['lower', 'upper'] as const) {
   });
 }
 
+guestTest(
+  'names that were made on an overlay are looked up again when they have expired',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await onFuse(guest, client, 'upper');
+    await fill(client, stack.overlay.path, ['made/', 'made/sub/', 'made/f']);
+    for (const name of ['sub', 'f']) {
+      const path = stack.overlay.file(`made/${name}`);
+      const backing = stack.fuse.backing(`upper/made/${name}`);
+      for (const round of ['first', 'second']) {
+        const after = await stack.fuse.position();
+        await client.stat({ path });
+        const asked = await stack.fuse.requests({ opcode: 'LOOKUP', after });
+        t.deepEqual([...new Set(asked.map(({ args }) => args['name']))], ['made', name], `the ${round} stat`);
+      }
+      await client.rename({ from: backing, to: stack.fuse.backing('aside') });
+      t.is(await client.errno.stat({ path }), 'ESTALE', `${name}: moved away in the layer`);
+      await client.rename({ from: stack.fuse.backing('aside'), to: backing });
+    }
+  },
+);
+
 guestTest('names that were copied up are looked up again when they have expired', async (t, guest) => {
   await using client = await guest.client();
   await using stack = await onFuse(guest, client, 'upper');

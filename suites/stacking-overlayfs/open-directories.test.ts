@@ -1,5 +1,6 @@
 import { guestTest } from '../lib/guest-test.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
+import { lowerOnFuse } from '../lib/overlay-on-fuse.ts';
 
 /** Directories of an overlay that are open while what they list changes. */
 
@@ -45,3 +46,60 @@ guestTest('a merged directory that is open shows what is moved to it and away fr
   }
   await client.close({ fd });
 });
+
+guestTest(
+  'a directory that is sought before it is read is sought in the names that it has by then',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = ''] = layers;
+    await fill(client, lower, ['d/', 'd/a', 'd/b', 'd/c']);
+    await using overlay = await over(guest, client, layers);
+    const open = () => client.open({ path: overlay.file('d'), flags: 'O_RDONLY|O_DIRECTORY' });
+    const rest = (fd: number) => client.readdirFd({ fd, bytes: 4096 });
+    const early = await open();
+    for (const [change, added] of [
+      ['copied up since it was opened', ['above', 'above2']],
+      ['changed since it was read', ['above3', 'above4']],
+    ] as const) {
+      for (const name of added) await client.writeFile({ path: overlay.file(`d/${name}`), data: '' });
+      t.is(await client.lseek({ fd: early, offset: 3, whence: 'SEEK_SET' }), 3, change);
+      const names = await rest(early);
+      const late = await open();
+      const all = await rest(late);
+      await client.close({ fd: late });
+      t.true(
+        added.every((name) => all.includes(name)),
+        `${change}: opened anew`,
+      );
+      t.deepEqual(names, all.slice(3), change);
+      await client.lseek({ fd: early, offset: 0, whence: 'SEEK_SET' });
+    }
+    await client.close({ fd: early });
+  },
+);
+
+guestTest(
+  'a merged directory is read below once for all who have it open, and anew when nobody has',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await lowerOnFuse(guest, client);
+    const { overlay, fuse } = stack;
+    await fill(client, fuse.root, ['d/', 'd/below']);
+    await client.writeFile({ path: overlay.file('d/above'), data: '' });
+    const open = () => client.open({ path: overlay.file('d'), flags: 'O_RDONLY|O_DIRECTORY' });
+    const read = async (fd: number, title: string) => {
+      const after = await fuse.position();
+      t.deepEqual(await client.readdirFd({ fd }), ['above', 'below'], title);
+      return fuse.opcodes({ opcode: 'OPENDIR', path: '/d', after });
+    };
+    for (const round of ['first', 'second']) {
+      const [one, other] = [await open(), await open()];
+      t.deepEqual(await read(one, round), ['OPENDIR'], `${round} round: who reads it first`);
+      t.deepEqual(await read(other, round), [], `${round} round: another who has it open`);
+      await client.close({ fd: one });
+      t.deepEqual(await read(other, round), [], `${round} round: when the first has closed it`);
+      await client.close({ fd: other });
+    }
+  },
+);

@@ -25,6 +25,8 @@ const CHANGES: Readonly<Record<string, (client: Client, at: string) => Promise<s
   'an upper file replaced': (client, at) => client.errno.rename({ from: `${at}/other`, to: `${at}/up` }),
   'the mode of an upper file': (client, at) => client.errno.chmod({ path: `${at}/up`, mode: 0o600 }),
   'the mode of a lower file': (client, at) => client.errno.chmod({ path: `${at}/low`, mode: 0o600 }),
+  'access for writing to an upper file': (client, at) =>
+    client.errno.access({ path: `${at}/up`, mode: 'W_OK' }),
   'an upper file cut': (client, at) => client.errno.truncate({ path: `${at}/up`, length: 1 }),
   'times of an upper file': (client, at) =>
     client.errno.utimens({ path: `${at}/up`, atimeNs: LONG_AGO_NS, mtimeNs: LONG_AGO_NS }),

@@ -1,4 +1,4 @@
-import { concat } from '../lib/bytes.ts';
+import { concat, text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill } from '../lib/layers.ts';
@@ -30,6 +30,27 @@ guestTest(
       t.is(await whereTo(client, overlay.path, handle), 'ESTALE', name);
     }
     t.deepEqual(await refusals(guest, after), [], 'nothing is said of a handle that is stale');
+  },
+);
+
+guestTest(
+  'a handle of a lower file that was removed is good while the file is open, and stale after (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { mount } = await handleLayers(guest, client);
+    await using overlay = await mount(WITH_HANDLES);
+    const handle = await client.nameToHandle({ path: overlay.file('f') });
+    const fd = await client.open({ path: overlay.file('f'), flags: 'O_RDONLY' });
+    await client.unlink({ path: overlay.file('f') });
+    const mountFd = await client.open({ path: overlay.path, flags: 'O_RDONLY|O_DIRECTORY' });
+    const again = await client.openByHandle({ mountFd, ...handle, flags: 'O_RDONLY' });
+    t.is(
+      text(await client.pread({ fd: again, count: 20, offset: 0 })),
+      'f at the bottom',
+      'while it is open',
+    );
+    for (const each of [again, fd, mountFd]) await client.close({ fd: each });
+    t.is(await whereTo(client, overlay.path, handle), 'ESTALE', 'when it is closed');
   },
 );
 
