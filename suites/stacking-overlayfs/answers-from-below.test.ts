@@ -87,3 +87,38 @@ guestTest('nothing is copied up that who has mounted the overlay may not read', 
   t.is(await change('public'), 'ok', 'one that it may read');
   t.deepEqual(await client.readdir({ path: fuse.backing('upper') }), ['old', 'public'], 'copied up');
 });
+
+/** In the lower layer: type, mode, whose last digit is what who mounts may do, and what comes of its owner on the overlay. */
+const OWNED: Readonly<Record<string, readonly [type: number, mode: number, reads: string, writes: string]>> =
+  {
+    'a file that the mounter may read': [0o100_000, 0o604, 'ok', 'ok'],
+    'a file that the mounter may write': [0o100_000, 0o602, 'EACCES', 'EACCES'],
+    'a directory that the mounter may read': [0o040_000, 0o704, 'ok', 'ok'],
+    'a directory that the mounter may write': [0o040_000, 0o703, 'EACCES', 'EACCES'],
+    // Which is written where it is.
+    'a fifo that the mounter may read': [0o010_000, 0o604, 'ok', 'EACCES'],
+    'a fifo that the mounter may write': [0o010_000, 0o602, 'EACCES', 'ok'],
+  };
+
+guestTest(
+  'who has mounted an overlay must be able to read what others read or write on it, and to write a fifo that they write',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using mounter = await guest.client({ launcher: HEEDS_MODES });
+    await using stack = await upperOnFuse(guest, mounter);
+    const { overlay, lower } = stack;
+    await client.chmod({ path: overlay.path, mode: 0o755 });
+    await using owner = await guest.client();
+    await owner.chdir({ path: overlay.path });
+    await owner.setCredentials({ uid: OWNER, gid: OWNER });
+    for (const [name, [type, mode, reads, writes]] of Object.entries(OWNED)) {
+      const path = `${lower}/${name}`;
+      if (type === 0o040_000) await client.mkdir({ path });
+      else await client.mknod({ path, mode: type | mode });
+      await client.chown({ path, uid: OWNER, gid: OWNER });
+      await client.chmod({ path, mode });
+      t.is(await owner.errno.access({ path: name, mode: 'R_OK' }), reads, `${name}: read`);
+      t.is(await owner.errno.access({ path: name, mode: 'W_OK' }), writes, `${name}: written`);
+    }
+  },
+);
