@@ -68,7 +68,11 @@ guestTest(
     // A file that has no name left gets none any more.
     for (const name of ['up3', 'low3']) {
       const to = overlay.file(`${name}-linked`);
-      t.is(await client.errno.link({ from: overlay.file(name), to }), 'ok', `${name}: linked where it is now`);
+      t.is(
+        await client.errno.link({ from: overlay.file(name), to }),
+        'ok',
+        `${name}: linked where it is now`,
+      );
     }
   },
 );

@@ -1,0 +1,56 @@
+import type { Client } from '../lib/client.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import { fill, layersOf, over } from '../lib/layers.ts';
+
+/**
+ * Directories of the upper layer in which there are files that come from below: such a file is listed with the number of
+ * the lower one, any other with its own, whatever was under its name before.
+ */
+
+type Change = (client: Client, at: string) => Promise<unknown>;
+
+const moved =
+  (from: string, to: string, flags?: 'RENAME_EXCHANGE'): Change =>
+  (client, at) =>
+    client.rename({ from: `${at}/${from}`, to: `${at}/${to}`, ...(flags && { flags }) });
+
+/** One after the other, with `one/`, `two/` and `new1` and so on in the upper layer, and `low1` and so on in the lower one. */
+const CHANGES: readonly (readonly [what: string, change: Change])[] = [
+  ['a lower file comes', moved('low1', 'one/a')],
+  ['another lower file comes', moved('low2', 'one/b')],
+  ['an upper file comes', moved('new1', 'one/c')],
+  ['a file from below gets another name', moved('one/a', 'one/d')],
+  ['a file from below goes to another directory', moved('one/d', 'two/d')],
+  ['an upper file replaces one from below', moved('new2', 'one/b')],
+  ['a file from below replaces an upper one', moved('low3', 'one/c')],
+  ['an upper file and one from below change places', moved('one/b', 'two/d', 'RENAME_EXCHANGE')],
+  ['a file from below and an upper one change places', moved('one/c', 'two/d', 'RENAME_EXCHANGE')],
+  ['two change places in one directory', moved('one/b', 'one/c', 'RENAME_EXCHANGE')],
+  [
+    'a file from below is removed, and another made',
+    async (client, at) => {
+      await client.unlink({ path: `${at}/two/d` });
+      await client.writeFile({ path: `${at}/two/d`, data: 'another' });
+    },
+  ],
+];
+
+guestTest(
+  'a directory lists each file with its number at once when one with or without a lower one comes or goes',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = ''] = layers;
+    await fill(client, lower, ['low1', 'low2', 'low3']);
+    await using overlay = await over(guest, client, layers);
+    await fill(client, overlay.path, ['one/', 'two/', 'new1', 'new2']);
+    for (const [what, change] of CHANGES) {
+      await change(client, overlay.path);
+      for (const { path, entry, ino } of await client.tree({ path: overlay.path })) {
+        if (entry !== null) t.is(entry.ino, ino, `${what}: ${path}`);
+      }
+    }
+    t.deepEqual(await client.readdir({ path: overlay.file('one') }), ['b', 'c']);
+    t.deepEqual(await client.readdir({ path: overlay.file('two') }), ['d']);
+  },
+);
