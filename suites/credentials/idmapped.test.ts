@@ -7,8 +7,8 @@ import { upperOn } from '../lib/stack.ts';
 
 /** Who owns on an idmapped mount what belongs to root below it. */
 const MAPPED = 1000;
-/** What stands in place of ids that a request does not need. */
-const NOBODY = 0xffff_ffff;
+/** FUSE_INVALID_UIDGID, in requests that do not need to say who asks (include/uapi/linux/fuse.h). */
+const NOBODY = { uid: 0xffff_ffff, gid: 0xffff_ffff };
 
 /** A process whose user namespace has the ids of root and nine more, known outside as 1000 and up. */
 async function namespace(guest: TestGuest, root: Client): Promise<Client> {
@@ -145,15 +145,12 @@ guestTest(
     await root.link({ from: fuse.file('i'), to: fuse.file('j') });
     for (const opcode of ['RENAME2', 'RENAME', 'LINK'] as const) {
       const last = (await fuse.requests({ opcode, after })).at(-1);
-      t.like(last, { uid: NOBODY, gid: NOBODY }, `${opcode} that makes no node says of nobody`);
+      t.like(last, NOBODY, `${opcode} that makes no node says of nobody`);
     }
     const { mode, uid, gid } = await root.stat({ path: fuse.backing('f') });
     t.deepEqual({ kind: mode & 0o170_000, uid, gid }, { kind: 0o020_000, uid: 0, gid: 0 }, 'the whiteout');
   },
 );
-
-/** FUSE_INVALID_UIDGID: of nobody. */
-const NOBODY = { uid: 0xffff_ffff, gid: 0xffff_ffff };
 
 /** What somebody does in a directory, each with what it sends. `fd`: of the file `f`. */
 const DONE_THERE: Partial<Readonly<Record<OpcodeName, (client: Client, fd: number) => Promise<unknown>>>> = {
