@@ -1,4 +1,8 @@
+import type { ExecutionContext } from 'ava';
 import type { BatchCall, Client } from './client.ts';
+import { eventually } from './eventually.ts';
+import type { TestGuest } from './guest.ts';
+import { memoryInUse } from './object-counts.ts';
 
 /** Times that something is done of which the kernel must not keep an object each: twice what else comes and goes. */
 export const ROUNDS = 160;
@@ -55,4 +59,25 @@ function inOrder(parts: readonly Part[]): readonly BatchCall[] {
   const all: BatchCall[] = [];
   for (const part of parts) all.push(...(typeof part === 'function' ? part(all.length) : [part]));
   return all;
+}
+
+/** Pages of a page cache are counted by nobody once somebody has them by himself: so many are used so often. */
+export const PAGES = 256;
+export const TIMES = 16;
+/** KiB. Half of what is used. */
+const MARGIN_OF_MEMORY = (PAGES * TIMES * 4) / 2;
+
+/** Asserts that `PAGES` pages, used by a call `TIMES` times, are not in use for nothing afterwards. */
+export async function leavesNoMemory(
+  t: ExecutionContext,
+  guest: TestGuest,
+  { client, calls }: { readonly client: Client; readonly calls: readonly BatchCall[] },
+): Promise<void> {
+  // What is in caches from now on is there before.
+  t.deepEqual(await doRounds(client, calls, 1), [''], 'once');
+  const before = await memoryInUse(guest);
+  t.deepEqual(await doRounds(client, calls, TIMES), [''], 'each time');
+  const more = async () => (await memoryInUse(guest)) - before;
+  const left = await eventually(more, (kib) => kib < MARGIN_OF_MEMORY, 20);
+  t.true(left < MARGIN_OF_MEMORY, `${left} KiB more are in use for nothing that the kernel counts`);
 }

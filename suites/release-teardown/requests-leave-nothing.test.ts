@@ -8,9 +8,10 @@ import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { IOCTL_IN, IOCTL_OUT, ioctlAnswer, ioctlNumber } from '../lib/ioctl-answer.ts';
-import { doRounds, KMALLOC, onOpen, ROUNDS, type Part } from '../lib/leaks.ts';
+import { doRounds, KMALLOC, leavesNoMemory, onOpen, PAGES, ROUNDS, TIMES, type Part } from '../lib/leaks.ts';
 import { countObjects, staysGrown } from '../lib/object-counts.ts';
 import { initBody, openBody, outHeader } from '../lib/raw-server.ts';
+import { mountWritebackCache } from '../lib/writeback-cache.ts';
 
 /** What is asked of the server often leaves no object in the kernel, whatever it answers. */
 
@@ -202,6 +203,22 @@ for (const [what, { options, prepare, calls, fails }] of Object.entries(WORK)) {
     await leaveNothing(t, { guest, client }, calls(fuse), fails);
   });
 }
+
+guestTest(
+  `${PAGES * TIMES} pages that are written back to the server leave no memory in use (C19)`,
+  async (t, guest) => {
+    await using fuse = await mountWritebackCache(guest, { root: 'tmpfs' });
+    await using client = await guest.client({ callMs: 60_000 });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_CREAT' });
+    const data = { make: { length: PAGES * 4096, seed: 1 } };
+    const calls: BatchCall[] = [
+      { call: 'pwrite', args: { fd, data, offset: 0 } },
+      { call: 'fsync', args: { fd } },
+    ];
+    await leavesNoMemory(t, guest, { client, calls });
+    await client.close({ fd });
+  },
+);
 
 const CODE = { INVAL_INODE: 2, INVAL_ENTRY: 3, STORE: 4, RETRIEVE: 5, DELETE: 6 } as const;
 

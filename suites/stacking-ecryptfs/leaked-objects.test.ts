@@ -8,11 +8,10 @@ import {
   publicKeyPacket,
   signaturePacket,
 } from '../lib/ecryptfs-packets.ts';
-import { eventually } from '../lib/eventually.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
-import { doRounds, KMALLOC, onOpen, ROUNDS, type Part } from '../lib/leaks.ts';
-import { countObjects, memoryInUse, staysGrown } from '../lib/object-counts.ts';
+import { doRounds, KMALLOC, leavesNoMemory, onOpen, PAGES, ROUNDS, TIMES, type Part } from '../lib/leaks.ts';
+import { countObjects, staysGrown } from '../lib/object-counts.ts';
 import { ecryptfsOptions, type MountRequest } from '../lib/stacked-mount.ts';
 
 /** What is done often on ecryptfs leaves no object in the kernel once it is unmounted. */
@@ -189,11 +188,6 @@ for (const [what, work] of Object.entries(WORK)) {
   });
 }
 
-const PAGES = 256;
-const TIMES = 16;
-/** KiB. Half of what is encrypted. */
-const MARGIN_OF_MEMORY = (PAGES * TIMES * 4) / 2;
-
 guestTest(`${PAGES * TIMES} pages that ecryptfs encrypts leave no memory in use (C19)`, async (t, guest) => {
   await using client = await guest.client({ callMs: 60_000 });
   await using ecryptfs = await guest.mountEcryptfs(
@@ -202,17 +196,7 @@ guestTest(`${PAGES * TIMES} pages that ecryptfs encrypts leave no memory in use 
   );
   const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDWR|O_CREAT' });
   const data = { make: { length: PAGES * 4096, seed: 1 } };
-  const write: BatchCall = { call: 'pwrite', args: { fd, data, offset: 0 } };
-  // What is in caches from now on is there before.
-  await client.batch({ calls: [write], oneThread: true });
-  const before = await memoryInUse(guest);
-  const results = await client.batch({ calls: Array<BatchCall>(TIMES).fill(write), oneThread: true });
-  t.deepEqual(
-    results.filter((result) => 'errno' in result),
-    [],
-  );
-  const more = async () => (await memoryInUse(guest)) - before;
-  const left = await eventually(more, (kib) => kib < MARGIN_OF_MEMORY, 20);
-  t.true(left < MARGIN_OF_MEMORY, `${left} KiB more are in use for nothing that the kernel counts`);
+  const calls: BatchCall[] = [{ call: 'pwrite', args: { fd, data, offset: 0 } }];
+  await leavesNoMemory(t, guest, { client, calls });
   await client.close({ fd });
 });
