@@ -10,9 +10,21 @@ export const ROUNDS = 160;
 const AT_ONCE = 8;
 
 /** The general caches of the kernel, by what is allocated there: for the kernel itself, and in a process's name. */
-export const KMALLOC = ['8', '16', '32', '64', '96', '128', '192', '256', '512', '1k', '2k', '4k'].flatMap(
-  (size) => [`kmalloc-${size}`, `kmalloc-cg-${size}`],
-);
+export const KMALLOC = [
+  '8',
+  '16',
+  '32',
+  '64',
+  '96',
+  '128',
+  '192',
+  '256',
+  '512',
+  '1k',
+  '2k',
+  '4k',
+  '8k',
+].flatMap((size) => [`kmalloc-${size}`, `kmalloc-cg-${size}`]);
 
 /** Calls that refer to each other know where in their batch they begin. */
 export type Part = BatchCall | ((at: number) => readonly BatchCall[]);

@@ -153,15 +153,19 @@ const WORK: Readonly<Record<string, Work>> = {
     options: 'index=on,redirect_dir=on',
     beneath: ({ lower, lowest }) => [
       ...[lower, lowest].map((layer) => on('mkdir', `${layer}/d`)),
-      on('mkdir', `${lower}/full`),
-      on('mknod', `${lower}/full/f`, { mode: 0o100_644 }),
+      ...['full', 'emptied'].flatMap((name) => [
+        on('mkdir', `${lower}/${name}`),
+        on('mknod', `${lower}/${name}/f`, { mode: 0o100_644 }),
+      ]),
     ],
     calls: (top) => [
       two('rename', `${top}/d`, `${top}/d2`),
-      two('rename', `${top}/d2`, `${top}/d3`),
-      on('rmdir', `${top}/d3`),
-      on('unlink', `${top}/full/f`),
       on('mkdir', `${top}/new`),
+      two('rename', `${top}/d2`, `${top}/new/d3`),
+      on('rmdir', `${top}/new/d3`),
+      on('unlink', `${top}/emptied/f`),
+      on('rmdir', `${top}/emptied`),
+      on('unlink', `${top}/full/f`),
       two('rename', `${top}/new`, `${top}/full`),
       on('mknod', `${top}/full/f`, { mode: 0o100_644 }),
       on('unlink', `${top}/full/f`),
@@ -175,9 +179,9 @@ const WORK: Readonly<Record<string, Work>> = {
       on('unlink', `${top}/t`),
     ],
     afterwards: ({ lower, lowest, upper }) => [
-      ...['d', 'full'].map((name) => on('unlink', `${upper}/${name}`)),
-      on('unlink', `${lower}/full/f`),
-      ...[`${lower}/d`, `${lowest}/d`, `${lower}/full`].map((path) => on('rmdir', path)),
+      ...['d', 'full', 'emptied'].map((name) => on('unlink', `${upper}/${name}`)),
+      ...['full', 'emptied'].map((name) => on('unlink', `${lower}/${name}/f`)),
+      ...[`${lower}/d`, `${lowest}/d`, `${lower}/full`, `${lower}/emptied`].map((path) => on('rmdir', path)),
     ],
   },
 };
