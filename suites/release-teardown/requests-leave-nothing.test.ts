@@ -19,6 +19,8 @@ const CACHES = ['filp', 'cred_jar', 'cred', 'dentry', 'fuse_inode', 'fuse_reques
 
 const DATA = { make: { length: 5000, seed: 1 } };
 const GROUP = 4242;
+/** Not all is asked for again before each call. Seconds. */
+const BELIEVED = { entryValidS: 1000, attrValidS: 1000 } as const;
 /** Of the INIT of a connection (FUSE_REQ_ID_STEP of fs/fuse). */
 const FIRST_UNIQUE = 2n;
 const ECHO = ioctlNumber(IOCTL_IN | IOCTL_OUT, 8);
@@ -46,15 +48,8 @@ const dataCalls = (fuse: FuseMount): readonly Part[] => [
     { call: 'ftruncate', args: { fd, length: 100 } },
   ]),
   onOpen({ path: fuse.file('f'), flags: 'O_RDWR|O_DIRECT' }, (fd) => [
-    {
-      call: 'aio',
-      args: {
-        operations: [
-          { op: 'pwrite', fd, data: DATA, offset: 0 },
-          { op: 'pread', fd, count: 5000, offset: 0 },
-        ],
-      },
-    },
+    { call: 'pwrite', args: { fd, data: DATA, offset: 0 } },
+    { call: 'pread', args: { fd, count: 5000, offset: 0 } },
   ]),
 ];
 
@@ -68,7 +63,7 @@ const makers: readonly ((path: string) => BatchCall)[] = [
 
 const WORK: Readonly<Record<string, Work>> = {
   'changes of names': {
-    options: { init: { addFlags: ['CREATE_SUPP_GROUP'] } },
+    options: { ...BELIEVED, root: 'tmpfs', init: { addFlags: ['CREATE_SUPP_GROUP'] } },
     async prepare(fuse, client) {
       await client.mkdir({ path: fuse.backing('d') });
       await client.chown({ path: fuse.backing('d'), uid: 0, gid: GROUP });
@@ -133,7 +128,7 @@ const WORK: Readonly<Record<string, Work>> = {
     fails: ['mknod: EIO', 'mkdir: EIO', 'symlink: EIO', 'open: EIO', 'lstat: EIO'],
   },
   'attributes, locks and other requests': {
-    options: { init: { addFlags: ['POSIX_ACL', 'POSIX_LOCKS', 'FLOCK_LOCKS'] } },
+    options: { ...BELIEVED, init: { addFlags: ['POSIX_ACL', 'POSIX_LOCKS', 'FLOCK_LOCKS'] } },
     async prepare(fuse, client) {
       await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
       await fuse.rule({
@@ -167,14 +162,15 @@ const WORK: Readonly<Record<string, Work>> = {
       ];
     },
   },
-  'rounds of cached reads and writes': { options: { root: 'tmpfs' }, calls: dataCalls },
+  'rounds of cached reads and writes': { options: { ...BELIEVED, root: 'tmpfs' }, calls: dataCalls },
   'rounds of direct reads and writes': {
-    options: { root: 'tmpfs' },
+    options: { ...BELIEVED, root: 'tmpfs' },
     prepare: (fuse) => fuse.answerOpen('OPEN', { openFlags: OpenFlag.DIRECT_IO }),
     calls: dataCalls,
   },
   'rounds of reads and writes in the writeback cache': {
     options: {
+      ...BELIEVED,
       root: 'tmpfs',
       init: { addFlags: ['WRITEBACK_CACHE'], dropFlags: ['PASSTHROUGH', 'PASSTHROUGH_FD'] },
     },

@@ -108,6 +108,7 @@ const WORK: Readonly<Record<string, Work>> = {
     options: 'index=on,redirect_dir=on,metacopy=on',
     once: (top) => [
       two('rename', `${top}/merged`, `${top}/moved`),
+      two('rename', `${top}/redirected`, `${top}/twice`),
       on('chmod', `${top}/f`, { mode: 0o600 }),
       on('chmod', `${top}/one`, { mode: 0o600 }),
       on('unlink', `${top}/gone`),
@@ -120,6 +121,7 @@ const WORK: Readonly<Record<string, Work>> = {
     calls: (top) => [
       on('lstat', `${top}/moved/deep/f`),
       on('lstat', `${top}/moved/deep/lowest`),
+      on('lstat', `${top}/twice/f`),
       on('lstat', `${top}/two`),
       on('lstat', `${top}/gone`),
       on('lstat', `${top}/replaced/f`),
@@ -127,6 +129,9 @@ const WORK: Readonly<Record<string, Work>> = {
         { call: 'pread', args: { fd, count: 10, offset: 0 } },
       ]),
       ...['', '/moved', '/moved/deep', '/replaced', '/impure'].map((directory) => list(top + directory)),
+      on('mknod', `${top}/impure/n`, { mode: 0o100_644 }),
+      list(`${top}/impure`),
+      on('unlink', `${top}/impure/n`),
     ],
     fails: ['lstat: ENOENT', 'lstat: ENOENT'],
   },
@@ -188,8 +193,11 @@ const WORK: Readonly<Record<string, Work>> = {
 
 /** What the layers have in the beginning. */
 const FILES = {
-  lower: ['merged/', 'merged/deep/', 'merged/deep/f', 'f', 'g', 'one', 'gone', 'replaced/', 'replaced/f'],
-  lowest: ['merged/', 'merged/deep/', 'merged/deep/lowest'],
+  lower: [
+    ...['merged/', 'merged/deep/', 'merged/deep/f', 'redirected/'],
+    ...['f', 'g', 'one', 'gone', 'replaced/', 'replaced/f'],
+  ],
+  lowest: ['merged/', 'merged/deep/', 'merged/deep/lowest', 'elsewhere/', 'elsewhere/f'],
 };
 
 /** Fresh layers with these files. */
@@ -201,6 +209,8 @@ async function layersOf(guest: TestGuest, client: Client): Promise<Layers> {
   await fill(client, lower, FILES.lower);
   await fill(client, lowest, FILES.lowest);
   await client.link({ from: `${lower}/one`, to: `${lower}/two` });
+  const redirect = { name: 'trusted.overlay.redirect', data: '/elsewhere' };
+  await client.setxattr({ path: `${lower}/redirected`, ...redirect });
   return layers;
 }
 
