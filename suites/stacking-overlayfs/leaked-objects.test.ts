@@ -130,9 +130,10 @@ const WORK: Readonly<Record<string, Work>> = {
         { call: 'pread', args: { fd, count: 10, offset: 0 } },
       ]),
       ...['', '/moved', '/moved/deep', '/replaced', '/impure'].map((directory) => list(top + directory)),
-      on('mknod', `${top}/impure/n`, { mode: 0o100_644 }),
+      // What was kept of the list is of no use any more.
+      two('rename', `${top}/impure/g`, `${top}/impure/g2`),
       list(`${top}/impure`),
-      on('unlink', `${top}/impure/n`),
+      two('rename', `${top}/impure/g2`, `${top}/impure/g`),
     ],
     fails: ['lstat: ENOENT', 'lstat: ENOENT'],
   },
