@@ -2,7 +2,7 @@ import type { ExecutionContext } from 'ava';
 import type { BatchCall, Client } from './client.ts';
 import { eventually } from './eventually.ts';
 import type { TestGuest } from './guest.ts';
-import { memoryInUse } from './object-counts.ts';
+import { countObjects, memoryInUse, staysGrown } from './object-counts.ts';
 
 /** Times that something is done of which the kernel must not keep an object each: twice what else comes and goes. */
 export const ROUNDS = 160;
@@ -64,6 +64,19 @@ export async function doRounds(client: Client, parts: readonly Part[], rounds: n
     }
   }
   return [...seen];
+}
+
+/** Asserts of many rounds that they fail in the calls that they should, and leave no objects in these caches. */
+export async function leaveNothing(
+  t: ExecutionContext,
+  { guest, client, caches }: { guest: TestGuest; client: Client; caches: readonly string[] },
+  round: readonly Part[],
+  fails: readonly string[] = [],
+): Promise<void> {
+  t.deepEqual(await doRounds(client, round, 1), [fails.join(', ')], 'once');
+  const before = await countObjects(guest, caches);
+  t.deepEqual(await doRounds(client, round, ROUNDS), [fails.join(', ')], 'each of them');
+  t.deepEqual(await staysGrown(guest, before, caches), []);
 }
 
 /** One batch of them all. */

@@ -1,11 +1,9 @@
-import type { ExecutionContext } from 'ava';
 import type { BatchCall, Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill } from '../lib/layers.ts';
-import { doRounds, KMALLOC, onOpen, ROUNDS, type Part } from '../lib/leaks.ts';
+import { doRounds, KMALLOC, leaveNothing, onOpen, ROUNDS, type Part } from '../lib/leaks.ts';
 import { makeAll } from '../lib/make-all.ts';
-import { countObjects, staysGrown } from '../lib/object-counts.ts';
 import { WITH_HANDLES } from '../lib/overlay-handles.ts';
 import { overlayRequest, type OverlayOptions } from '../lib/stacked-mount.ts';
 
@@ -223,19 +221,6 @@ async function layersOf(guest: TestGuest, client: Client): Promise<Layers> {
   return layers;
 }
 
-/** Asserts of the rounds that they give what they should and leave nothing. */
-async function leaveNothing(
-  t: ExecutionContext,
-  { guest, client }: { readonly guest: TestGuest; readonly client: Client },
-  round: readonly Part[],
-  fails: readonly string[] = [],
-): Promise<void> {
-  t.deepEqual(await doRounds(client, round, 1), [fails.join(', ')], 'once');
-  const before = await countObjects(guest, CACHES);
-  t.deepEqual(await doRounds(client, round, ROUNDS), [fails.join(', ')], 'each of them');
-  t.deepEqual(await staysGrown(guest, before, CACHES), []);
-}
-
 for (const [what, { needs, options, beneath, once, calls, afterwards, fails }] of Object.entries(WORK)) {
   guestTest(`${ROUNDS} ${what} leave no objects in the kernel (C19)`, async (t, guest) => {
     needs?.(guest);
@@ -248,7 +233,7 @@ for (const [what, { needs, options, beneath, once, calls, afterwards, fails }] o
       ...mounted(calls(layers.top)),
       ...(afterwards?.(layers) ?? []),
     ];
-    await leaveNothing(t, { guest, client }, round, fails);
+    await leaveNothing(t, { guest, client, caches: CACHES }, round, fails);
   });
 }
 
@@ -271,7 +256,7 @@ guestTest(`${ROUNDS} times files by their handles leave no objects in the kernel
   const named = paths.slice(0, -1).map((path) => on('nameToHandle', path));
   await leaveNothing(
     t,
-    { guest, client },
+    { guest, client, caches: CACHES },
     [mount, byHandles, ...named, layers.umount()],
     ['openByHandle: ESTALE', 'close: EBADF'],
   );
