@@ -73,9 +73,15 @@ for (const [signal, how] of ENDS) {
       },
     });
     const ended = once(child, 'exit');
+    // A failed assertion must not leave it running: the worker would wait for it.
+    t.teardown(() => child.kill('SIGKILL'));
     await until(() => readFile(join(cache, 'started')).catch(() => undefined), 'image build');
     const [run = ''] = await readdir(join(cache, 'runs'));
-    t.true((await processesLabelled(RUN_LABEL, run)).length >= 3);
+    // Those that hide are started after the word that the build has.
+    await until(
+      async () => ((await processesLabelled(RUN_LABEL, run)).length >= 3 ? true : undefined),
+      'third process of the run',
+    );
     child.kill(signal);
     t.deepEqual(await ended, how);
 
