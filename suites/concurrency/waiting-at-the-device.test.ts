@@ -1,12 +1,10 @@
-import { concat } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
-import { u32, u64 } from '../lib/entry-answer.ts';
 import { eventually } from '../lib/eventually.ts';
 import { NotifyCode } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
-import { answerRequest, nextRequest } from '../lib/raw-server.ts';
+import { answerRequest, forgetName, nextRequest } from '../lib/raw-server.ts';
 
 /** Who waits at /dev/fuse for what there is to do, and how it is told. */
 
@@ -39,10 +37,7 @@ async function askAndRead({ fuse, client, server, device }: Bench): Promise<void
 /** Whatever there can be for a server to read besides a new request, and that there will be nothing any more. */
 const EVENTS: Readonly<Record<string, Event>> = {
   'a node to be forgotten': {
-    make: ({ server, device }) => {
-      const body = concat(u64(1n), u32(1), u32(0), u32(0x66).subarray(0, 2));
-      return answerRequest(server, device, { unique: 0n, error: NotifyCode.INVAL_ENTRY, body });
-    },
+    make: ({ server, device }) => forgetName(server, device, 'f'),
   },
   'an INTERRUPT': {
     prepare: askAndRead,

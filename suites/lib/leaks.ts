@@ -29,6 +29,11 @@ export const KMALLOC = [
 /** Calls that refer to each other know where in their batch they begin. */
 export type Part = BatchCall | ((at: number) => readonly BatchCall[]);
 
+/** A call on a path. */
+export function on(call: BatchCall['call'], path: string, more: BatchCall['args'] = {}): BatchCall {
+  return { call, args: { path, ...more } };
+}
+
 /** Calls with a descriptor that the first of them opens, which is number `at` of their batch. */
 export function onOpen(
   args: BatchCall['args'],
@@ -80,7 +85,7 @@ export async function leaveNothing(
 }
 
 /** One batch of them all. */
-function inOrder(parts: readonly Part[]): readonly BatchCall[] {
+export function inOrder(parts: readonly Part[]): readonly BatchCall[] {
   const all: BatchCall[] = [];
   for (const part of parts) all.push(...(typeof part === 'function' ? part(all.length) : [part]));
   return all;

@@ -1,6 +1,8 @@
 import { bytes, concat } from './bytes.ts';
 import type { Client } from './client.ts';
+import { u32, u64 } from './entry-answer.ts';
 import { eventually } from './eventually.ts';
+import { NotifyCode } from './fuse-abi.ts';
 
 const HEADER_BYTES = 40;
 export const OUT_HEADER_BYTES = 16;
@@ -61,6 +63,12 @@ export function answerRequest(
   const { unique, error = 0, body = new Uint8Array() } = answer;
   const header = outHeader({ unique, error, bodyBytes: body.length });
   return client.errno.write({ fd: device, data: concat(header, body) });
+}
+
+/** Has the kernel forget a name of the root (FUSE_NOTIFY_INVAL_ENTRY). @returns `ok` or the errno of the write. */
+export function forgetName(client: Client, device: number, name: string): Promise<string> {
+  const body = concat(u64(1n), u32(name.length), u32(0), bytes(`${name}\0`));
+  return answerRequest(client, device, { unique: 0n, error: NotifyCode.INVAL_ENTRY, body });
 }
 
 /** `fuse_init_out` of a server of this protocol that asks for no feature. */

@@ -2,6 +2,12 @@ import type { Client } from './client.ts';
 import type { FuseMount, FuseOptions } from './fuse-mount.ts';
 import type { TestGuest } from './guest.ts';
 
+/** With it, and without what the kernel does not let be beside it. */
+export const WRITEBACK_CACHE = {
+  addFlags: ['WRITEBACK_CACHE'],
+  dropFlags: ['PASSTHROUGH', 'PASSTHROUGH_FD'],
+} as const;
+
 /** A mount where writes wait in the page cache of FUSE (FUSE_WRITEBACK_CACHE). */
 export function mountWritebackCache(
   guest: TestGuest,
@@ -9,7 +15,7 @@ export function mountWritebackCache(
 ): Promise<FuseMount> {
   return guest.mountFuse({
     passthrough: 'off',
-    init: { addFlags: ['WRITEBACK_CACHE'], dropFlags: ['PASSTHROUGH', 'PASSTHROUGH_FD'], ...init },
+    init: { ...WRITEBACK_CACHE, ...init },
     ...options,
   });
 }

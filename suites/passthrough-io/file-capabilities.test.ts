@@ -1,19 +1,15 @@
-import { text } from '../lib/bytes.ts';
+import { concat, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
+import { u32 } from '../lib/entry-answer.ts';
+import { CAPABILITY, MAY_USE_RAW_SOCKETS } from '../lib/file-capabilities.ts';
 import type { Rule } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
 /** Capabilities of a program, which a write takes away: the kernel asks the server whether there are any. */
 
-const CAPABILITY = 'security.capability';
-/** `struct vfs_cap_data`, little-endian: VFS_CAP_REVISION_2 and effective, CAP_NET_RAW permitted, nothing else. */
-const MAY_USE_RAW_SOCKETS = Buffer.from('0100000200200000000000000000000000000000', 'hex');
-
 /** `fuse_getxattr_out`: u32 size, u32 padding. */
 function sizeAnswer(bytes: number): Rule['action'] {
-  const body = new Uint8Array(8);
-  new DataView(body.buffer).setUint32(0, bytes, true);
-  return { do: 'body', body };
+  return { do: 'body', body: concat(u32(bytes), u32(0)) };
 }
 
 /** What the server says that the attribute takes, and whether it has to be removed. */
@@ -26,7 +22,7 @@ const ANSWERS: readonly (readonly [what: string, answer: Rule['action'], removes
 
 async function program(client: Client, path: string): Promise<void> {
   await client.writeFile({ path, data: 'program' });
-  await client.setxattr({ path, name: CAPABILITY, data: new Uint8Array(MAY_USE_RAW_SOCKETS) });
+  await client.setxattr({ path, name: CAPABILITY, data: MAY_USE_RAW_SOCKETS });
 }
 
 for (const passthrough of ['auto', 'off'] as const) {

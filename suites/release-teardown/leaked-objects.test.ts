@@ -5,13 +5,13 @@ import { backingMap, DeviceIoctl, OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { inOrder, onOpen, ROUNDS } from '../lib/leaks.ts';
 import { makeAll } from '../lib/make-all.ts';
 import { countObjects, grown, MARGIN, staysGrown } from '../lib/object-counts.ts';
 import { needsLastingIds } from '../lib/registration.ts';
 
 /** Objects of the kernel as it counts them: what is done often must not leave as many. */
 
-const ROUNDS = 160;
 /** Bytes; a registration and most of what an open has is in one of these. */
 const SIZES = [32, 64, 96, 128, 192, 256] as const;
 /** cred_jar, since 6.17 cred: credentials; filp: open files, those without a descriptor as well. */
@@ -38,13 +38,8 @@ async function onOpens(
   times: number,
   calls: (fd: object) => readonly BatchCall[],
 ): Promise<void> {
-  const all: BatchCall[] = [];
-  for (let time = 0; time < times; time++) {
-    const fd = { ref: { of: all.length } };
-    all.push({ call: 'open', args: { path: fuse.file('f'), flags: 'O_RDWR' } }, ...calls(fd));
-    all.push({ call: 'close', args: { fd } });
-  }
-  await makeAll(client, all);
+  const each = onOpen({ path: fuse.file('f'), flags: 'O_RDWR' }, calls);
+  await makeAll(client, inOrder(Array.from({ length: times }, () => each)));
 }
 
 const data = { make: { length: 100, seed: 1 } };

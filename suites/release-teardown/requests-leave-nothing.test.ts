@@ -2,7 +2,7 @@ import { aclFor } from '../lib/access-control-list.ts';
 import { bytes, concat } from '../lib/bytes.ts';
 import type { BatchCall, Client } from '../lib/client.ts';
 import { entryAnswer, u32, u64 } from '../lib/entry-answer.ts';
-import { OpenFlag } from '../lib/fuse-abi.ts';
+import { NotifyCode, OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { IOCTL_IN, IOCTL_OUT, ioctlAnswer, ioctlNumber } from '../lib/ioctl-answer.ts';
@@ -10,6 +10,7 @@ import {
   KMALLOC,
   leaveNothing,
   leavesNoMemory,
+  on,
   onOpen,
   PAGES,
   ROUNDS,
@@ -17,7 +18,7 @@ import {
   type Part,
 } from '../lib/leaks.ts';
 import { initBody, openBody, outHeader } from '../lib/raw-server.ts';
-import { mountWritebackCache } from '../lib/writeback-cache.ts';
+import { mountWritebackCache, WRITEBACK_CACHE } from '../lib/writeback-cache.ts';
 
 /** What is asked of the server often leaves no object in the kernel, whatever it answers. */
 
@@ -30,10 +31,6 @@ const BELIEVED = { entryValidS: 1000, attrValidS: 1000 } as const;
 /** Of the INIT of a connection (FUSE_REQ_ID_STEP of fs/fuse). */
 const FIRST_UNIQUE = 2n;
 const ECHO = ioctlNumber(IOCTL_IN | IOCTL_OUT, 8);
-
-function on(call: BatchCall['call'], path: string, more: BatchCall['args'] = {}): BatchCall {
-  return { call, args: { path, ...more } };
-}
 
 interface Work {
   readonly options?: FuseOptions;
@@ -98,8 +95,7 @@ const WORK: Readonly<Record<string, Work>> = {
     fails: ['lstat: ENOENT'],
   },
   'requests that are refused': {
-    async prepare(fuse, client) {
-      await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    async prepare(fuse) {
       for (const opcode of ['OPEN', 'OPENDIR', 'MKNOD', 'MKDIR', 'SYMLINK', 'CREATE'] as const) {
         await fuse.fail(opcode, 'EIO');
       }
@@ -135,8 +131,7 @@ const WORK: Readonly<Record<string, Work>> = {
   },
   'attributes, locks and other requests': {
     options: { ...BELIEVED, init: { addFlags: ['POSIX_ACL', 'POSIX_LOCKS', 'FLOCK_LOCKS'] } },
-    async prepare(fuse, client) {
-      await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    async prepare(fuse) {
       await fuse.rule({
         match: { opcode: 'IOCTL' },
         action: { do: 'body', body: ioctlAnswer(0, bytes('answered')) },
@@ -175,11 +170,7 @@ const WORK: Readonly<Record<string, Work>> = {
     calls: dataCalls,
   },
   'rounds of reads and writes in the writeback cache': {
-    options: {
-      ...BELIEVED,
-      root: 'tmpfs',
-      init: { addFlags: ['WRITEBACK_CACHE'], dropFlags: ['PASSTHROUGH', 'PASSTHROUGH_FD'] },
-    },
+    options: { ...BELIEVED, root: 'tmpfs', init: WRITEBACK_CACHE },
     calls: dataCalls,
   },
 };
@@ -210,12 +201,10 @@ guestTest(
   },
 );
 
-const CODE = { INVAL_INODE: 2, INVAL_ENTRY: 3, STORE: 4, RETRIEVE: 5, DELETE: 6 } as const;
-
 /** A notification as it is written to the device: `fuse_out_header` with its code, and what it says. */
-function notification(code: keyof typeof CODE, ...parts: readonly Uint8Array[]): Uint8Array {
+function notification(code: keyof typeof NotifyCode, ...parts: readonly Uint8Array[]): Uint8Array {
   const body = concat(...parts);
-  return concat(u32(16 + body.length), u32(CODE[code]), u64(0n), body);
+  return concat(outHeader({ unique: 0n, error: NotifyCode[code], bodyBytes: body.length }), body);
 }
 
 guestTest(`${ROUNDS} notifications of each kind leave no objects in the kernel (C19)`, async (t, guest) => {
@@ -226,7 +215,7 @@ guestTest(`${ROUNDS} notifications of each kind leave no objects in the kernel (
   const f = u64(BigInt(await fuse.nodeid('/f')));
   const device = await fuse.server.lendDevice(client);
   const [root, none, length, name] = [u64(1n), u64(0n), u32(5), bytes('f\0')];
-  const tell = (code: keyof typeof CODE, ...parts: readonly Uint8Array[]): BatchCall => ({
+  const tell = (code: keyof typeof NotifyCode, ...parts: readonly Uint8Array[]): BatchCall => ({
     call: 'write',
     args: { fd: device, data: notification(code, ...parts) },
   });

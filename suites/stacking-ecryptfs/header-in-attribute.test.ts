@@ -126,8 +126,8 @@ guestTest('a file has the size that an attribute begins with, if it is one of ec
   }
 });
 
-/** In a header: the lowest byte of the flags, and how much comes before the packets of keys. */
-const [FLAGS_AT, BEFORE_PACKETS] = [19, 26];
+/** How much of a header comes before the packets of keys. */
+const BEFORE_PACKETS = 26;
 /** What a packet of a key begins with. */
 const PACKET = 0x8c;
 
@@ -143,11 +143,11 @@ guestTest(
       passphrasePacket({ wrapped: encryptBlocks(key.subarray(0, 16), fileKey) }),
       signaturePacket({ signature }),
     ];
-    const header = lowerFile({ packets, fileKey, data: new Uint8Array(SIZE) }).subarray(
+    const flags = ENCRYPTED | IN_ATTRIBUTE;
+    const header = lowerFile({ packets, fileKey, flags, data: new Uint8Array(SIZE) }).subarray(
       0,
       BEFORE_PACKETS + packets.reduce((sum, { length }) => sum + length, 0),
     );
-    header[FLAGS_AT] = ENCRYPTED | IN_ATTRIBUTE;
     for (const [name, byte] of Object.entries({ zeros: 0, packets: PACKET })) {
       const path = `${lower}/${name}`;
       await client.writeFile({ path, data: new Uint8Array(EXTENT).fill(byte) });

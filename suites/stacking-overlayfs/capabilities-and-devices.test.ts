@@ -1,12 +1,9 @@
+import { CAPABILITY, MAY_USE_RAW_SOCKETS } from '../lib/file-capabilities.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
 import { lowerOnFuse } from '../lib/overlay-on-fuse.ts';
 
 /** What is copied up besides data and modes: the capabilities of a program, the number of a device. */
-
-const CAPABILITY = 'security.capability';
-/** `struct vfs_cap_data`, little-endian: VFS_CAP_REVISION_2 and effective, CAP_NET_RAW permitted, nothing else. */
-const MAY_USE_RAW_SOCKETS = Buffer.from('0100000200200000000000000000000000000000', 'hex');
 
 guestTest(
   'a program keeps its capabilities when its data are copied up after its metadata (E4)',
@@ -18,8 +15,7 @@ guestTest(
     const capability = async (path: string): Promise<string> =>
       Buffer.from(await client.getxattr({ path, name: CAPABILITY })).toString('hex');
     for (const name of ['program', 'written']) {
-      const data = new Uint8Array(MAY_USE_RAW_SOCKETS);
-      await client.setxattr({ path: `${lower}/${name}`, name: CAPABILITY, data });
+      await client.setxattr({ path: `${lower}/${name}`, name: CAPABILITY, data: MAY_USE_RAW_SOCKETS });
     }
     const set = await capability(`${lower}/program`);
     await using overlay = await over(guest, client, layers, 'metacopy=on,redirect_dir=on');
@@ -50,8 +46,7 @@ guestTest(
       const name = errno.toLowerCase();
       const below = fuse.backing(name);
       await client.writeFile({ path: below, data: 'a program', mode: 0o755 });
-      const data = new Uint8Array(MAY_USE_RAW_SOCKETS);
-      await client.setxattr({ path: below, name: CAPABILITY, data });
+      await client.setxattr({ path: below, name: CAPABILITY, data: MAY_USE_RAW_SOCKETS });
       const path = overlay.file(name);
       const change = () => client.errno.chmod({ path, mode: 0o700 });
       await client.stat({ path });

@@ -1,21 +1,22 @@
 import type { BatchCall, Client } from '../lib/client.ts';
+import { CAPABILITY, MAY_USE_RAW_SOCKETS } from '../lib/file-capabilities.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill } from '../lib/layers.ts';
-import { doRounds, KMALLOC, leaveNothing, onOpen, ROUNDS, type Part } from '../lib/leaks.ts';
+import { doRounds, KMALLOC, leaveNothing, on, onOpen, ROUNDS, type Part } from '../lib/leaks.ts';
 import { makeAll } from '../lib/make-all.ts';
 import { WITH_HANDLES } from '../lib/overlay-handles.ts';
+import { WORK_DIR } from '../lib/overlay-on-fuse.ts';
 import { overlayRequest, type OverlayOptions } from '../lib/stacked-mount.ts';
 
 /** What is done often on an overlay leaves no object in the kernel once it is unmounted. */
 
 const CACHES = ['filp', 'cred_jar', 'cred', 'dentry', 'ovl_inode', 'mnt_cache', ...KMALLOC];
 
-/** VFS_CAP_REVISION_2, effective, with CAP_NET_RAW (linux/capability.h). */
-const CAPABILITY = new Uint8Array([1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 const DATA = { make: { length: 5000, seed: 1 } };
 
 class Layers {
+  readonly base: string;
   readonly lower: string;
   readonly lowest: string;
   readonly upper: string;
@@ -24,6 +25,7 @@ class Layers {
   readonly top: string;
 
   constructor(base: string, top: string) {
+    this.base = base;
     this.lower = `${base}/lower`;
     this.lowest = `${base}/lowest`;
     this.upper = `${base}/upper`;
@@ -40,10 +42,6 @@ class Layers {
   umount(): BatchCall {
     return { call: 'umount2', args: { target: this.top } };
   }
-}
-
-function on(call: BatchCall['call'], path: string, more: BatchCall['args'] = {}): BatchCall {
-  return { call, args: { path, ...more } };
 }
 
 function two(call: 'rename' | 'link', from: string, to: string): BatchCall {
@@ -81,10 +79,10 @@ interface Work {
 const WORK: Readonly<Record<string, Work>> = {
   'overlays that are mounted, and others that are refused,': {
     options: 'index=on,redirect_dir=on',
-    beneath: ({ work }) => [
+    beneath: ({ base }) => [
       // What an overlay that did not end well may have left.
-      on('mkdir', `${work}/work/left`),
-      on('mkdir', `${work}/work/left/deep`),
+      on('mkdir', `${base}/${WORK_DIR}/left`),
+      on('mkdir', `${base}/${WORK_DIR}/left/deep`),
     ],
     calls: () => [],
     afterwards: (layers) => {
@@ -140,7 +138,7 @@ const WORK: Readonly<Record<string, Work>> = {
     beneath: ({ lower }) => [
       makeFile(`${lower}/c`),
       on('setxattr', `${lower}/c`, { name: 'trusted.fusegate', data: DATA }),
-      on('setxattr', `${lower}/c`, { name: 'security.capability', data: CAPABILITY }),
+      on('setxattr', `${lower}/c`, { name: CAPABILITY, data: MAY_USE_RAW_SOCKETS }),
       two('link', `${lower}/c`, `${lower}/c2`),
     ],
     calls: (top) => [

@@ -34,8 +34,7 @@ export const eventCalls = {
     viewOf(wait).setBigInt64(0, BigInt(Math.floor(waitMs / 1000)), true);
     viewOf(wait).setBigInt64(8, BigInt(waitMs % 1000) * 1_000_000n, true);
     view.setInt32(0, fd, true);
-    const wanted = events === 'in|out' ? POLL.in | POLL.out : POLL.rdnorm | POLL.wrnorm;
-    view.setInt16(4, wanted, true);
+    view.setInt16(4, WANTED[events], true);
     const result = await syscall('ppoll', polled, 1, wait, null, 8);
     const ready = (): string =>
       Object.entries(POLL)
@@ -48,6 +47,7 @@ export const eventCalls = {
 
 /** poll(2). */
 const POLL = { in: 0x1, out: 0x4, err: 0x8, hup: 0x10, nval: 0x20, rdnorm: 0x40, wrnorm: 0x100 } as const;
+const WANTED = { 'in|out': POLL.in | POLL.out, 'rdnorm|wrnorm': POLL.rdnorm | POLL.wrnorm } as const;
 
 async function readEvents<T>(fd: number, parse: (bytes: Uint8Array) => T[]): Promise<CallResult<T[]>> {
   const buffer = alignedBytes(BUFFER_BYTES);
