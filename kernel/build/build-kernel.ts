@@ -7,6 +7,10 @@ import type { BuildTree } from './build-tree.ts';
 import { make, type MakeOptions } from './make.ts';
 import { isBuildStep, throttle } from './progress.ts';
 
+/** scripts/link-vmlinux.sh: the symbols moved between its last two passes. What it advises to do about it. */
+const MOVED_SYMBOLS = 'Inconsistent kallsyms data';
+const ONE_MORE_PASS = 'KALLSYMS_EXTRA_PASS=1';
+
 export interface BuiltKernel {
   readonly bzImage: string;
   readonly vmlinux: string;
@@ -35,7 +39,13 @@ export async function buildKernel(
     const known = total !== undefined && steps <= total ? total : undefined;
     emit({ type: 'stage-progress', stage: 'build', done: steps, total: known, unit: 'objects' });
   };
-  const result = await make(['bzImage'], { ...options, onLine });
+  let result = await make(['bzImage'], { ...options, onLine });
+  if (result.exitCode !== 0 && lines.includes(MOVED_SYMBOLS)) {
+    // No fault of a patch: the same tree links a minute later. Only the link is repeated.
+    emit({ type: 'note', text: `linking once more with ${ONE_MORE_PASS}: ${MOVED_SYMBOLS.toLowerCase()}` });
+    lines.length = 0;
+    result = await make(['bzImage', ONE_MORE_PASS], { ...options, onLine });
+  }
   if (result.exitCode !== 0) {
     throw await buildFailure({ step: 'the kernel build', lines, result, blame, options });
   }

@@ -78,6 +78,7 @@ const sourceRules: readonly Rule[] = [
     /^\S*ld(?:\.\w+)?: (?!warning)(.*(?:undefined reference|multiple definition|cannot find|error).*)$/u,
     ([, message]) => ({ kind: 'linker', where: 'ld', message: message ?? '' }),
   ],
+  [/^Inconsistent kallsyms data$/u, ([message]) => ({ kind: 'linker', where: 'vmlinux', message })],
   [/^ERROR: modpost: (.*)$/u, ([, message]) => ({ kind: 'modpost', message: message ?? '' })],
   [
     /^([^\s:][^:]*):(\d+): (\*\*\* .*)$/u,
