@@ -259,19 +259,25 @@ guestTest('without passthrough: directories that have no position', async (t, gu
 guestTest('without passthrough: a stream is written to while a read of it waits', async (t, guest) => {
   await using fuse = await guest.mountFuse({ passthrough: 'off' });
   await using client = await guest.client();
-  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
-  // In direct mode, so that no pages are in the way.
-  await fuse.answerOpen('OPEN', { openFlags: OpenFlag.STREAM | OpenFlag.DIRECT_IO }, 1);
-  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
-  const other = await client.dup({ fd });
-  const hold = await fuse.hold('READ');
-  const reading = client.read({ fd, count: 8 });
-  reading.catch(() => undefined);
-  const held = await hold.arrived();
-  t.is(await client.write({ fd: other, data: 'CON' }), 3, 'one open file, no lock of its position');
-  await hold.release(held);
-  t.is(text(await reading), 'CONtents');
-  for (const each of [fd, other]) await client.close({ fd: each });
+  for (const [what, more] of [
+    ['STREAM', 0],
+    ['STREAM and NONSEEKABLE', OpenFlag.NONSEEKABLE],
+  ] as const) {
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    // In direct mode, so that no pages are in the way.
+    await fuse.answerOpen('OPEN', { openFlags: OpenFlag.STREAM | OpenFlag.DIRECT_IO | more }, 1);
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const other = await client.dup({ fd });
+    const hold = await fuse.hold('READ');
+    const reading = client.read({ fd, count: 8 });
+    reading.catch(() => undefined);
+    const held = await hold.arrived();
+    t.is(await client.write({ fd: other, data: 'CON' }), 3, `${what}: no lock of a position`);
+    await hold.stop();
+    await hold.release(held);
+    t.is(text(await reading), 'CONtents', what);
+    for (const each of [fd, other]) await client.close({ fd: each });
+  }
 });
 
 guestTest('without passthrough: FALLOCATE is asked for the modes that it has', async (t, guest) => {
