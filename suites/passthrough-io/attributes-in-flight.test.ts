@@ -148,6 +148,10 @@ const RESIZES: Readonly<Record<string, Resize>> = {
     call: (client, fd) => client.errno.pwrite({ fd, data: pattern(PAGE), offset: 2 * PAGE }),
     opcode: 'WRITE',
   },
+  'a write across the end': {
+    call: (client, fd) => client.errno.pwrite({ fd, data: pattern(PAGE), offset: 0 }),
+    opcode: 'WRITE',
+  },
   copy_file_range: {
     call: (client, fd) =>
       client.errno.copy_file_range({ fdIn: fd, offIn: 0, fdOut: fd, offOut: 5, length: 5 }),
