@@ -218,3 +218,36 @@ guestTest(
     await client.close({ fd });
   },
 );
+
+guestTest(
+  'pages that nobody has asked for are not read ahead while there is congestion',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using other = await guest.client();
+    for (const congested of [true, false]) {
+      const init = { congestionThreshold: 1, dropFlags: ['AUTO_INVAL_DATA'] } as const;
+      await using fuse = await guest.mountFuse({ passthrough: 'off', init, attrValidS: LONG });
+      const [busy, fd] = [await open(other, fuse, 1, 'busy'), await open(client, fuse, 64)];
+      await client.pread({ fd, count: 4 * PAGE, offset: 0 });
+      const read = await fuse.requests('READ');
+      const end = Math.max(...read.map(({ args }) => Number(args['offset']) + Number(args['size'])));
+      t.true(end > 4 * PAGE, 'some is read ahead');
+      const hold = await fuse.hold({ opcode: 'READ', path: '/busy' });
+      const reading = congested ? other.pread({ fd: busy, count: PAGE, offset: 0 }) : undefined;
+      reading?.catch(() => undefined);
+      const request = congested ? await hold.arrived() : undefined;
+      const after = await fuse.position();
+      // In the cache, and where the kernel means to read on when somebody gets there.
+      const seen = await client.pread({ fd, count: PAGE, offset: 4 * PAGE });
+      t.is(firstDifference(seen, pattern(64 * PAGE).subarray(4 * PAGE, 5 * PAGE)), undefined);
+      const [ahead] = await fuse.requests({ opcode: 'READ', after });
+      const what = congested ? 'with another request under way' : 'with none';
+      t.is(ahead?.args['offset'], congested ? undefined : end, `${what}: where is read ahead`);
+      await hold.stop();
+      if (request !== undefined) await hold.release(request);
+      await reading;
+      await other.close({ fd: busy });
+      await client.close({ fd });
+    }
+  },
+);
