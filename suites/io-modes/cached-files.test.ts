@@ -121,27 +121,42 @@ guestTest('a page that is loaded by itself leaves the size that is known', async
   await client.close({ fd });
 });
 
+/** Ways to have a page read: among those that are read ahead, and by itself. */
+const READING: Readonly<Record<string, (client: Client, fd: number) => Promise<unknown>>> = {
+  'a read': async (client, fd) => {
+    // Of the pages that the write is about none is read ahead.
+    await client.posix_fadvise({ fd, offset: 0, length: 0, advice: 'POSIX_FADV_RANDOM' });
+    await client.pread({ fd, count: PAGE, offset: 0 });
+  },
+  'a load': async (client, fd) => {
+    const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ', flags: 'MAP_SHARED' });
+    await client.madvise({ map, advice: 'MADV_RANDOM' });
+    await client.mread({ map, offset: 0, length: 10 });
+    await client.munmap({ map });
+  },
+};
+
 guestTest('a short answer to a READ from before a write does not cut the file', async (t, guest) => {
   await using client = await guest.client();
   await using reader = await guest.client();
-  const { fuse, fd } = await cachedFile(guest, client);
-  await using _fuse = fuse;
-  const seen = await reader.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
-  // Of the pages that the write is about none is read ahead.
-  await reader.posix_fadvise({ fd: seen, offset: 0, length: 0, advice: 'POSIX_FADV_RANDOM' });
-  const hold = await fuse.hold('READ');
-  const reading = reader.pread({ fd: seen, count: PAGE, offset: 0 });
-  reading.catch(() => undefined);
-  const held = await hold.arrived();
-  // A whole page: nothing has to be read for it.
-  await client.pwrite({ fd, data: pattern(PAGE, 5), offset: SIZE });
-  await hold.stop();
-  await hold.release(held, { do: 'body', body: pattern(100) });
-  await reading;
-  const { size } = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
-  t.is(size, SIZE + PAGE, 'the size that the kernel knows is that of the write');
-  await reader.close({ fd: seen });
-  await client.close({ fd });
+  for (const [what, read] of Object.entries(READING)) {
+    const { fuse, fd } = await cachedFile(guest, client);
+    await using _fuse = fuse;
+    const seen = await reader.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+    const hold = await fuse.hold('READ');
+    const reading = read(reader, seen);
+    reading.catch(() => undefined);
+    const held = await hold.arrived();
+    // A whole page: nothing has to be read for it.
+    await client.pwrite({ fd, data: pattern(PAGE, 5), offset: SIZE });
+    await hold.stop();
+    await hold.release(held, { do: 'body', body: pattern(100) });
+    await reading;
+    const { size } = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
+    t.is(size, SIZE + PAGE, `${what}: the size that the kernel knows is that of the write`);
+    await reader.close({ fd: seen });
+    await client.close({ fd });
+  }
 });
 
 guestTest(

@@ -223,3 +223,49 @@ for (const [what, { left, open, contents }] of Object.entries(MEANWHILE)) {
     },
   );
 }
+
+/** Direct writes of a file of ten bytes that may make it longer, by what they are. */
+const LENGTHENING: Readonly<
+  Record<string, { readonly write: (client: Client, fd: number) => Promise<number>; readonly result: string }>
+> = {
+  'begins before the end and reaches behind it': {
+    write: (client, fd) => client.pwrite({ fd, data: 'abc', offset: 8 }),
+    result: 'de345678abc',
+  },
+  'begins at the end': {
+    write: (client, fd) => client.pwrite({ fd, data: 'abc', offset: 10 }),
+    result: 'de34567890abc',
+  },
+  'appends by RWF_APPEND': {
+    write: (client, fd) =>
+      client.pwritev2({ fd, chunks: [Buffer.from('abc')], offset: 0, flags: 'RWF_APPEND' }),
+    result: 'de34567890abc',
+  },
+};
+
+guestTest('a direct write that makes the file longer is alone, however it does that', async (t, guest) => {
+  await using client = await guest.client();
+  await using other = await guest.client();
+  for (const [what, { write, result }] of Object.entries(LENGTHENING)) {
+    await using fuse = await mountWithModes(guest);
+    await client.writeFile({ path: fuse.backing('f'), data: '1234567890' });
+    const fds = [await openParallel(fuse, client), await openParallel(fuse, other)] as const;
+    const after = await fuse.position();
+    const hold = await fuse.hold('WRITE');
+    const lengthening = write(client, fds[0]);
+    lengthening.catch(() => undefined);
+    const first = await hold.arrived();
+    // One that by itself could be parallel.
+    const writing = other.pwrite({ fd: fds[1], data: 'de', offset: 0 });
+    writing.catch(() => undefined);
+    await untilWriting(guest, other);
+    t.is(await underWay(fuse, client, after), 1, `one that ${what}: the next one waits`);
+    await hold.stop();
+    await hold.release(first);
+    t.deepEqual(await Promise.all([lengthening, writing]), [3, 2], what);
+    t.is(text(await client.readFile({ path: fuse.backing('f') })), result, what);
+    t.is((await client.fstat({ fd: fds[0], flags: 'AT_STATX_DONT_SYNC' })).size, result.length, what);
+    await client.close({ fd: fds[0] });
+    await other.close({ fd: fds[1] });
+  }
+});

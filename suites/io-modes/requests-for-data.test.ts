@@ -410,6 +410,8 @@ const TAKEN = [
   { offset: 100, taken: PAGE - 100, read: [1, 2] },
   { offset: 100, taken: PAGE - 101, read: [0, 1, 2] },
   { offset: 100, taken: 2 * PAGE - 100, read: [2] },
+  { offset: 100, taken: 2 * PAGE - 101, read: [1, 2] },
+  { offset: 100, taken: 3 * PAGE - 101, read: [2] },
 ] as const;
 
 guestTest(

@@ -2,6 +2,7 @@ import type { Client } from '../lib/client.ts';
 import { SyscallError } from '../lib/client.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { openFlagNames } from '../lib/open-flag-names.ts';
 import { mountWithModes, openAs, register, type OpenMode } from '../lib/open-modes.ts';
 
 interface Row {
@@ -124,6 +125,7 @@ guestTest(
     const [, refused] = await fuse.requests('OPEN');
     const release = await fuse.waitFor('RELEASE');
     t.is(release.args['fh'], refused?.reply?.open?.fh);
+    t.is(openFlagNames(release.args['flags']), 'O_RDWR', 'with the flags of the open');
     t.is((await client.pread({ fd, count: 100, offset: 0 })).length, 8);
     t.is(await client.pwrite({ fd, data: 'C', offset: 0 }), 1);
     await client.close({ fd });
