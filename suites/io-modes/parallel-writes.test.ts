@@ -9,13 +9,18 @@ import { mountWithModes, openAs, register } from '../lib/open-modes.ts';
 
 const PARALLEL = OpenFlag.DIRECT_IO | OpenFlag.PARALLEL_DIRECT_WRITES;
 
+/** A mount on which nothing is in passthrough mode, of either interface: both have parallel direct writes. */
+function mountPlain(guest: TestGuest): Promise<FuseMount> {
+  return guest.mountFuse({ passthrough: 'off' });
+}
+
 async function openParallel(fuse: FuseMount, client: Client, more = 0, backingId = 0): Promise<number> {
   await fuse.answerOpen('OPEN', { openFlags: PARALLEL | more, backingId }, 1);
   return client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
 }
 
 guestTest('parallel direct writes are at the server at the same time (K10, K37)', async (t, guest) => {
-  await using fuse = await mountWithModes(guest);
+  await using fuse = await mountPlain(guest);
   await using client = await guest.client();
   await client.writeFile({ path: fuse.backing('f'), data: '12345678' });
   const fds = [await openParallel(fuse, client), await openParallel(fuse, client)];
@@ -145,7 +150,7 @@ function untilWriting(guest: TestGuest, client: Client): Promise<string> {
 }
 
 guestTest('parallel direct writes that append take turns, and each is behind the other', async (t, guest) => {
-  await using fuse = await mountWithModes(guest);
+  await using fuse = await mountPlain(guest);
   await using client = await guest.client();
   const writers = [await guest.client(), await guest.client()];
   await client.writeFile({ path: fuse.backing('f'), data: '12345678' });
@@ -183,7 +188,7 @@ for (const [what, { left, open, contents }] of Object.entries(MEANWHILE)) {
   guestTest(
     `direct writes that would have been parallel take turns when ${what} meanwhile`,
     async (t, guest) => {
-      await using fuse = await mountWithModes(guest);
+      await using fuse = await (open ? mountWithModes(guest) : mountPlain(guest));
       await using client = await guest.client();
       await using cutter = await guest.client();
       await using one = await guest.client();
@@ -247,7 +252,7 @@ guestTest('a direct write that makes the file longer is alone, however it does t
   await using client = await guest.client();
   await using other = await guest.client();
   for (const [what, { write, result }] of Object.entries(LENGTHENING)) {
-    await using fuse = await mountWithModes(guest);
+    await using fuse = await mountPlain(guest);
     await client.writeFile({ path: fuse.backing('f'), data: '1234567890' });
     const fds = [await openParallel(fuse, client), await openParallel(fuse, other)] as const;
     const after = await fuse.position();
@@ -269,3 +274,37 @@ guestTest('a direct write that makes the file longer is alone, however it does t
     await other.close({ fd: fds[1] });
   }
 });
+
+guestTest(
+  'direct writes within a file take turns unless the server says that it can do otherwise',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using other = await guest.client();
+    await using fuse = await mountPlain(guest);
+    await client.writeFile({ path: fuse.backing('f'), data: '1234567890' });
+    for (const parallel of [false, true]) {
+      const fds: number[] = [];
+      for (const each of [client, other]) {
+        await fuse.answerOpen('OPEN', { openFlags: parallel ? PARALLEL : OpenFlag.DIRECT_IO }, 1);
+        fds.push(await each.open({ path: fuse.file('f'), flags: 'O_RDWR' }));
+      }
+      const [one = -1, two = -1] = fds;
+      const after = await fuse.position();
+      const hold = await fuse.hold('WRITE');
+      const first = client.pwrite({ fd: one, data: 'ab', offset: 0 });
+      first.catch(() => undefined);
+      const held = [await hold.arrived()];
+      const second = other.pwrite({ fd: two, data: 'cd', offset: 4 });
+      second.catch(() => undefined);
+      if (parallel) held.push(await hold.arrived());
+      else await untilWriting(guest, other);
+      t.is(await underWay(fuse, client, after), parallel ? 2 : 1, `under way, parallel: ${parallel}`);
+      await hold.stop();
+      for (const request of held) await hold.release(request);
+      t.deepEqual(await Promise.all([first, second]), [2, 2]);
+      await client.close({ fd: one });
+      await other.close({ fd: two });
+    }
+    t.is(text(await client.readFile({ path: fuse.backing('f') })), 'ab34cd7890');
+  },
+);
