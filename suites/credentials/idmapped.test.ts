@@ -10,14 +10,14 @@ const MAPPED = 1000;
 /** FUSE_INVALID_UIDGID, in requests that do not need to say who asks (include/uapi/linux/fuse.h). */
 const NOBODY = { uid: 0xffff_ffff, gid: 0xffff_ffff };
 
-/** A process whose user namespace has the ids of root and nine more, known outside as 1000 and up. */
-async function namespace(guest: TestGuest, root: Client): Promise<Client> {
+/** A process whose user namespace has these ids: of root and nine more, known outside as 1000 and up. */
+async function namespace(guest: TestGuest, root: Client, ids = `0 ${MAPPED} 10\n`): Promise<Client> {
   const client = await guest.client({ launcher: ['unshare', '--user'] });
   // Who answers is in the namespace: before, the launcher may still be on its way into it.
   await client.getpid({});
   for (const map of ['uid_map', 'gid_map']) {
     const path = `/proc/${client.pid}/${map}`;
-    await root.writeFile({ path, data: `0 ${MAPPED} 10\n`, flags: 'O_WRONLY' });
+    await root.writeFile({ path, data: ids, flags: 'O_WRONLY' });
   }
   return client;
 }
@@ -122,6 +122,44 @@ guestTest(
     t.like(change?.args, { uid: 2, gid: 3 }, 'the ids of chown are mapped for the server');
     t.like(await root.stat({ path: fuse.backing('f') }), { uid: 2, gid: 3 }, 'who it gives the file to');
     t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
+guestTest(
+  'on an overlay whose upper layer is idmapped a file without a name is whose a named one is (A4, E15)',
+  async (t, guest) => {
+    guest.needs(guest.expected.hasIoModes, 'files without a name on overlays: they came with 6.3');
+    await using root = await guest.client();
+    // Root is root there; who is 1 below is MAPPED there.
+    await using inside = await namespace(guest, root, `0 0 1\n1 ${MAPPED} 1\n`);
+    const below = await guest.directory('ext4', 'layer');
+    for (const name of ['upper', 'work']) await root.mkdir({ path: `${below}/${name}`, mode: 0o777 });
+    await root.chmod({ path: `${below}/upper`, mode: 0o777 });
+    const target = await guest.directory('area', 'idmapped');
+    await root.mountIdmapped({ source: below, target, namespaceOf: inside.pid });
+    await using _mount = mounted(root, target);
+    const lower = await guest.directory('ext4', 'lower');
+    await using overlay = await guest.mountOverlay(
+      { lower, upper: `${target}/upper`, work: `${target}/work` },
+      root,
+    );
+    await using caller = await guest.client();
+    await caller.chdir({ path: overlay.path });
+    await caller.setCredentials({ uid: MAPPED, gid: MAPPED });
+    const named = await caller.open({ path: 'named', flags: 'O_RDWR|O_CREAT', mode: 0o600 });
+    const nameless = await caller.open({ path: '.', flags: 'O_TMPFILE|O_RDWR', mode: 0o600 });
+    for (const [what, fd] of Object.entries({ named, nameless })) {
+      const { uid, gid } = await caller.fstat({ fd });
+      t.deepEqual({ uid, gid }, { uid: MAPPED, gid: MAPPED }, `${what}: on the overlay`);
+    }
+    const fd = await root.adoptFd({ pid: caller.pid, fd: nameless });
+    await root.linkFd({ fd, to: overlay.file('nameless') });
+    await root.close({ fd });
+    for (const name of ['named', 'nameless']) {
+      const { uid, gid } = await root.stat({ path: `${below}/upper/${name}` });
+      t.deepEqual({ uid, gid }, { uid: 1, gid: 1 }, `${name}: below the idmapped mount`);
+    }
+    for (const each of [named, nameless]) await caller.close({ fd: each });
   },
 );
 
