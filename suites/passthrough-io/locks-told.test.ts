@@ -85,3 +85,24 @@ guestTest('who waits for a lock waits on after a signal that needs no handler', 
   await other.close({ fd: fdOfOther });
   await client.close({ fd });
 });
+
+guestTest(
+  'a lock is asked for by a process with a number, and given back without one (A44)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ init: KEPT_BY['the server'] });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const fd = await open(client, fuse);
+    for (const type of ['F_RDLCK', 'F_WRLCK', 'F_UNLCK'] as const) {
+      await client.setlk({ fd, type, start: 0, length: 8 });
+    }
+    const asked = await fuse.requests('SETLK');
+    t.deepEqual(
+      asked.map(({ args }) => args['pid']),
+      [client.pid, client.pid, 0],
+      'F_RDLCK, F_WRLCK, F_UNLCK',
+    );
+    t.is(new Set(asked.map(({ args }) => args['owner'])).size, 1, 'the owner is the same');
+    await client.close({ fd });
+  },
+);

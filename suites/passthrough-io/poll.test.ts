@@ -39,6 +39,8 @@ for (const passthrough of ['off', 'auto'] as const) {
       const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
       await answerPoll(fuse, POLLIN);
       t.is(await client.poll({ fd }), 'in', 'what the server says');
+      const { args } = await fuse.waitFor('POLL');
+      t.is(args['flags'], 0, 'who does not wait wants no notification');
 
       await answerPoll(fuse, 0);
       const after = await fuse.position();

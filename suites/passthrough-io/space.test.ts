@@ -119,6 +119,9 @@ guestTest(
       await client.truncate({ path: fuse.backing('f'), length: 8 });
       await client.fstat({ fd });
     }
+    const mode = 'FALLOC_FL_KEEP_SIZE';
+    const kept = await client.errno.fallocate({ fd, mode, offset: 0, length: 10_000 });
+    t.is(kept, 'ok', 'space beyond the limit that makes the file no longer');
     await client.close({ fd });
     t.deepEqual(await fuse.dataRequests(), []);
   },
