@@ -72,3 +72,25 @@ for (const back of [false, true]) {
     },
   );
 }
+
+for (const back of [false, true]) {
+  guestTest(
+    `a new file is as long as what a write ${back ? 'into' : 'through'} the cache says it has written of such a buffer`,
+    async (t, guest) => {
+      await using fuse = await (back
+        ? mountWritebackCache(guest)
+        : guest.mountFuse({ passthrough: 'off', openFlags: 0 }));
+      await using client = await guest.client();
+      const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_CREAT' });
+      const written = await writePart(guest, client, fd);
+      const size = typeof written === 'number' ? written : 0;
+      t.is((await client.fstat({ fd })).size, size, `the size that is told, ${written} written`);
+      await client.fsync({ fd });
+      await client.close({ fd });
+      const stored = await client.readFile({ path: fuse.backing('f') });
+      t.is(stored.length, size, `the size that the server has, ${written} written`);
+      const wanted = pattern(PAGE, 9).subarray(PAGE - THERE);
+      t.is(firstDifference(stored, wanted.subarray(0, stored.length)), undefined);
+    },
+  );
+}
