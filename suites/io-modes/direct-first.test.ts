@@ -56,23 +56,44 @@ guestTest('a direct write is submitted without waiting for the server to answer 
   await using client = await guest.client();
   await client.writeFile({ path: fuse.backing('f'), data: pattern(2 * PAGE) });
   const fd = await openAs(client, fuse, { name: 'f', mode: 'direct', flags: 'O_RDWR|O_DIRECT' });
-  const hold = await fuse.hold('WRITE');
-  const data = new Uint8Array(PAGE).fill(7);
-  const writing = client.aio({ operations: [{ op: 'pwrite', fd, data, offset: 0 }] });
-  writing.catch(() => undefined);
-  const request = await hold.arrived();
-  const where = await eventually(
-    () => guest.where(client.pid),
-    (text) => WAITS_FOR_EVENTS.test(text),
-  );
-  t.regex(where, WAITS_FOR_EVENTS, 'it is in the kernel’s hands');
-  await hold.stop();
-  await hold.release(request);
-  t.deepEqual(
-    (await writing).map(({ result }) => result),
-    [PAGE],
-  );
+  // The second one ends where the file does: that makes it no longer.
+  for (const offset of [0, PAGE]) {
+    const hold = await fuse.hold('WRITE');
+    const data = new Uint8Array(PAGE).fill(7);
+    const writing = client.aio({ operations: [{ op: 'pwrite', fd, data, offset }] });
+    writing.catch(() => undefined);
+    const request = await hold.arrived();
+    const where = await eventually(
+      () => guest.where(client.pid),
+      (text) => WAITS_FOR_EVENTS.test(text),
+    );
+    t.regex(where, WAITS_FOR_EVENTS, `one to ${offset} is in the kernel’s hands`);
+    await hold.stop();
+    await hold.release(request);
+    t.deepEqual(
+      (await writing).map(({ result }) => result),
+      [PAGE],
+    );
+  }
   await client.close({ fd });
   const written = await client.readFile({ path: fuse.backing('f') });
-  t.is(firstDifference(written.subarray(0, PAGE), data), undefined);
+  t.is(firstDifference(written, new Uint8Array(2 * PAGE).fill(7)), undefined);
 });
+
+guestTest(
+  'a direct read across the end asks for what is left in whole requests, and for no more',
+  async (t, guest) => {
+    const init = { maxPages: 1, addFlags: ['MAX_PAGES', 'ASYNC_DIO'] } as const;
+    await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: pattern(5 * PAGE) });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY|O_DIRECT' });
+    const after = await fuse.position();
+    const seen = await client.pread({ fd, count: 16 * PAGE, offset: 3 * PAGE });
+    t.is(firstDifference(seen, pattern(5 * PAGE).subarray(3 * PAGE)), undefined);
+    const reads = await fuse.requests({ opcode: 'READ', after });
+    const pages = reads.map(({ args }) => Number(args['offset']) / PAGE).sort();
+    t.deepEqual(pages, [3, 4], 'the pages that were asked for');
+    await client.close({ fd });
+  },
+);

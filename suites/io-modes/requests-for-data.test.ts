@@ -1,6 +1,6 @@
 import { firstDifference, pattern, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
-import { OpenFlag } from '../lib/fuse-abi.ts';
+import { FATTR_FH, OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
@@ -154,6 +154,9 @@ guestTest('a write past the end that the server refuses is cut off again there',
     [8 * PAGE],
     'SETATTR with the old size: some of it might be there',
   );
+  const { reply } = await fuse.waitFor('OPEN');
+  t.is(Number(cuts[0]?.args['valid']) & FATTR_FH, FATTR_FH, 'by a handle');
+  t.is(cuts[0]?.args['fh'], reply?.open?.fh, 'which is that of the open that wrote');
   t.is((await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).size, 8 * PAGE);
 });
 
