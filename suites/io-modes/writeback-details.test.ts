@@ -13,7 +13,7 @@ const GIB = 2 ** 30;
 /** Longer than any test. Seconds. */
 const LONG = 100_000;
 /** In the stack of a thread: for its being written back, or for whoever has it locked and waits for that. */
-const WAITS_FOR_A_PAGE = /fuse_wait_on_page_writeback|fuse_launder_folio|folio_wait_bit/;
+const WAITS_FOR_A_PAGE = /fuse_wait_on_page_writeback|fuse_launder_folio|fuse_write_begin|folio_wait_bit/;
 
 async function open(client: Client, fuse: FuseMount, data: Uint8Array): Promise<number> {
   await client.writeFile({ path: fuse.backing('f'), data });
