@@ -221,6 +221,8 @@ export interface Syscalls {
   chown: { args: At & { uid: number; gid: number }; value: number };
   utimens: { args: At & { atimeNs: NewTime; mtimeNs: NewTime }; value: number };
   getxattr: { args: { path: string; name: string; size?: number }; value: Uint8Array };
+  /** getxattr(2) with no room: how much the value takes. */
+  getxattrSize: { args: { path: string; name: string }; value: number };
   setxattr: { args: { path: string; name: string; data: Uint8Array; flags?: Flags }; value: number };
   listxattr: { args: { path: string }; value: string[] };
   /** listxattr(2) with no room: how much the names take. */

@@ -43,7 +43,8 @@ export const treeCalls = {
   },
   mkdir: ({ dirfd, path, mode }) => syscall('mkdirat', dirfd ?? AT_FDCWD, cString(path), mode ?? 0o755),
   mknod: ({ dirfd, path, mode, major, minor }) => {
-    const device = ((major ?? 0) << 8) | (minor ?? 0);
+    const [high, low] = [major ?? 0, minor ?? 0];
+    const device = (low & 0xff) | (high << 8) | ((low & ~0xff) << 12);
     return syscall('mknodat', dirfd ?? AT_FDCWD, cString(path), mode, device);
   },
   rmdir: ({ dirfd, path }) => {
@@ -104,6 +105,7 @@ export const treeCalls = {
     const result = await syscall('getxattr', cString(path), cString(name), bytes, bytes.length);
     return mapValue(result, (length) => bytes.subarray(0, length));
   },
+  getxattrSize: ({ path, name }) => syscall('getxattr', cString(path), cString(name), null, 0),
   setxattr: ({ path, name, data, flags }) => {
     return syscall('setxattr', cString(path), cString(name), data, data.length, flagBits(flags));
   },
