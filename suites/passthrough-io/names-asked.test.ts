@@ -1,5 +1,6 @@
 import type { Client } from '../lib/client.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
+import { ATTR, ENTRY, u64 } from '../lib/entry-answer.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
 /** What is asked about names and links, up to the longest ones, and what becomes of the answer. */
@@ -74,3 +75,26 @@ guestTest('a name whose LOOKUP is interrupted stays the name that it was', async
   t.is(await client.errno.stat({ path: fuse.file('f') }), 'ok', 'the next call');
   await client.close({ fd });
 });
+
+guestTest(
+  'a symbolic link that is kept leads where READLINK has said, whatever its size is said to be (CACHE_SYMLINKS)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({
+      init: { addFlags: ['CACHE_SYMLINKS'] },
+      entryValidS: 1000,
+      attrValidS: 1000,
+    });
+    await using client = await guest.client();
+    const target = 'over/there';
+    for (const size of [4, 0, 100]) {
+      const name = `s${size}`;
+      await client.symlink({ target, path: fuse.backing(name) });
+      const patch = { do: 'patch', at: ENTRY.attr + ATTR.size, bytes: u64(BigInt(size)) } as const;
+      await fuse.rule({ match: { opcode: 'LOOKUP', path: `/${name}` }, action: patch });
+      for (const time of ['first', 'second']) {
+        t.is(await client.readlink({ path: fuse.file(name) }), target, `a size of ${size}: the ${time} time`);
+      }
+    }
+    t.is((await fuse.requests('READLINK')).length, 3, 'each is asked for once');
+  },
+);
