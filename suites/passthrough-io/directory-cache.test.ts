@@ -91,19 +91,23 @@ guestTest(
   async (t, guest) => {
     await using client = await guest.client();
     const init = { addFlags: ['AUTO_INVAL_DATA'] } as const;
-    for (const [attrValidS, asked] of [
-      [0, true],
-      [LONG, false],
+    for (const [attrValidS, another, asked] of [
+      [0, 'a second later', true],
+      [0, 'a millisecond later', true],
+      [LONG, 'a second later', false],
     ] as const) {
       const { fuse, list } = await directory(guest, client, { init, attrValidS });
       await using _fuse = fuse;
+      const changed = (mtimeNs: number): Promise<unknown> =>
+        client.utimens({ path: fuse.backing('d'), atimeNs: null, mtimeNs });
+      await changed(1e18);
       await fuse.answerOpen('OPENDIR', { openFlags: CACHE_DIR | KEEP_CACHE });
       await list();
       t.false((await list()).asked, `attributes that count ${attrValidS} s: the same mtime`);
       await client.writeFile({ path: fuse.backing('d/b'), data: '' });
-      await client.utimens({ path: fuse.backing('d'), atimeNs: null, mtimeNs: 1e18 });
+      await changed(1e18 + (another === 'a second later' ? 1e9 : 1e6));
       const names = asked ? ['a', 'b'] : ['a'];
-      t.deepEqual(await list(), { names, asked }, `attributes that count ${attrValidS} s: another mtime`);
+      t.deepEqual(await list(), { names, asked }, `attributes that count ${attrValidS} s: ${another}`);
     }
   },
 );

@@ -37,6 +37,8 @@ function dirent({ name, next, namelen = name.length }: Entry): Uint8Array {
 }
 
 const [A, B] = [dirent({ name: 'a', next: 7 }), dirent({ name: 'b', next: 9 })];
+/** Where a list goes on is the server’s to say, in 63 bits. */
+const [FAR, FARTHEST] = [2 ** 40 + 7, 2 ** 62];
 
 /** Answers to READDIR, and what the first getdents64 gives: names, or an errno. */
 const ANSWERS: Readonly<Record<string, readonly [Uint8Array, readonly string[] | 'EIO']>> = {
@@ -88,12 +90,13 @@ guestTest(
       await using fuse = await guest.mountFuse({ init });
       await using client = await guest.client();
       // Later rules cover earlier ones.
-      for (const answer of [new Uint8Array(), body(B), body(A)]) {
+      const [far, farthest] = [dirent({ name: 'c', next: FAR }), dirent({ name: 'd', next: FARTHEST })];
+      for (const answer of [new Uint8Array(), body(farthest), body(far), body(B), body(A)]) {
         await fuse.rule({ match: { opcode }, times: 1, action: { do: 'body', body: answer } });
       }
-      t.deepEqual(await client.readdir({ path: fuse.path }), ['a', 'b'], opcode);
+      t.deepEqual(await client.readdir({ path: fuse.path }), ['a', 'b', 'c', 'd'], opcode);
       const offsets = (await fuse.requests(opcode)).map(({ args }) => args['offset']);
-      t.deepEqual(offsets, [0, 7, 9], `${opcode}: the offsets that it asks for`);
+      t.deepEqual(offsets, [0, 7, 9, FAR, FARTHEST], `${opcode}: the offsets that it asks for`);
       const forgotten = await fuse.opcodes({ opcode: ['FORGET', 'BATCH_FORGET'] });
       t.deepEqual(forgotten, [], `${opcode}: an entry without a node was no lookup`);
     }
