@@ -157,3 +157,33 @@ guestTest(
     t.deepEqual(await fuse.opcodes('FORGET'), [], 'there was nothing to give back');
   },
 );
+
+guestTest(
+  'a name that is looked up and not there brings no attributes with the rest of a list, one that is there does',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using fuse = await guest.mountFuse({
+      ...BELIEVED,
+      init: { addFlags: ['DO_READDIRPLUS', 'READDIRPLUS_AUTO'] },
+    });
+    for (const [directory, wanted, rest] of [
+      ['one', 'none', 'READDIR'],
+      ['other', 'there', 'READDIRPLUS'],
+    ] as const) {
+      await client.mkdir({ path: fuse.backing(directory) });
+      for (const name of ['a', 'b', 'c', 'd']) {
+        await client.writeFile({ path: fuse.backing(`${directory}/${name}`), data: name });
+      }
+      const fd = await client.open({ path: fuse.file(directory), flags: 'O_RDONLY|O_DIRECTORY' });
+      // Room for the two dots.
+      await client.readdirFd({ fd, bytes: 50 });
+      if (wanted === 'there') await client.writeFile({ path: fuse.backing(`${directory}/there`), data: '' });
+      const after = await fuse.position();
+      await client.errno.stat({ path: fuse.file(`${directory}/${wanted}`) });
+      await client.readdirFd({ fd, bytes: 4096 });
+      const sent = await fuse.opcodes({ opcode: ['LOOKUP', 'READDIR', 'READDIRPLUS'], after });
+      t.deepEqual(sent, ['LOOKUP', rest], `a name that is ${wanted}`);
+      await client.close({ fd });
+    }
+  },
+);
