@@ -1,5 +1,6 @@
 import { firstDifference, pattern, text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { openFlagNames } from '../lib/open-flag-names.ts';
 
 guestTest('a file made with O_EXCL is written past the server and only made once (A3)', async (t, guest) => {
   await using fuse = await guest.mountFuse();
@@ -31,5 +32,25 @@ guestTest(
     t.is(text(await client.readFile({ path: fuse.backing('named') })), 'nameless, named');
     await client.close({ fd });
     t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
+
+guestTest(
+  'CREATE says whether the name may be there already, and how the file is to be opened (A3)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    for (const [at, flags] of [
+      'O_RDONLY|O_CREAT',
+      'O_WRONLY|O_CREAT|O_APPEND',
+      'O_RDWR|O_CREAT|O_EXCL',
+      'O_RDWR|O_CREAT|O_EXCL|O_SYNC',
+    ].entries()) {
+      const after = await fuse.position();
+      const path = fuse.file(`f${at}`);
+      await client.close({ fd: await client.open({ path, flags }) });
+      const [request] = await fuse.requests({ opcode: 'CREATE', after });
+      t.is(openFlagNames(request?.args['flags']), flags);
+    }
   },
 );

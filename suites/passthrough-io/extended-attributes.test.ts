@@ -2,6 +2,7 @@ import { aclFor } from '../lib/access-control-list.ts';
 import { bytes, firstDifference, pattern, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import type { OpcodeName, Rule } from '../lib/fuse-abi.ts';
+import { u64 } from '../lib/entry-answer.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
 const STRANGER = 1000;
@@ -245,8 +246,8 @@ guestTest('with SETXATTR_EXT an extended attribute is set by the longer request 
   t.is(text(await client.getxattr({ path: fuse.backing('f'), name })), 'value');
 });
 
-/** listxattr(2): no list is longer. Bytes. */
-const LONGEST_LIST = 65_536;
+/** listxattr(2), getxattr(2): no list and no value is longer. Bytes. */
+const [LONGEST_LIST, LONGEST_VALUE] = [65_536, 65_536];
 
 guestTest(
   'a list of names takes as much as the server says, and no more than a list may (A45)',
@@ -261,6 +262,20 @@ guestTest(
       await fuse.rule({ match: { opcode: 'LISTXATTR' }, action: { do: 'body', body } });
       const told = await client.listxattrSize({ path: fuse.file('f') });
       t.is(told, Math.min(said, LONGEST_LIST), `the server says ${said}`);
+    }
+  },
+);
+
+guestTest(
+  'an extended attribute takes as much as the server says, and no more than one may (A45)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'x' });
+    for (const said of [0, 10, LONGEST_VALUE, LONGEST_VALUE + 1, 2 ** 31]) {
+      await fuse.rule({ match: { opcode: 'GETXATTR' }, action: { do: 'body', body: u64(BigInt(said)) } });
+      const told = await client.getxattrSize({ path: fuse.file('f'), name: 'trusted.n' });
+      t.is(told, Math.min(said, LONGEST_VALUE), `the server says ${said}`);
     }
   },
 );

@@ -332,6 +332,8 @@ guestTest('the block size that stat tells is the server’s', async (t, guest) =
   for (const [said, told] of [
     [65_536, 65_536],
     [512, 512],
+    // What is no power of two is told as the next below.
+    [3000, 2048],
     // A server that says nothing gets that of the mount.
     [0, 4096],
   ] as const) {

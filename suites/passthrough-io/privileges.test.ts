@@ -4,6 +4,8 @@ import { guestTest } from '../lib/guest-test.ts';
 
 /** `FATTR_MODE` of SETATTR's `valid`. */
 const MODE = 1 << 0;
+/** Of GETATTR’s `getattr_flags`. */
+const GETATTR_FH = 1 << 0;
 const STRANGER = 65_534;
 
 guestTest('a stranger’s write asks the server to take the setuid bit away (A42)', async (t, guest) => {
@@ -238,3 +240,32 @@ guestTest('where the server does not take the setuid bit away nothing is written
   t.is((await client.stat({ path: fuse.backing('f') })).mode & 0o7777, 0o4755);
   for (const each of [fd, fdIn, end]) await stranger.close({ fd: each });
 });
+
+guestTest(
+  'a stranger’s ftruncate asks for the mode, and sets it, by the handle of its open file (A42)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ allowOther: true });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'program' });
+    await client.chmod({ path: fuse.backing('f'), mode: 0o4755 });
+    const other = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const before = await fuse.position();
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const { reply } = await fuse.waitFor({ opcode: 'OPEN', after: before });
+    await client.setCredentials({ uid: STRANGER, gid: STRANGER });
+    const after = await fuse.position();
+    await client.ftruncate({ fd, length: 3 });
+    const sent = await fuse.requests({ opcode: ['GETATTR', 'SETATTR'], path: '/f', after });
+    const fh = reply?.open?.fh ?? -1;
+    t.deepEqual(
+      sent.map(({ opcode, args }) => [opcode, args['fh']]),
+      [
+        ['GETATTR', fh],
+        ['SETATTR', fh],
+      ],
+    );
+    t.is(sent[0]?.args['getattr_flags'], GETATTR_FH, 'which counts');
+    t.is((await client.fstat({ fd })).mode & 0o7777, 0o755);
+    for (const each of [fd, other]) await client.close({ fd: each });
+  },
+);

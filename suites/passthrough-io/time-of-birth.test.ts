@@ -220,3 +220,38 @@ for (const [what, wrong] of [
     t.deepEqual(await fuse.dataRequests(), []);
   });
 }
+
+guestTest(
+  'a size that an answer to STATX brings counts, but not one that is older than a truncation (A41)',
+  async (t, guest) => {
+    needsStatx(guest);
+    await using fuse = await guest.mountFuse({ passthrough: 'off', entryValidS: 1000, attrValidS: 1000 });
+    await using client = await guest.client();
+    await using other = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const seen = await other.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+    for (const [size, truncated] of [
+      [6n, false],
+      [7n, true],
+    ] as const) {
+      const hold = await fuse.hold('STATX');
+      const asking = other.fstat({ fd: seen, btime: true, flags: 'AT_STATX_FORCE_SYNC' });
+      asking.catch(() => undefined);
+      const request = await hold.arrived();
+      if (truncated) await client.ftruncate({ fd, length: 3 });
+      await hold.stop();
+      const body = statxAnswer({ mask: BASIC_STATS | BTIME, validS: 1000, size });
+      await hold.release(request, { do: 'body', body });
+      await asking;
+      const known = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
+      t.is(
+        known.size,
+        truncated ? 3 : Number(size),
+        `the answer says ${size}, truncated meanwhile: ${truncated}`,
+      );
+    }
+    await client.close({ fd });
+    await other.close({ fd: seen });
+  },
+);

@@ -61,6 +61,19 @@ const CALLS: readonly Call[] = [
     args: { name: 'n', mode: 0o020_640, rdev: 0x103, umask: UMASK },
   },
   {
+    opcode: 'MKDIR',
+    make: (client, fuse) => client.mkdir({ path: fuse.file('sticky'), mode: 0o1777 }),
+    path: '/',
+    args: { name: 'sticky', mode: 0o1777 & ~UMASK },
+  },
+  {
+    opcode: 'MKNOD',
+    make: (client, fuse) => client.mknod({ path: fuse.file('n2'), mode: 0o060_600, major: 10, minor: 0x345 }),
+    path: '/',
+    // Eight bits of the minor number, twelve of the major one, and the other bits of the minor.
+    args: { name: 'n2', mode: 0o060_600, rdev: 0x300a45 },
+  },
+  {
     opcode: 'SYMLINK',
     make: (client, fuse) => client.symlink({ target: 'over/there', path: fuse.file('s') }),
     path: '/',
