@@ -3,24 +3,11 @@ import type { Client } from '../lib/client.ts';
 import type { OpcodeName } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { MAPPED, mounted, namespace } from '../lib/idmapped.ts';
 import { upperOn } from '../lib/stack.ts';
 
-/** Who owns on an idmapped mount what belongs to root below it. */
-const MAPPED = 1000;
 /** FUSE_INVALID_UIDGID, in requests that do not need to say who asks (include/uapi/linux/fuse.h). */
 const NOBODY = { uid: 0xffff_ffff, gid: 0xffff_ffff };
-
-/** A process whose user namespace has these ids: of root and nine more, known outside as 1000 and up. */
-async function namespace(guest: TestGuest, root: Client, ids = `0 ${MAPPED} 10\n`): Promise<Client> {
-  const client = await guest.client({ launcher: ['unshare', '--user'] });
-  // Who answers is in the namespace: before, the launcher may still be on its way into it.
-  await client.getpid({});
-  for (const map of ['uid_map', 'gid_map']) {
-    const path = `/proc/${client.pid}/${map}`;
-    await root.writeFile({ path, data: ids, flags: 'O_WRONLY' });
-  }
-  return client;
-}
 
 /** A client with this id, who has these directories open: those above them are root's alone. */
 async function somebody(
@@ -35,15 +22,6 @@ async function somebody(
   }
   await client.setCredentials({ uid: id, gid: id });
   return { client, at: (name) => ({ dirfd: open.get(name) ?? -1, path: 'f' }) };
-}
-
-/** What is mounted there goes before its server does. */
-function mounted(client: Client, target: string): AsyncDisposable {
-  return {
-    [Symbol.asyncDispose]: async () => {
-      await client.umount2({ target, flags: 'MNT_DETACH' });
-    },
-  };
 }
 
 guestTest('a backing file that is reached by an idmapped mount is passed through (E15)', async (t, guest) => {
@@ -131,7 +109,7 @@ guestTest(
     guest.needs(guest.expected.hasIoModes, 'files without a name on overlays: they came with 6.3');
     await using root = await guest.client();
     // Root is root there; who is 1 below is MAPPED there.
-    await using inside = await namespace(guest, root, `0 0 1\n1 ${MAPPED} 1\n`);
+    await using inside = await namespace(guest, root, ['0 0 1', `1 ${MAPPED} 1`]);
     const below = await guest.directory('ext4', 'layer');
     for (const name of ['upper', 'work']) await root.mkdir({ path: `${below}/${name}`, mode: 0o777 });
     await root.chmod({ path: `${below}/upper`, mode: 0o777 });
