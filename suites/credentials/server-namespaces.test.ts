@@ -120,3 +120,23 @@ guestTest(
     await client.close({ fd });
   },
 );
+
+guestTest(
+  'who is in a user namespace of its own may use a mount of the one above with allow_other, lists and all (F3, A45)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ allowOther: true });
+    await using root = await guest.client();
+    await root.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    await root.writeFile({ path: fuse.backing('listed'), data: 'contents' });
+    const data = aclFor([0], 4);
+    await root.setxattr({ path: fuse.backing('listed'), name: ACL, data });
+    await using client = await guest.client({ launcher: ['unshare', '--user', '--map-root-user'] });
+    t.is(await client.errno.stat({ path: fuse.file('f') }), 'ok', 'stat');
+    t.is(await openErrno(client, fuse.file('f'), 'O_RDWR'), 'ok', 'open');
+    const list = { path: fuse.file('f'), name: ACL };
+    t.is(await client.errno.getxattr(list), 'ENODATA', 'a list that there is not');
+    t.deepEqual(await client.getxattr({ ...list, path: fuse.file('listed') }), data, 'one that there is');
+    t.is(await client.errno.setxattr({ ...list, data }), 'ok', 'a list is set');
+    t.is(await client.errno.removexattr(list), 'ok', 'and removed');
+  },
+);
