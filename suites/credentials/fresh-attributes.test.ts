@@ -7,6 +7,8 @@ import type { TestGuest } from '../lib/guest.ts';
 
 const STRANGER = 4000;
 const LONG = 100_000;
+/** What `env` says of a program that cannot be executed. */
+const CANNOT_EXECUTE = 126;
 /** statx(2) */
 const BASIC_STATS = 0x7ff;
 
@@ -83,6 +85,54 @@ guestTest('attributes that the server has taken back do not decide who opens (F4
 });
 
 guestTest(
+  'who opens is decided without asking again after what changes no right: times alone are outdated (F4)',
+  async (t, guest) => {
+    const { fuse, root, stranger } = await strangerIn(guest, LONG);
+    await using _fuse = fuse;
+    await using _root = root;
+    await using _stranger = stranger;
+    await root.writeFile({ path: fuse.backing('f'), data: 'backing', mode: 0o644 });
+    const open = { path: 'f', flags: 'O_RDONLY' };
+    t.is(await stranger.errno.open(open), 'ok');
+    for (const [what, change] of Object.entries({
+      'a read': () => root.readFile({ path: fuse.file('f') }),
+      'an extended attribute that is set': () =>
+        root.setxattr({ path: fuse.file('f'), name: 'trusted.n', data: 'value' }),
+      'a rename': async () => {
+        await root.rename({ from: fuse.file('f'), to: fuse.file('g') });
+        await root.rename({ from: fuse.file('g'), to: fuse.file('f') });
+      },
+    })) {
+      await change();
+      const after = await fuse.position();
+      t.is(await stranger.errno.open(open), 'ok', what);
+      t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', path: '/f', after }), [], `after ${what}`);
+    }
+  },
+);
+
+guestTest(
+  'without default_permissions a program is executed as soon as one x bit is there, whosever it is (F4, F12)',
+  async (t, guest) => {
+    for (const attrValidS of [0, LONG]) {
+      await using fuse = await guest.mountFuse({ attrValidS, entryValidS: LONG });
+      await using root = await guest.client();
+      for (const [mode, code] of [
+        [0o654, 0],
+        [0o645, 0],
+        [0o644, CANNOT_EXECUTE],
+      ] as const) {
+        const name = mode.toString(8);
+        await guest.run(['cp', '/usr/bin/true', fuse.backing(name)]);
+        await root.chmod({ path: fuse.backing(name), mode });
+        const ended = await guest.tryRun(['env', fuse.file(name)]);
+        t.is(ended.code, code, `attributes that count ${attrValidS} s: mode ${name}`);
+      }
+    }
+  },
+);
+
+guestTest(
   'without default_permissions root executes nothing that has no x bit either (F4, F12)',
   async (t, guest) => {
     for (const attrValidS of [0, LONG]) {
@@ -91,10 +141,9 @@ guestTest(
       await guest.run(['cp', '/usr/bin/true', fuse.backing('true')]);
       await root.chmod({ path: fuse.backing('true'), mode: 0o644 });
       const run = async (): Promise<number | null> => {
-        // `env` tells what went wrong by its exit code: 126 when the program cannot be executed.
         return (await guest.tryRun(['env', fuse.file('true')])).code;
       };
-      t.is(await run(), 126, `attributes that count ${attrValidS} s: without x`);
+      t.is(await run(), CANNOT_EXECUTE, `attributes that count ${attrValidS} s: without x`);
       await root.chmod({ path: fuse.backing('true'), mode: 0o744 });
       t.is(await run(), 0, `attributes that count ${attrValidS} s: x was added behind FUSE`);
     }

@@ -12,13 +12,19 @@ const EPERM = -1;
 /** `fuse_secctx_header`: its own size and how many contexts there are. No security module gives one here. */
 const NO_CONTEXT = concat(u32(8), u32(0));
 
+/** Makes what is called `at`, or gives that name to the file that is open as `fd`. */
+type Make = (client: Client, at: string, fd: number) => Promise<string>;
+
 /** Bytes before the context: of the struct, and of names with their NULs. */
-const MAKERS: readonly (readonly [OpcodeName, number, (client: Client, at: string) => Promise<string>])[] = [
+const MAKERS: readonly (readonly [OpcodeName, number, Make])[] = [
   ['MKDIR', 8 + 2, (client, at) => client.errno.mkdir({ path: at })],
   ['MKNOD', 16 + 2, (client, at) => client.errno.mknod({ path: at, mode: 0o010_644 })],
   ['SYMLINK', 2 + 7, (client, at) => client.errno.symlink({ target: 'target', path: at })],
   ['CREATE', 16 + 2, (client, at) => client.errno.open({ path: at, flags: 'O_RDWR|O_CREAT' })],
+  ['LINK', 8 + 2, (client, at, fd) => client.errno.linkFd({ fd, to: at })],
 ];
+/** What makes no node, but gives one that there is another name. */
+const WITHOUT_CONTEXT: ReadonlySet<OpcodeName> = new Set(['LINK']);
 
 guestTest(
   'with SECURITY_CTX what is made has its security context behind its name, be it none',
@@ -27,6 +33,8 @@ guestTest(
       await using fuse = await guest.mountFuse({ passthrough: 'off', init: { addFlags } });
       await using client = await guest.client();
       await using server = await guest.client();
+      await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+      const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
       const device = await fuse.server.lendDevice(server);
       await fuse.server.kill('SIGKILL');
       const asked = async (opcode: OpcodeName): Promise<RawRequest> => {
@@ -37,9 +45,11 @@ guestTest(
         }
       };
       for (const [opcode, length, call] of MAKERS) {
-        const making = call(client, fuse.file('x'));
+        const making = call(client, fuse.file('x'), fd);
+        making.catch(() => undefined);
         const { unique, args } = await asked(opcode);
-        const context = addFlags.length === 0 ? new Uint8Array() : NO_CONTEXT;
+        const none = addFlags.length === 0 || WITHOUT_CONTEXT.has(opcode);
+        const context = none ? new Uint8Array() : NO_CONTEXT;
         t.deepEqual(args.subarray(length), context, `${opcode} with ${addFlags.join() || 'no flag'}`);
         await answerRequest(server, device, { unique, error: EPERM });
         t.is(await making, 'EPERM', opcode);

@@ -49,3 +49,27 @@ for (const agreed of [true, false]) {
     }
   });
 }
+
+guestTest(
+  'who makes a name with another effective group is told with the group of the directory that is its real one',
+  async (t, guest) => {
+    guest.needs(guest.expected.offers.includes('CREATE_SUPP_GROUP'), 'supplementary groups in requests');
+    await using fuse = await guest.mountFuse({ init: { addFlags: ['CREATE_SUPP_GROUP'] } });
+    await using root = await guest.client();
+    await using client = await guest.client();
+    await client.chdir({ path: fuse.path });
+    // Real, effective, saved.
+    await client.setCredentials({ uid: USER, gid: [MEMBER, OWN, OWN], groups: [OWN, MEMBER] });
+    for (const [name, gid, told] of [
+      ['of the real group', MEMBER, [String(MEMBER)]],
+      ['of the effective group', OWN, undefined],
+    ] as const) {
+      await root.mkdir({ path: fuse.backing(name) });
+      await root.chown({ path: fuse.backing(name), uid: 0, gid });
+      await client.mkdir({ path: `${name}/made` });
+      const [request] = await fuse.requests({ opcode: 'MKDIR', path: `/${name}/made` });
+      t.like(request, { uid: USER, gid: OWN }, name);
+      t.deepEqual(request?.args['groups'], told, name);
+    }
+  },
+);
