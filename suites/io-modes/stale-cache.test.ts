@@ -1,4 +1,7 @@
 import { pattern, text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { OpenFlag } from '../lib/fuse-abi.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { mountWithModes, openAs, register } from '../lib/open-modes.ts';
 
@@ -63,6 +66,50 @@ guestTest(
       t.deepEqual(seen, mode === 'passthrough' ? [] : ['WRITE'], mode);
       const backing = (await client.readFile({ path: fuse.backing('f') })).subarray(100);
       t.is(text(backing.subarray(0, mode.length)), mode);
+    }
+  },
+);
+
+const HOUR_S = 3600;
+const LENGTH = 3 * PAGE;
+
+/** Calls on a file that is in the cache and has changed behind FUSE, and whether it is read anew after them. */
+const CALLS: Readonly<
+  Record<
+    string,
+    readonly [call: (client: Client, fd: number, fuse: FuseMount) => Promise<unknown>, anew: boolean]
+  >
+> = {
+  'a truncation to less': [(client, fd) => client.ftruncate({ fd, length: 2 * PAGE }), true],
+  'a truncation to more': [(client, fd) => client.ftruncate({ fd, length: 4 * PAGE }), true],
+  'a truncation to the size that it has': [(client, fd) => client.ftruncate({ fd, length: LENGTH }), false],
+  'a change of its mode': [(client, fd) => client.fchmod({ fd, mode: 0o600 }), false],
+  'a change of its mode, by which it is found to be longer': [
+    async (client, fd, fuse) => {
+      await client.truncate({ path: fuse.backing('f'), length: LENGTH + 1 });
+      await client.fchmod({ fd, mode: 0o600 });
+    },
+    true,
+  ],
+};
+
+guestTest(
+  'what is left of a cached file is read anew once it has another size, and not before',
+  async (t, guest) => {
+    for (const [what, [call, anew]] of Object.entries(CALLS)) {
+      // With AUTO_INVAL_DATA every read asks, and pages would go by what it is told.
+      const init = { dropFlags: ['AUTO_INVAL_DATA'] } as const;
+      await using fuse = await guest.mountFuse({ passthrough: 'off', attrValidS: HOUR_S, init });
+      await using client = await guest.client();
+      await client.writeFile({ path: fuse.backing('f'), data: 'o'.repeat(LENGTH) });
+      await fuse.answerOpen('OPEN', { openFlags: OpenFlag.KEEP_CACHE });
+      const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+      await client.pread({ fd, count: LENGTH, offset: 0 });
+      await client.writeFile({ path: fuse.backing('f'), data: 'n'.repeat(PAGE), flags: 'O_WRONLY' });
+      t.is(text(await client.pread({ fd, count: 1, offset: 0 })), 'o', `${what}: it is kept before`);
+      await call(client, fd, fuse);
+      t.is(text(await client.pread({ fd, count: 1, offset: 0 })), anew ? 'n' : 'o', what);
+      await client.close({ fd });
     }
   },
 );

@@ -1,5 +1,6 @@
 import type { Client } from '../lib/client.ts';
 import { FATTR_FH } from '../lib/fuse-abi.ts';
+import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { mountWritebackCache } from '../lib/writeback-cache.ts';
 
@@ -9,6 +10,8 @@ import { mountWritebackCache } from '../lib/writeback-cache.ts';
 const [FATTR_MODE, FATTR_UID, FATTR_GID, FATTR_SIZE] = [1 << 0, 1 << 1, 1 << 2, 1 << 3];
 const [FATTR_ATIME, FATTR_MTIME, FATTR_CTIME] = [1 << 4, 1 << 5, 1 << 10];
 const [FATTR_ATIME_NOW, FATTR_LOCKOWNER] = [1 << 7, 1 << 9];
+/** Longer than any test. Seconds. */
+const LONG = 100_000;
 /** Long ago, and no whole second. */
 const [ACCESS_NS, CHANGE_NS] = [1_000_000_001_000_000_256, 1_500_000_001_000_000_512];
 
@@ -100,5 +103,62 @@ guestTest(
       [FATTR_MODE],
       'the times of a directory are the server’s',
     );
+  },
+);
+
+/** Calls that change the time of the last change of attributes, and not that of data. */
+const CHANGING: Readonly<Record<string, (client: Client, fuse: FuseMount) => Promise<unknown>>> = {
+  link: (client, fuse) => client.link({ from: fuse.file('f'), to: fuse.file('g') }),
+  rename: (client, fuse) => client.rename({ from: fuse.file('g'), to: fuse.file('h') }),
+  setxattr: (client, fuse) => client.setxattr({ path: fuse.file('f'), name: 'trusted.n', data: 'value' }),
+  unlink: (client, fuse) => client.unlink({ path: fuse.file('h') }),
+};
+
+guestTest(
+  'where the kernel keeps the times of a file, a server is told both of them after a change of attributes',
+  async (t, guest) => {
+    await using fuse = await mountWritebackCache(guest);
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    await client.utimens({ path: fuse.backing('f'), atimeNs: ACCESS_NS, mtimeNs: CHANGE_NS });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    for (const [what, change] of Object.entries(CHANGING)) {
+      const after = await fuse.position();
+      await change(client, fuse);
+      const [request] = await fuse.requests({ opcode: 'SETATTR', after });
+      const { ctimeNs } = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
+      const [told, said] = ['mtime', 'ctime'].map((time) => {
+        return Number(request?.args[time]) * 1e9 + Number(request?.args[`${time}nsec`]);
+      });
+      t.deepEqual([told, said], [CHANGE_NS, ctimeNs], `${what}: mtime and ctime`);
+      t.true(ctimeNs > CHANGE_NS, `${what}: which are two`);
+    }
+    await client.close({ fd });
+  },
+);
+
+/** `STATX_*` of linux/stat.h: what the kernel keeps of a file with the writeback cache, and what it does not. */
+const STATX = { uid: 0x8, mtime: 0x40, ctime: 0x80, size: 0x200 } as const;
+
+guestTest(
+  'where the kernel keeps size and times of a file the server is not asked for them, but for the rest',
+  async (t, guest) => {
+    await using fuse = await mountWritebackCache(guest, { entryValidS: LONG, attrValidS: LONG });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const path = fuse.file('f');
+    const asked = async (attribute: keyof typeof STATX): Promise<string[]> => {
+      const after = await fuse.position();
+      await client.stat({ path, mask: STATX[attribute] });
+      return fuse.opcodes({ opcode: 'GETATTR', after });
+    };
+    await client.stat({ path });
+    await client.setxattr({ path, name: 'trusted.n', data: 'value' });
+    t.deepEqual(await asked('ctime'), [], 'ctime after setxattr');
+    t.is(await fuse.notify({ inode: '/f', offset: -1, length: 0 }), 'ok');
+    for (const attribute of ['mtime', 'ctime', 'size'] as const) {
+      t.deepEqual(await asked(attribute), [], `${attribute} after the server has taken all back`);
+    }
+    t.deepEqual(await asked('uid'), ['GETATTR'], 'the owner');
   },
 );
