@@ -91,10 +91,12 @@ guestTest(
       await client.symlink({ target, path: fuse.backing(name) });
       const patch = { do: 'patch', at: ENTRY.attr + ATTR.size, bytes: u64(BigInt(size)) } as const;
       await fuse.rule({ match: { opcode: 'LOOKUP', path: `/${name}` }, action: patch });
+      await fuse.fail('READLINK', 'EDQUOT', 1);
+      t.is(await client.errno.readlink({ path: fuse.file(name) }), 'EDQUOT', `a size of ${size}: refused`);
       for (const time of ['first', 'second']) {
         t.is(await client.readlink({ path: fuse.file(name) }), target, `a size of ${size}: the ${time} time`);
       }
     }
-    t.is((await fuse.requests('READLINK')).length, 3, 'each is asked for once');
+    t.is((await fuse.requests('READLINK')).length, 6, 'each is asked for until it is known, and not again');
   },
 );
