@@ -2,7 +2,7 @@ import { bytes, concat } from './bytes.ts';
 import type { Client } from './client.ts';
 import { u32 } from './entry-answer.ts';
 import type { TestGuest } from './guest.ts';
-import { answerRequest, nextRequest, openBody } from './raw-server.ts';
+import { answerRequest, nextRequest, openBody, type RawRequest } from './raw-server.ts';
 
 /** include/uapi/linux/fuse.h */
 const [OPEN, RELEASE, IOCTL, CUSE_INIT] = [14, 18, 39, 4096];
@@ -19,52 +19,133 @@ export interface Asked {
 
 export type Answer = (asked: Asked) => Uint8Array;
 
+/** What the server of a device answers to CUSE_INIT. */
+export interface DeviceOptions {
+  /** Version of the protocol. */
+  readonly major?: number;
+  readonly minor?: number;
+  readonly unrestricted?: boolean;
+  /** What a request may ask for at most. Bytes. */
+  readonly maxRead?: number;
+  readonly maxWrite?: number;
+  /** Of the device. The kernel chooses one where the first is 0. */
+  readonly number?: readonly [major: number, minor: number];
+  readonly name?: string;
+  /** What is said of the device: each `KEY=value` with a NUL behind it. By default its name. */
+  readonly info?: string;
+}
+
 /** A character device whose server is in user space (CUSE). */
 export class DeviceServer implements AsyncDisposable {
+  readonly name: string;
   readonly path: string;
   readonly #client: Client;
   readonly #device: number;
 
-  private constructor(client: Client, device: number, path: string) {
+  private constructor(client: Client, device: number, name: string) {
     this.#client = client;
     this.#device = device;
-    this.path = path;
+    this.name = name;
+    this.path = `/dev/${name}`;
   }
 
-  static async start(
-    guest: TestGuest,
-    { minor = 36, unrestricted = true }: { readonly minor?: number; readonly unrestricted?: boolean } = {},
-  ): Promise<DeviceServer> {
-    const client = await guest.client();
+  /** A server that has not answered CUSE_INIT. */
+  static async open(guest: TestGuest, name?: string): Promise<DeviceServer> {
+    return DeviceServer.by(await guest.client(), name);
+  }
+
+  /** The same in a process that may be the server of others, too. */
+  static async by(client: Client, name?: string): Promise<DeviceServer> {
     const device = await client.open({ path: '/dev/cuse', flags: 'O_RDWR' });
-    const name = `fusegate-${client.pid}`;
-    const server = new DeviceServer(client, device, `/dev/${name}`);
-    // `cuse_init_out`: version, flags, sizes of reads and writes, a device number of the kernel's choice.
-    const flags = unrestricted ? 1 : 0;
-    const numbers = [7, minor, 0, flags, DEVICE_MOST, DEVICE_MOST, 0, 0, ...Array<number>(10).fill(0)];
-    const body = concat(...numbers.map((each) => u32(each)), bytes(`DEVNAME=${name}\0`));
-    await server.answer(CUSE_INIT, () => body);
+    return new DeviceServer(client, device, name ?? `fusegate-${client.pid}`);
+  }
+
+  static async start(guest: TestGuest, options: DeviceOptions = {}): Promise<DeviceServer> {
+    const server = await DeviceServer.open(guest, options.name);
+    const { errno } = await server.begin(options);
+    if (errno !== 'ok') throw new Error(`the answer to CUSE_INIT was refused: ${errno}`);
     return server;
+  }
+
+  /** Answers CUSE_INIT. @returns what it asked, and what was said of the answer. */
+  async begin({
+    major = 7,
+    minor = 36,
+    unrestricted = true,
+    maxRead = DEVICE_MOST,
+    maxWrite = DEVICE_MOST,
+    number = [0, 0],
+    info = `DEVNAME=${this.name}\0`,
+  }: DeviceOptions = {}): Promise<{ readonly asked: Uint8Array; readonly errno: string }> {
+    const { unique, args } = await this.take(CUSE_INIT);
+    // `cuse_init_out`
+    const flags = unrestricted ? 1 : 0;
+    const numbers = [major, minor, 0, flags, maxRead, maxWrite, ...number, ...Array<number>(10).fill(0)];
+    const body = concat(...numbers.map((each) => u32(each)), bytes(info));
+    return { asked: args, errno: await answerRequest(this.#client, this.#device, { unique, body }) };
+  }
+
+  /** What the server is told that reads its next request, where it cannot. */
+  async readErrno(): Promise<string> {
+    const fd = this.#device;
+    await this.#client.fcntl({ fd, cmd: 'F_SETFL', arg: 'O_NONBLOCK' });
+    const errno = await this.#client.errno.read({ fd, count: 2 ** 21 });
+    await this.#client.fcntl({ fd, cmd: 'F_SETFL', arg: 0 });
+    return errno;
+  }
+
+  /** Whether a request waits to be read. */
+  async isAsked(): Promise<boolean> {
+    return (await this.#client.poll({ fd: this.#device })) === 'in|out';
+  }
+
+  /** Closes the channel, with which the device ends. */
+  async end(): Promise<void> {
+    await this.#client.close({ fd: this.#device });
+  }
+
+  /** The next request, which nobody has answered. */
+  async take(opcode: number): Promise<RawRequest> {
+    const request = await nextRequest(this.#client, this.#device);
+    if (request.opcode !== opcode) throw new Error(`request ${request.opcode} came, not ${opcode}`);
+    return request;
   }
 
   /** The next request, answered. */
   async answer(opcode: number, answer: (args: Uint8Array) => Uint8Array): Promise<void> {
-    const request = await nextRequest(this.#client, this.#device);
-    if (request.opcode !== opcode) throw new Error(`request ${request.opcode} came, not ${opcode}`);
+    const request = await this.take(opcode);
     const reply = { unique: request.unique, body: answer(request.args) };
     const errno = await answerRequest(this.#client, this.#device, reply);
     if (errno !== 'ok') throw new Error(`the answer to ${opcode} was refused: ${errno}`);
   }
 
-  async open(by: Client): Promise<number> {
-    const opened = by.open({ path: this.path, flags: 'O_RDWR' });
-    await this.answer(OPEN, () => openBody(1n, 0, 0));
+  /** The next request, answered with an error: negative, as on the wire. */
+  async refuse(error: number): Promise<void> {
+    const { unique } = await nextRequest(this.#client, this.#device);
+    const errno = await answerRequest(this.#client, this.#device, { unique, error });
+    if (errno !== 'ok') throw new Error(`the answer was refused: ${errno}`);
+  }
+
+  /** @returns the descriptor. `told`: gets what the server is asked. */
+  async open(
+    by: Client,
+    flags = 'O_RDWR',
+    told: (args: Uint8Array) => void = () => undefined,
+  ): Promise<number> {
+    const opened = by.open({ path: this.path, flags });
+    await this.answer(OPEN, (args) => {
+      told(args);
+      return openBody(1n, 0, 0);
+    });
     return opened;
   }
 
-  async close(by: Client, fd: number): Promise<void> {
+  async close(by: Client, fd: number, told: (args: Uint8Array) => void = () => undefined): Promise<void> {
     const closed = by.close({ fd });
-    await this.answer(RELEASE, () => new Uint8Array());
+    await this.answer(RELEASE, (args) => {
+      told(args);
+      return new Uint8Array();
+    });
     await closed;
   }
 
