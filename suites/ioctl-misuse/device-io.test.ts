@@ -9,6 +9,7 @@ import { guestTest } from '../lib/guest-test.ts';
 const [READ, WRITE] = [15, 16];
 /** Of `fuse_read_in` and `fuse_write_in`. Bytes. */
 const ARGS = 40;
+const PAGE = 4096;
 
 interface Asked {
   readonly offset: number;
@@ -100,3 +101,75 @@ guestTest(
     await server.close(client, fd);
   },
 );
+
+guestTest(
+  'reads and writes of a device are cut into what its server can take of each, a page at least',
+  async (t, guest) => {
+    await needsDevices(guest);
+    await using client = await guest.client();
+    for (const { maxRead, maxWrite, reads, writes } of [
+      { maxRead: 3 * PAGE, maxWrite: 2 * PAGE, reads: [3 * PAGE, 100], writes: [2 * PAGE, PAGE + 100] },
+      { maxRead: 2 * PAGE, maxWrite: 4 * PAGE, reads: [2 * PAGE, PAGE + 100], writes: [3 * PAGE + 100] },
+      { maxRead: 100, maxWrite: 0, reads: [PAGE, PAGE, PAGE, 100], writes: [PAGE, PAGE, PAGE, 100] },
+    ]) {
+      await using server = await DeviceServer.start(guest, { maxRead, maxWrite });
+      const fd = await server.open(client);
+      const what = `max_read ${maxRead}, max_write ${maxWrite}`;
+      const data = pattern(3 * PAGE + 100, 9);
+      const read: Asked[] = [];
+      const wrote: Asked[] = [];
+      const reading = client.read({ fd, count: data.length });
+      for (const _size of reads) {
+        await server.answer(READ, (args) => {
+          const request = asked(args);
+          read.push(request);
+          return data.subarray(request.offset, request.offset + request.size);
+        });
+      }
+      t.is(firstDifference(await reading, data), undefined, `${what}: what is read`);
+      t.deepEqual(
+        read.map(({ size }) => size),
+        reads,
+        `${what}: reads`,
+      );
+      const writing = client.write({ fd, data });
+      for (const size of writes) {
+        await server.answer(WRITE, (args) => {
+          wrote.push(asked(args));
+          return written(size);
+        });
+      }
+      t.is(await writing, data.length, `${what}: how much is written`);
+      t.deepEqual(
+        wrote.map(({ size }) => size),
+        writes,
+        `${what}: writes`,
+      );
+      await server.close(client, fd);
+    }
+  },
+);
+
+guestTest('a device has no position, whatever its callers say', async (t, guest) => {
+  await needsDevices(guest);
+  await using client = await guest.client();
+  await using server = await DeviceServer.start(guest);
+  const fd = await server.open(client);
+  t.is(await client.lseek({ fd, offset: 50, whence: 'SEEK_SET' }), 0, 'a seek leads nowhere');
+  const calls = {
+    'a read after a seek': [READ, () => client.read({ fd, count: 10 })],
+    'a read from 100 on': [READ, () => client.pread({ fd, count: 10, offset: 100 })],
+    'a write from 100 on': [WRITE, () => client.pwrite({ fd, data: pattern(10), offset: 100 })],
+  } as const;
+  for (const [what, [opcode, call]] of Object.entries(calls)) {
+    const calling = call();
+    let offset = -1;
+    await server.answer(opcode, (args) => {
+      ({ offset } = asked(args));
+      return opcode === READ ? pattern(10) : written(10);
+    });
+    t.is(offset, 0, `${what}: where the server is asked to begin`);
+    await calling;
+  }
+  await server.close(client, fd);
+});

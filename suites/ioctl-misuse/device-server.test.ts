@@ -63,6 +63,7 @@ guestTest(
           ],
           [
             [arg + 48n, 3],
+            [arg + 56n, 1],
             [arg + 60n, 4],
           ],
         ),
@@ -73,12 +74,13 @@ guestTest(
       [
         [UNRESTRICTED, 0, new Uint8Array()],
         [UNRESTRICTED, 0, memory.slice(0, 16)],
-        [UNRESTRICTED, 7, concat(memory.slice(8, 12), memory.slice(32, 40))],
+        [UNRESTRICTED, 8, concat(memory.slice(8, 12), memory.slice(32, 40))],
       ],
     );
     const expected = memory.slice();
     expected.set(pattern(5, 5).subarray(0, 3), 48);
-    expected.set(pattern(5, 5).subarray(3), 60);
+    expected.set(pattern(5, 5).subarray(3, 4), 56);
+    expected.set(pattern(5, 5).subarray(4), 60);
     t.deepEqual(await call, { ret: 42, arg: expected }, 'what the caller has then');
     await server.close(client, fd);
   },
@@ -115,6 +117,7 @@ const WANTED: Readonly<Record<string, readonly [(at: bigint) => Uint8Array, stri
     'ENOMEM',
   ],
   'a length that is none': [(at) => again([[at, 0xffff_ffff_ffff_ffffn]]), 'ENOMEM'],
+  'a length that is none, to write': [(at) => again([], [[at, 0xffff_ffff_ffff_ffffn]]), 'ENOMEM'],
   'memory that is not there': [() => again([[NOWHERE, 8]]), 'EFAULT'],
 };
 
