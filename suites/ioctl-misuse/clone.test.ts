@@ -104,3 +104,19 @@ guestTest('a device of another user namespace is not cloned (B5)', async (t, gue
   const { device: another } = await inside.openDevice();
   t.is(await inside.ioctlErrno(CLONE, await mountedDevice(fuse), { device: another }), 'ok', 'inside');
 });
+
+guestTest('the channel of a device server is no device of FUSE that can be cloned', async (t, guest) => {
+  await using client = await guest.client();
+  guest.needsBuilt((await client.errno.stat({ path: '/dev/cuse' })) === 'ok', 'CUSE');
+  const channel = await client.open({ path: '/dev/cuse', flags: 'O_RDWR' });
+  const device = await client.open({ path: '/dev/fuse', flags: 'O_RDWR|O_NONBLOCK' });
+  for (const [what, fd, from, errno] of [
+    ['a device, of a channel', device, channel, 'EINVAL'],
+    ['a channel, of a device', channel, device, 'ENOTTY'],
+    ['a channel, of itself', channel, channel, 'ENOTTY'],
+  ] as const) {
+    t.is(await client.errno.ioctl({ fd, request: CLONE, arg: descriptor(from) }), errno, what);
+  }
+  t.is(await client.poll({ fd: device }), 'err', 'the device has no connection');
+  for (const fd of [channel, device]) await client.close({ fd });
+});

@@ -53,3 +53,27 @@ guestTest('an answer to a request that does not exist is refused with ENOENT (B2
   new DataView(stray.buffer).setBigUint64(8, 0x7fff_fff0n, true);
   t.is(await fuse.server.writeDevice(stray), 'ENOENT');
 });
+
+guestTest(
+  'an answer may have the error 511, and none of those that are the kernel’s own (B24)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    for (const error of [-512, -516, -4095, -(2 ** 31)]) {
+      const hold = await fuse.hold('LOOKUP');
+      const asking = client.errno.stat({ path: fuse.file(`none${error}`) });
+      const request = await hold.arrived();
+      const answer = (of: number): Promise<string> => {
+        const named = openAnswer(16, of, 0);
+        new DataView(named.buffer).setBigUint64(8, BigInt(request.unique), true);
+        return fuse.server.writeDevice(named);
+      };
+      t.is(await answer(error), 'EINVAL', `an answer with the error ${-error}`);
+      t.is(await fuse.waiting(), 1, 'the request waits on');
+      t.is(await answer(-511), 'ok', 'an answer with the error 511');
+      t.regex(await asking, /511/, 'which is what the caller is told');
+      await hold.stop();
+      await hold.release(request);
+    }
+  },
+);
