@@ -44,9 +44,9 @@ interface Interrupted {
 }
 
 /** A request that the server has, whose caller then got a signal. The INTERRUPT waits to be read. */
-async function interrupted(on: Bench): Promise<Interrupted> {
+async function interrupted(on: Bench, name = 'none'): Promise<Interrupted> {
   const { client, server, device, fuse } = on;
-  const asking = client.errno.stat({ path: fuse.file('none') });
+  const asking = client.errno.stat({ path: fuse.file(name) });
   asking.catch(() => undefined);
   const request = await nextRequest(server, device);
   const stopped = client.kill('SIGSTOP');
@@ -195,3 +195,28 @@ guestTest('who waits for a request at the device can be killed', async (t, guest
     'the request comes to the server that is left',
   );
 });
+
+guestTest(
+  'INTERRUPTs come to the server in the order in which they were to be sent (H10)',
+  async (t, guest) => {
+    await using stack = new AsyncDisposableStack();
+    const on = await bench(guest, stack);
+    const { server, device } = on;
+    const all: (Interrupted & { readonly number: bigint })[] = [];
+    for (let nth = 0; nth < 3; nth++) {
+      const one = await interrupted({ ...on, client: stack.use(await guest.client()) }, `none${nth}`);
+      all.push({ ...one, number: (await nextRequest(server, device)).unique });
+    }
+    // The kernel sends it once more at once.
+    for (const { number } of all) {
+      t.is(await answerRequest(server, device, { unique: number, error: EAGAIN }), 'ok');
+    }
+    const came: bigint[] = [];
+    for (const _each of all) came.push((await nextRequest(server, device)).unique);
+    t.deepEqual(
+      came,
+      all.map(({ number }) => number),
+    );
+    for (const { end } of all) t.is(await end(), 'EIO');
+  },
+);
