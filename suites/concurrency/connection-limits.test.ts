@@ -151,3 +151,59 @@ guestTest(
     await client.errno.close({ fd });
   },
 );
+
+/** What `max_background` becomes while four requests are at the server: as many, or fewer. */
+for (const lowered of [4, 2]) {
+  guestTest(
+    `with max_background lowered to ${lowered} nobody sends more while so many are under way`,
+    async (t, guest) => {
+      const init = { maxBackground: 20, addFlags: ['ASYNC_DIO'] } as const;
+      await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+      await using client = await guest.client();
+      await using other = await guest.client();
+      const [BEFORE, LATER] = [4, 2];
+      await client.writeFile({ path: fuse.backing('f'), data: new Uint8Array((BEFORE + LATER) * PAGE) });
+      const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_DIRECT' });
+      const hold = await fuse.hold('READ');
+      const read = (from: number, count: number) => {
+        const nths = Array.from({ length: count }, (_none, nth) => from + nth);
+        const reading = client.aio({
+          operations: nths.map((nth) => ({ op: 'pread', fd, count: PAGE, offset: nth * PAGE }) as const),
+        });
+        reading.catch(() => undefined);
+        return reading;
+      };
+      const reading = [read(0, BEFORE)];
+      const held = [];
+      for (let nth = 0; nth < BEFORE; nth++) held.push(await hold.arrived());
+      t.is(await change(other, control(fuse, 'max_background'), String(lowered)), 'ok');
+      reading.push(read(BEFORE, LATER));
+      t.is(await fuse.untilWaiting(BEFORE + 1), BEFORE + 1, 'a caller waits with its first request');
+      const sent = async (): Promise<number> => {
+        // What the kernel sends now comes after every READ that it would send.
+        await other.stat({ path: fuse.path });
+        return (await fuse.requests('READ')).length;
+      };
+      t.is(await sent(), BEFORE, 'none answered: what was sent');
+      let underWay = BEFORE;
+      for (let answered = 1; held.length > 0; answered++) {
+        const [next] = held.splice(0, 1);
+        if (next === undefined) break;
+        await hold.release(next);
+        await fuse.waitFor({ opcode: 'READ', after: next.seq - 1 }, 'answered');
+        underWay--;
+        const expected = answered + underWay;
+        if (underWay < lowered && expected < BEFORE + LATER) {
+          held.push(await hold.arrived());
+          underWay++;
+        }
+        t.is(await sent(), answered + underWay, `${answered} answered: what was sent`);
+      }
+      await hold.stop();
+      for (const results of reading) {
+        for (const { result } of await results) t.is(result, PAGE);
+      }
+      await client.close({ fd });
+    },
+  );
+}

@@ -1,6 +1,8 @@
-import { Opcode, OpenFlag } from '../lib/fuse-abi.ts';
+import { bytes, concat } from '../lib/bytes.ts';
+import { u32, u64 } from '../lib/entry-answer.ts';
+import { NotifyCode, Opcode, OpenFlag } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import { forgetName, nextRequest } from '../lib/raw-server.ts';
+import { forgetName, nextRequest, outHeader } from '../lib/raw-server.ts';
 
 /** The two queues of /dev/fuse, requests and nodes to be forgotten, of which neither keeps the other waiting. */
 
@@ -56,5 +58,64 @@ guestTest(
     ]);
     t.is(await server.poll({ fd: device }), 'out', 'no more of either');
     await fuse.abort();
+  },
+);
+
+/** FUSE_MIN_READ_BUFFER: the least room to read with. Bytes. */
+const LEAST_ROOM = 8192;
+/** `fuse_in_header` with `fuse_batch_forget_in`, and `fuse_forget_one`. Bytes. */
+const [BATCH_HEADER, ONE] = [40 + 8, 16];
+const FIT = (LEAST_ROOM - BATCH_HEADER) / ONE;
+const MORE = 3;
+
+guestTest(
+  'as many nodes are forgotten at once as the server has room for, and the others next',
+  async (t, guest) => {
+    const options = { passthrough: 'off', entryValidS: LONG, attrValidS: LONG } as const;
+    await using fuse = await guest.mountFuse({ ...options, root: 'tmpfs', init: { maxWrite: 4096 } });
+    await using client = await guest.client();
+    await using server = await guest.client();
+    const names = Array.from({ length: FIT + MORE }, (_none, nth) => `n${nth}`);
+    const made = names.map((name) => {
+      return { call: 'mknod', args: { path: fuse.backing(name), mode: 0o100_600 } } as const;
+    });
+    const found = names.map((name) => ({ call: 'stat', args: { path: fuse.file(name) } }) as const);
+    for (const calls of [made, found]) await client.batch({ calls, oneThread: true });
+    const device = await fuse.server.lendDevice(server);
+    const { inodes } = await fuse.state();
+    await fuse.server.kill('SIGKILL');
+    const forgets = names.map((name) => {
+      const body = concat(u64(1n), u32(name.length), u32(0), bytes(`${name}\0`));
+      const header = outHeader({ unique: 0n, error: NotifyCode.INVAL_ENTRY, bodyBytes: body.length });
+      return { call: 'write', args: { fd: device, data: concat(header, body) } } as const;
+    });
+    const forgotten = await server.batch({ calls: forgets, oneThread: true });
+    t.true(
+      forgotten.every((each) => 'value' in each),
+      'each name is forgotten',
+    );
+    const nodes: bigint[] = [];
+    for (const [what, count] of [
+      ['as many as there is room for', FIT],
+      ['the others', MORE],
+    ] as const) {
+      const raw = await server.read({ fd: device, count: LEAST_ROOM });
+      const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);
+      t.is(view.getUint32(4, true), Opcode.BATCH_FORGET, what);
+      t.is(raw.length, BATCH_HEADER + count * ONE, `${what}: bytes`);
+      t.is(view.getUint32(0, true), raw.length, `${what}: the length in the header`);
+      t.is(view.getUint32(40, true), count, `${what}: how many`);
+      for (let at = BATCH_HEADER; at < raw.length; at += ONE) {
+        nodes.push(view.getBigUint64(at, true));
+        if (view.getBigUint64(at + 8, true) !== 1n) t.fail(`${what}: a node was looked up once`);
+      }
+    }
+    const known = new Map(inodes.map(({ path, nodeid }) => [path, BigInt(nodeid)]));
+    t.deepEqual(
+      nodes,
+      names.map((name) => known.get(`/${name}`)),
+      'in the order in which they were forgotten',
+    );
+    t.is(await server.poll({ fd: device }), 'out', 'no more of them');
   },
 );

@@ -5,7 +5,7 @@ import { Opcode, OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
-import { answerRequest } from '../lib/raw-server.ts';
+import { answerRequest, nextRequest, OUT_HEADER_BYTES, outHeader } from '../lib/raw-server.ts';
 
 /** Requests that a server takes from /dev/fuse by splice(2): headers in a page of their own, data as pages of the file. */
 
@@ -171,3 +171,62 @@ for (const [before, outcome] of [
     },
   );
 }
+
+/** Memory of a client that can be changed at any time. */
+async function memoryOf(guest: TestGuest, client: Client, length: number): Promise<number> {
+  const path = `${await guest.directory('tmpfs')}/memory`;
+  await client.writeFile({ path, data: new Uint8Array(length) });
+  const fd = await client.open({ path, flags: 'O_RDWR' });
+  return client.mmap({ fd, length, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
+}
+
+guestTest(
+  'what a direct write had stays in the pipe when the writer has other things in its memory',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { fuse, server, device, fd } = await takenOver(guest, client, OpenFlag.DIRECT_IO);
+    await using _fuse = fuse;
+    await using _server = server;
+    const map = await memoryOf(guest, client, PAGE);
+    const data = pattern(PAGE, 7);
+    await client.mwrite({ map, offset: 0, data });
+    const writing = client.errno.writeFrom({ fd, map, offset: 0, length: PAGE });
+    writing.catch(() => undefined);
+    const [end, fdOut] = await server.pipe({});
+    t.is(await spliceOne(server, device, fdOut), HEADERS + PAGE, 'how much is moved');
+    const header = parsed(await server.read({ fd: end, count: HEADERS }));
+    t.is(await answerRequest(server, device, { unique: header.unique, body: written(PAGE) }), 'ok');
+    t.is(await writing, 'ok');
+    await client.mwrite({ map, offset: 0, data: pattern(PAGE, 8) });
+    t.deepEqual(await server.read({ fd: end, count: PAGE }), data, 'the data in the pipe');
+  },
+);
+
+guestTest(
+  'a direct read is answered with whole pages that are given away, and has the data of them',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { fuse, server, device, fd } = await takenOver(guest, client, OpenFlag.DIRECT_IO);
+    await using _fuse = fuse;
+    await using _server = server;
+    const map = await memoryOf(guest, client, 2 * PAGE);
+    // The pages are there and in use by somebody.
+    await client.mwrite({ map, offset: 0, data: new Uint8Array(2 * PAGE).fill(0x6f) });
+    await client.lseek({ fd, offset: 0, whence: 'SEEK_SET' });
+    const reading = client.errno.readInto({ fd, map, offset: 0, length: 2 * PAGE });
+    reading.catch(() => undefined);
+    const { unique, opcode } = await nextRequest(server, device);
+    t.is(opcode, Opcode.READ);
+    const data = pattern(2 * PAGE, 9);
+    const [fdIn, into] = await server.pipe({});
+    await server.write({ fd: into, data: outHeader({ unique, bodyBytes: data.length }) });
+    // What fills a page gets one of its own.
+    for (const at of [0, PAGE]) await server.write({ fd: into, data: data.subarray(at, at + PAGE) });
+    const length = OUT_HEADER_BYTES + data.length;
+    t.is(await server.splice({ fdIn, fdOut: device, length, flags: 'SPLICE_F_MOVE' }), length, 'taken whole');
+    t.is(await reading, 'ok');
+    t.deepEqual(await client.mread({ map, offset: 0, length: 2 * PAGE }), data, 'what was read');
+    await server.write({ fd: into, data: pattern(PAGE) });
+    t.deepEqual(await client.mread({ map, offset: 0, length: 2 * PAGE }), data, 'and stays');
+  },
+);
