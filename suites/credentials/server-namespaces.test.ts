@@ -72,6 +72,7 @@ guestTest(
       const known = what === 'no stranger';
       t.is(await client.errno.fsync({ fd }), known ? 'ok' : 'EOVERFLOW', `${what}: fsync`);
       t.is((await fuse.requests({ opcode: 'FSYNC', after })).length, known ? 1 : 0, `${what}: FSYNC`);
+      t.is(await fuse.waiting(), 0, `${what}: nothing waits for an answer`);
       await client.close({ fd });
       t.like((await fuse.requests({ opcode: 'FLUSH', after }))[0], told, `${what}: FLUSH`);
     }
@@ -108,16 +109,17 @@ guestTest(
     await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
     const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
     await client.pread({ fd, count: 8, offset: 0 });
-    const asked = await fuse.requests({ opcode: ['LOOKUP', 'OPEN', 'READ'] });
+    await client.close({ fd });
+    const asked = await fuse.requests({ opcode: ['LOOKUP', 'OPEN', 'READ', 'FLUSH'] });
     t.deepEqual(
       asked.map(({ opcode, pid }) => [opcode, pid]),
       [
         ['LOOKUP', 0],
         ['OPEN', 0],
         ['READ', 0],
+        ['FLUSH', 0],
       ],
     );
-    await client.close({ fd });
   },
 );
 
