@@ -155,16 +155,13 @@ guestTest(
     await first.close(client, await first.open(client));
     t.is((await client.stat({ path: first.path })).rdevMinor, 7, 'the first one works on');
     await using beside = await DeviceServer.start(guest, { number: [LOCAL, 8] });
-    t.is(
-      (await client.stat({ path: beside.path })).rdevMinor,
-      8,
-      'a number that was asked for in vain is free',
-    );
+    t.is(await client.errno.stat({ path: beside.path }), 'ok', 'a number that was asked for in vain is free');
     await first.end();
     t.is(await client.errno.stat({ path: first.path }), 'ENOENT', 'the first one is over');
     await using next = await DeviceServer.start(guest, { name, number });
+    t.is(await client.errno.stat({ path: next.path }), 'ok', 'another one has its name and its number');
     const { rdevMajor, rdevMinor } = await client.stat({ path: next.path });
-    t.deepEqual([rdevMajor, rdevMinor], [...number], 'another one has its name and its number');
+    t.deepEqual([rdevMajor, rdevMinor], [...number]);
     await next.close(client, await next.open(client));
   },
 );

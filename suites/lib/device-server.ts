@@ -1,6 +1,7 @@
 import { bytes, concat } from './bytes.ts';
 import type { Client } from './client.ts';
 import { u32 } from './entry-answer.ts';
+import { eventually } from './eventually.ts';
 import type { TestGuest } from './guest.ts';
 import { answerRequest, nextRequest, openBody, type RawRequest } from './raw-server.ts';
 
@@ -8,6 +9,8 @@ import { answerRequest, nextRequest, openBody, type RawRequest } from './raw-ser
 const [OPEN, RELEASE, IOCTL, CUSE_INIT] = [14, 18, 39, 4096];
 /** What a request to read or to write may ask for at most. Bytes. */
 export const DEVICE_MOST = 4096;
+/** More than usual: the thread that makes the call may have to be started first. */
+const TRIES = 4000;
 
 /** An IOCTL as it came. */
 export interface Asked {
@@ -99,6 +102,21 @@ export class DeviceServer implements AsyncDisposable {
     return (await this.#client.poll({ fd: this.#device })) === 'in|out';
   }
 
+  /** What a call gives, unless the server is asked before that. */
+  async unlessAsked<T>(call: Promise<T>): Promise<T | 'the server is asked'> {
+    let settled = false;
+    const settle = (): void => {
+      settled = true;
+    };
+    call.then(settle, settle);
+    const asked = await eventually(
+      async () => !settled && (await this.isAsked()),
+      (is) => is || settled,
+      TRIES,
+    );
+    return asked ? 'the server is asked' : call;
+  }
+
   /** Closes the channel, with which the device ends. */
   async end(): Promise<void> {
     await this.#client.close({ fd: this.#device });
@@ -106,6 +124,12 @@ export class DeviceServer implements AsyncDisposable {
 
   /** The next request, which nobody has answered. */
   async take(opcode: number): Promise<RawRequest> {
+    const asked = await eventually(
+      () => this.isAsked(),
+      (is) => is,
+      TRIES,
+    );
+    if (!asked) throw new Error(`the server of the device is not asked for ${opcode}`);
     const request = await nextRequest(this.#client, this.#device);
     if (request.opcode !== opcode) throw new Error(`request ${request.opcode} came, not ${opcode}`);
     return request;
