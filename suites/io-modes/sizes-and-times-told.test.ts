@@ -1,0 +1,86 @@
+import { text } from '../lib/bytes.ts';
+import { OpenFlag } from '../lib/fuse-abi.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import { mountWritebackCache } from '../lib/writeback-cache.ts';
+
+/** What the size and the times that a server tells do to what the kernel keeps. */
+
+const PAGE = 4096;
+const LONG = 100_000;
+
+guestTest(
+  'with AUTO_INVAL_DATA pages go when the time of the last change is another by a nanosecond, and not by the same time',
+  async (t, guest) => {
+    const init = { addFlags: ['AUTO_INVAL_DATA'] } as const;
+    await using fuse = await guest.mountFuse({ passthrough: 'off', attrValidS: 0, init });
+    await fuse.answerOpen('OPEN', { openFlags: OpenFlag.KEEP_CACHE });
+    await using client = await guest.client();
+    const path = fuse.backing('f');
+    const changed = async (data: string, mtimeNs: number): Promise<void> => {
+      await client.writeFile({ path, data, flags: 'O_RDWR|O_CREAT' });
+      await client.utimens({ path, atimeNs: null, mtimeNs });
+    };
+    await changed('first', 1_000_000_001);
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+    // Not at the end, where a read asks for more.
+    const read = async (): Promise<string> => text(await client.pread({ fd, count: 3, offset: 0 }));
+    t.is(await read(), 'fir');
+    await changed('other', 1_000_000_001);
+    t.is(await read(), 'fir', 'the same time: what is in the cache counts');
+    await changed('third', 1_000_000_002);
+    t.is(await read(), 'thi', 'a nanosecond later: the pages are read anew');
+    await changed('early', 1_000_000_000);
+    t.is(await read(), 'ear', 'two nanoseconds before: the pages are read anew');
+    await client.close({ fd });
+  },
+);
+
+guestTest(
+  'with EXPLICIT_INVAL_DATA what the server has cut off is cut off in the cache, and the rest of it stays',
+  async (t, guest) => {
+    const init = { addFlags: ['EXPLICIT_INVAL_DATA'], dropFlags: ['AUTO_INVAL_DATA'] } as const;
+    await using fuse = await guest.mountFuse({ passthrough: 'off', attrValidS: LONG, init });
+    await fuse.answerOpen('OPEN', { openFlags: OpenFlag.KEEP_CACHE });
+    await using client = await guest.client();
+    const path = fuse.backing('f');
+    await client.writeFile({ path, data: 'o'.repeat(3 * PAGE) });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+    await client.pread({ fd, count: 3 * PAGE, offset: 0 });
+    const size = async (): Promise<number> => (await client.fstat({ fd, flags: 'AT_STATX_FORCE_SYNC' })).size;
+    await client.truncate({ path, length: PAGE + 4 });
+    t.is(await size(), PAGE + 4, 'shorter');
+    await client.writeFile({ path, data: 'n'.repeat(3 * PAGE), flags: 'O_WRONLY' });
+    t.is(await size(), 3 * PAGE, 'and longer again');
+    const at = async (offset: number, count: number): Promise<string> =>
+      text(await client.pread({ fd, count, offset }));
+    t.is(await at(0, 2), 'oo', 'a page that stayed all the time is in the cache');
+    t.is(await at(PAGE, 6), 'oooo\0\0', 'what was cut off of a page is gone');
+    t.is(await at(2 * PAGE, 2), 'nn', 'a page that was cut off is read anew');
+    await client.close({ fd });
+  },
+);
+
+/** mknod(2) */
+const FIFO = 0o010_644;
+
+guestTest(
+  'with the writeback cache the size and the times of what is no regular file are the server’s',
+  async (t, guest) => {
+    await using fuse = await mountWritebackCache(guest);
+    await using client = await guest.client();
+    await client.mkdir({ path: fuse.backing('directory') });
+    await client.mknod({ path: fuse.backing('fifo'), mode: FIFO });
+    const told = async (path: string, flags = ''): Promise<number[]> => {
+      const { size, mtimeNs, ctimeNs } = await client.stat({ path, flags });
+      return [size, mtimeNs, ctimeNs];
+    };
+    for (const name of ['directory', 'fifo']) {
+      await told(fuse.file(name));
+      // Behind FUSE.
+      await client.utimens({ path: fuse.backing(name), atimeNs: 1e9, mtimeNs: 2_000_000_003 });
+      const now = await told(fuse.backing(name));
+      t.deepEqual(await told(fuse.file(name)), now, `${name}: size, mtime and ctime, asked of the server`);
+      t.deepEqual(await told(fuse.file(name), 'AT_STATX_DONT_SYNC'), now, `${name}: as they are kept`);
+    }
+  },
+);
