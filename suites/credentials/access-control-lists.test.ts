@@ -10,6 +10,7 @@ const STRANGER = 1000;
 /** Longer than any test. Seconds. */
 const LONG = 100_000;
 const ACCESS = 'system.posix_acl_access';
+const DEFAULT = 'system.posix_acl_default';
 const [READ, READ_WRITE] = [4, 6];
 
 interface Setup extends AsyncDisposable {
@@ -122,7 +123,7 @@ guestTest(
     await using setup = await listed(guest, READ);
     const { fuse, root } = setup;
     await root.mkdir({ path: fuse.backing('d') });
-    const list = { path: fuse.file('d'), name: 'system.posix_acl_default' };
+    const list = { path: fuse.file('d'), name: DEFAULT };
     const data = aclFor([STRANGER], READ);
     await root.setxattr({ ...list, data });
     t.deepEqual(await root.getxattr({ ...list, path: fuse.backing('d') }), data, 'at the server');
@@ -136,12 +137,21 @@ guestTest(
   async (t, guest) => {
     await using setup = await listed(guest, READ);
     const { fuse, root } = setup;
-    const list = { path: fuse.file('f'), name: ACCESS };
-    t.deepEqual(await root.getxattr(list), aclFor([STRANGER], READ), 'at first');
-    await root.setxattr({ ...list, path: fuse.backing('f'), data: aclFor([STRANGER], READ_WRITE) });
-    t.deepEqual(await root.getxattr(list), aclFor([STRANGER], READ), 'changed behind FUSE: what is kept');
-    t.is(await fuse.notify({ inode: '/f', offset: -1, length: 0 }), 'ok');
-    t.deepEqual(await root.getxattr(list), aclFor([STRANGER], READ_WRITE), 'after INVAL_INODE');
+    await root.mkdir({ path: fuse.backing('d') });
+    for (const [file, name] of [
+      ['f', ACCESS],
+      ['d', DEFAULT],
+    ] as const) {
+      const list = { path: fuse.file(file), name };
+      const behind = { path: fuse.backing(file), name };
+      await root.setxattr({ ...behind, data: aclFor([STRANGER], READ) });
+      t.deepEqual(await root.getxattr(list), aclFor([STRANGER], READ), `${name}: at first`);
+      await root.setxattr({ ...behind, data: aclFor([STRANGER], READ_WRITE) });
+      const kept = `${name}: changed behind FUSE: what is kept`;
+      t.deepEqual(await root.getxattr(list), aclFor([STRANGER], READ), kept);
+      t.is(await fuse.notify({ inode: `/${file}`, offset: -1, length: 0 }), 'ok');
+      t.deepEqual(await root.getxattr(list), aclFor([STRANGER], READ_WRITE), `${name}: after INVAL_INODE`);
+    }
   },
 );
 
@@ -149,13 +159,20 @@ guestTest('without POSIX_ACL no access control list is kept (A45)', async (t, gu
   await using fuse = await guest.mountFuse({ entryValidS: LONG, attrValidS: LONG });
   await using root = await guest.client();
   await root.writeFile({ path: fuse.backing('f'), data: 'backing', mode: 0o600 });
-  const list = { path: fuse.file('f'), name: ACCESS };
-  for (const permissions of [READ, READ_WRITE]) {
-    const data = aclFor([STRANGER], permissions);
-    await root.setxattr({ ...list, path: fuse.backing('f'), data });
-    t.deepEqual(await root.getxattr(list), data, `${permissions}: as the server has it`);
+  await root.mkdir({ path: fuse.backing('d') });
+  for (const [file, name] of [
+    ['f', ACCESS],
+    ['d', DEFAULT],
+  ] as const) {
+    const after = await fuse.position();
+    for (const permissions of [READ, READ_WRITE]) {
+      const data = aclFor([STRANGER], permissions);
+      await root.setxattr({ path: fuse.backing(file), name, data });
+      const told = await root.getxattr({ path: fuse.file(file), name });
+      t.deepEqual(told, data, `${name} ${permissions}: as the server has it`);
+    }
+    t.is((await fuse.requests({ opcode: 'GETXATTR', after })).length, 2, `${name}: it is asked each time`);
   }
-  t.is((await fuse.requests('GETXATTR')).length, 2, 'it is asked each time');
 });
 
 guestTest(

@@ -1,7 +1,10 @@
 import { aclFor } from '../lib/access-control-list.ts';
+import { concat, text } from '../lib/bytes.ts';
+import { ATTR, ENTRY, u32 } from '../lib/entry-answer.ts';
 import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { mountedAt } from '../lib/mounted-at.ts';
 import { openErrno } from '../lib/open-errno.ts';
 
 /** Servers in namespaces of their own, and callers from outside. */
@@ -140,5 +143,56 @@ guestTest(
     t.deepEqual(await client.getxattr({ ...list, path: fuse.file('listed') }), data, 'one that there is');
     t.is(await client.errno.setxattr({ ...list, data }), 'ok', 'a list is set');
     t.is(await client.errno.removexattr(list), 'ok', 'and removed');
+  },
+);
+
+/** Longer than any test. Seconds. */
+const LONG = 100_000;
+
+guestTest(
+  'an owner that the server’s user namespace does not have is nobody, also when it is believed',
+  async (t, guest) => {
+    await using root = await guest.client();
+    await using inside = await mountedInside(guest, { allowOther: false, attrValidS: LONG });
+    const { fuse, at } = inside;
+    for (const [name, said, told] of [
+      ['owner', { uid: STRANGER, gid: 0 }, { uid: OVERFLOW, gid: 0 }],
+      ['group', { uid: 0, gid: STRANGER }, { uid: 0, gid: OVERFLOW }],
+      ['neither', { uid: 0, gid: 0 }, { uid: 0, gid: 0 }],
+    ] as const) {
+      await root.writeFile({ path: fuse.backing(name), data: 'contents' });
+      const bytes = concat(u32(said.uid), u32(said.gid));
+      const action = { do: 'patch', at: ENTRY.attr + ATTR.uid, bytes } as const;
+      await fuse.rule({ match: { opcode: 'LOOKUP', path: `/${name}` }, action });
+      const { uid, gid } = await root.stat({ path: at(name) });
+      t.deepEqual({ uid, gid }, told, `${name} ${STRANGER}`);
+    }
+    t.deepEqual(await fuse.opcodes('GETATTR'), [], 'what LOOKUP has said is believed');
+  },
+);
+
+/** Ids of a namespace, from 0 on, and those outside of it that they are. */
+const [IDS, OUTSIDE] = [10, 5000];
+
+guestTest(
+  'a mount of a user namespace shows its owner as that namespace knows it, in it and outside',
+  async (t, guest) => {
+    await using root = await guest.client();
+    await using inside = await guest.client({ launcher: ['unshare', '--user', '--mount', '--keep-caps'] });
+    // Who answers is in the namespace: before, the launcher may still be on its way into it.
+    await inside.getpid({});
+    for (const map of ['uid_map', 'gid_map']) {
+      const path = `/proc/${inside.pid}/${map}`;
+      await root.writeFile({ path, data: `0 ${OUTSIDE} ${IDS}\n`, flags: 'O_WRONLY' });
+    }
+    const fd = await inside.open({ path: '/dev/fuse', flags: 'O_RDWR' });
+    const options = `fd=${fd},rootmode=40000,user_id=3,group_id=4`;
+    const none = { source: 'by-hand', type: 'fuse', options: options.replace('=3', `=${OUTSIDE + 3}`) };
+    t.is(await guest.mountErrno(none, inside), 'EINVAL', 'an owner as it is known outside');
+    await using mount = await guest.mount({ source: 'by-hand', type: 'fuse', options }, inside);
+    t.is((await mountedAt(inside, mount.path)).options, 'rw,user_id=3,group_id=4', 'in the namespace');
+    const table = text(await root.readFile({ path: `/proc/${inside.pid}/mounts` }));
+    const line = table.split('\n').find((each) => each.includes(mount.path));
+    t.regex(line ?? '', /user_id=3,group_id=4/, 'outside');
   },
 );
