@@ -220,29 +220,32 @@ guestTest(
   },
 );
 
-guestTest('what users get of one limit is not what they get of the other', async (t, guest) => {
-  await using fuse = await guest.mountFuse();
-  await using client = await guest.client();
-  await using limited = await guest.client({ launcher: WITHOUT_SYS_ADMIN });
-  const parameter = (name: string): string => `/sys/module/fuse/parameters/${name}`;
-  const names = ['max_user_bgreq', 'max_user_congthresh'] as const;
-  const before = await Promise.all(names.map((name) => valueOf(client, parameter(name))));
-  for (const most of [
-    [20, 30],
-    [30, 20],
-  ] as const) {
-    for (const [at, name] of names.entries())
-      t.is(await set(client, parameter(name), String(most[at])), 'ok', name);
-    for (const [at, limit] of LIMITS.entries()) {
-      const what = `${limit}, where users get ${most.join(' and ')}`;
-      const path = control(fuse, limit);
-      t.is(await set(limited, path, String(most[at])), 'ok', `${what}: as much as they get`);
-      t.is(await set(limited, path, String(Number(most[at]) + 1)), 'EINVAL', `${what}: one more`);
+guestTest(
+  'each limit is held to its own parameter, in INIT and in the files of the connection (B25)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using limited = await guest.client({ launcher: WITHOUT_SYS_ADMIN });
+    const parameters = '/sys/module/fuse/parameters';
+    const paths = ['max_user_bgreq', 'max_user_congthresh'].map((name) => `${parameters}/${name}`);
+    const before = await Promise.all(paths.map((path) => valueOf(client, path)));
+    const init = { maxBackground: 65_535, congestionThreshold: 65_534 } as const;
+    const values = ['21', '30'];
+    try {
+      for (const [nth, path] of paths.entries()) await set(client, path, values[nth] ?? '');
+      await using server = await guest.server({ launcher: ELSEWHERE });
+      await using fuse = await guest.mountFuse({ server, passthrough: 'off', init });
+      for (const [nth, limit] of LIMITS.entries()) {
+        const path = control(fuse, limit);
+        const most = Number(values[nth]);
+        t.is(await valueOf(client, path), String(most), `${limit} by INIT`);
+        t.is(await set(limited, path, String(most + 1)), 'EINVAL', `${limit} by a file, one more`);
+        t.is(await set(limited, path, String(most)), 'ok', `${limit} by a file`);
+      }
+    } finally {
+      for (const [nth, path] of paths.entries()) await set(client, path, before[nth] ?? '0');
     }
-  }
-  for (const [at, name] of names.entries())
-    t.is(await set(client, parameter(name), before[at] ?? '0'), 'ok', 'as it was');
-});
+  },
+);
 
 for (const name of ['max_user_bgreq', 'max_user_congthresh']) {
   guestTest(`${name} is at most 65535, and of the size of memory when it is set to 0`, async (t, guest) => {

@@ -136,8 +136,8 @@ guestTest(
       t.is((await fuse.requests('STATFS')).length, 1);
       await using stranger = await guest.client();
       await stranger.setCredentials({ uid: 4000, gid: 4000 });
-      const seen = options.allowOther ? below.blocks : 0;
-      t.is((await stranger.statfs({ path: fuse.path })).blocks, seen, 'what a stranger sees of it');
+      const seen = { type: above.type, blocks: options.allowOther ? below.blocks : 0 };
+      t.like(await stranger.statfs({ path: fuse.path }), seen, 'what a stranger sees of it');
       t.is(
         await stranger.errno.stat({ path: fuse.path }),
         options.allowOther ? 'ok' : 'EACCES',
@@ -146,3 +146,18 @@ guestTest(
     }
   },
 );
+
+const MIB = 1024 * KIB;
+
+guestTest('no READ has more than 256 pages, however many the server wants (B25)', async (t, guest) => {
+  const init = { maxPages: 0xffff, addFlags: ['MAX_PAGES'] } as const;
+  await using fuse = await guest.mountFuse({ init });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: pattern(MIB + TRANSFER) });
+  const fd = await openAs(client, fuse, { name: 'f', mode: 'direct' });
+  const calls = [{ call: 'pread', args: { fd, count: MIB + TRANSFER, offset: 0 } }] as const;
+  await client.batch({ calls, digests: true });
+  const sizes = (await fuse.requests('READ')).map(({ args }) => args['size']);
+  t.deepEqual(sizes, [MIB, TRANSFER]);
+  await client.close({ fd });
+});

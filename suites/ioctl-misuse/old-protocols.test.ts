@@ -212,6 +212,39 @@ guestTest(
   },
 );
 
+guestTest(
+  'POSIX locks are the server’s with POSIX_LOCKS since protocol 7.6, and no lock is before that (B25)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const addFlags = ['POSIX_LOCKS', 'FLOCK_LOCKS'] as const;
+    for (const [minor, init, asked] of [
+      [5, { addFlags }, []],
+      [6, { addFlags }, ['SETLK', 'SETLK']],
+      [6, {}, []],
+      [17, { addFlags: ['POSIX_LOCKS'] }, ['SETLK']],
+    ] as const) {
+      await using fuse = await guest.mountFuse({ passthrough: 'off', init: { ...init, minor } });
+      await fuse.fail({ opcode: ['SETLK', 'SETLKW', 'FLUSH', 'RELEASE', 'FORGET', 'BATCH_FORGET'] }, 'EIO');
+      for (const [opcode, body] of [
+        ['LOOKUP', answerOf('LOOKUP', nextNode++, minor < 9 ? 120 : 128)],
+        ['OPEN', openBody(1n, 0, 0)],
+      ] as const) {
+        await fuse.rule({ match: { opcode }, action: { do: 'body', body } });
+      }
+      const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+      const what = `7.${minor} with ${JSON.stringify(init)}`;
+      const errnos = [
+        await client.errno.setlk({ fd, type: 'F_WRLCK', start: 0, length: 8 }),
+        await client.errno.flock({ fd, operation: 'LOCK_EX|LOCK_NB' }),
+      ];
+      t.deepEqual(errnos, [asked.length > 0 ? 'EIO' : 'ok', asked.length > 1 ? 'EIO' : 'ok'], what);
+      const sent = await fuse.opcodes({ opcode: ['SETLK', 'SETLKW'] });
+      t.deepEqual(sent, [...asked], `${what}: what the server is asked of a POSIX lock and of flock`);
+      await client.errno.close({ fd });
+    }
+  },
+);
+
 const KIB = 1024;
 /** What the answer to INIT asks for, and what there is without it: nothing of it is the default. */
 const LIMITS = {

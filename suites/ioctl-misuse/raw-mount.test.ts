@@ -73,6 +73,23 @@ guestTest('a mount shows the owner that it was made for', async (t, guest) => {
   t.is((await mountedAt(client, mount.path)).options, 'rw,user_id=7,group_id=8');
 });
 
+guestTest('a mount shows of which kind it is, said by its type or by an option', async (t, guest) => {
+  await using client = await guest.client();
+  for (const [type, subtype, shown] of [
+    ['fuse.kind', null, 'fuse.kind'],
+    ['fuse', 'option', 'fuse.option'],
+    ['fuse', null, 'fuse'],
+  ] as const) {
+    const fd = await client.open({ path: '/dev/fuse', flags: 'O_RDWR' });
+    const options = asText({ fd: String(fd), ...NEEDED, subtype });
+    await using mount = await guest.mount({ source: 'by-hand', type, options }, client);
+    const table = text(await client.readFile({ path: '/proc/self/mounts' })).split('\n');
+    const line = table.map((each) => each.split(' ')).find(([, where]) => where === mount.path);
+    t.is(line?.[2], shown, `type ${type}, subtype ${subtype}`);
+    await client.close({ fd });
+  }
+});
+
 guestTest('a mount has one in a hundred of the pages that may be dirty, and never more', async (t, guest) => {
   await using client = await guest.client();
   const fd = await client.open({ path: '/dev/fuse', flags: 'O_RDWR' });
