@@ -40,6 +40,21 @@ guestTest('names and attributes that count less than a second do so', async (t, 
   }
 });
 
+guestTest('of the root nothing is believed that its server has not told', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ attrValidS: LONG });
+  await using client = await guest.client();
+  await client.chmod({ path: fuse.root, mode: 0o751 });
+  await client.chown({ path: fuse.root, uid: 1001, gid: 1002 });
+  const told = async (path: string): Promise<unknown> => {
+    const { mode, nlink, uid, gid, mtimeNs } = await client.stat({ path });
+    return { mode, nlink, uid, gid, mtimeNs };
+  };
+  t.deepEqual(await told(fuse.path), await told(fuse.root), 'what the server says');
+  t.deepEqual(await fuse.opcodes('GETATTR'), ['GETATTR'], 'it is asked');
+  await told(fuse.path);
+  t.deepEqual(await fuse.opcodes('GETATTR'), ['GETATTR'], 'and believed then');
+});
+
 guestTest('no time that a server tells has a second or more in its nanoseconds', async (t, guest) => {
   await using fuse = await guest.mountFuse({ attrValidS: LONG });
   await using client = await guest.client();
@@ -60,6 +75,27 @@ guestTest('no time that a server tells has a second or more in its nanoseconds',
       const { atimeNs, mtimeNs, ctimeNs } = await client.fstat({ fd, flags });
       const times = { atimeNs: 1e9 + told, mtimeNs: 2e9 + told, ctimeNs: 3e9 + told };
       t.deepEqual({ atimeNs, mtimeNs, ctimeNs }, times, `${said} ns, ${flags}`);
+    }
+  }
+  await client.close({ fd });
+});
+
+guestTest('times before 1970 and of centuries to come are told as the server says them', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ attrValidS: LONG });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+  for (const said of [-1n, -(2n ** 31n) - 1n, 2n ** 31n, 2n ** 32n + 7n, 2n ** 33n]) {
+    const [atime, mtime, ctime] = [said, said + 10n, said + 20n];
+    const bytes = concat(...[atime, mtime, ctime].map((time) => u64(BigInt.asUintN(64, time))));
+    await fuse.rule({
+      match: { opcode: 'GETATTR' },
+      action: { do: 'patch', at: ATTR_OUT.attr + TIMES, bytes: concat(bytes, new Uint8Array(12)) },
+    });
+    for (const flags of ['AT_STATX_FORCE_SYNC', 'AT_STATX_DONT_SYNC']) {
+      const { atimeNs, mtimeNs, ctimeNs } = await client.fstat({ fd, flags });
+      const told = [atimeNs, mtimeNs, ctimeNs].map((time) => BigInt(time / 1e9));
+      t.deepEqual(told, [atime, mtime, ctime], `${said} s, ${flags}`);
     }
   }
   await client.close({ fd });

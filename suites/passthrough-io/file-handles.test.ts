@@ -9,6 +9,8 @@ import { guestTest } from '../lib/guest-test.ts';
 /** include/linux/exportfs.h: number of the node and generation. */
 const INO64_GEN = 0x81;
 const HANDLE_BYTES = 12;
+/** Longer than any test. Seconds. */
+const LONG = 100_000;
 const WITH_EXPORT = { init: { addFlags: ['EXPORT_SUPPORT'] } } as const;
 
 /** The two halves of the node's number, the higher first, then the generation. */
@@ -22,9 +24,9 @@ function handleOf(nodeid: number, generation = 0): FileHandle {
 }
 
 /** The kernel forgets the node of a name that nothing has open; the server keeps it. */
-async function forgotten(fuse: FuseMount, name: string): Promise<void> {
+async function forgotten(fuse: FuseMount, name: string, parent = '/'): Promise<void> {
   const after = await fuse.position();
-  if ((await fuse.notify({ parent: '/', name })) !== 'ok') throw new Error(`${name} is not in the cache`);
+  if ((await fuse.notify({ parent, name })) !== 'ok') throw new Error(`${name} is not in the cache`);
   await fuse.waitFor({ opcode: ['FORGET', 'BATCH_FORGET'], after }, 'arrived');
 }
 
@@ -93,6 +95,37 @@ guestTest('a directory that is opened by its handle has its place in the tree (E
   for (const each of [fd, mountFd]) await client.close({ fd: each });
   t.deepEqual(await fuse.dataRequests(), []);
 });
+
+guestTest(
+  'a name is looked up again when its node was opened by a handle, or found above one that was (E17)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ ...WITH_EXPORT, entryValidS: LONG, attrValidS: LONG });
+    await using client = await guest.client();
+    for (const name of ['d', 'd/e']) await client.mkdir({ path: fuse.backing(name) });
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    await fuse.fail({ opcode: ['FORGET', 'BATCH_FORGET'] }, 'ENOENT');
+    const mountFd = await client.open({ path: fuse.path, flags: 'O_RDONLY|O_DIRECTORY' });
+    const [f, e] = [
+      await client.nameToHandle({ path: fuse.file('f') }),
+      await client.nameToHandle({ path: fuse.file('d/e') }),
+    ];
+    const asked = async (name: string): Promise<unknown[]> => {
+      const after = await fuse.position();
+      await client.stat({ path: fuse.file(name) });
+      return (await fuse.requests({ opcode: 'LOOKUP', after })).map(({ args }) => args['name']);
+    };
+    for (const name of ['f', 'd']) t.deepEqual(await asked(name), [], `${name}: its name is believed`);
+
+    t.is(await readBy(client, mountFd, f), 'contents');
+    t.deepEqual(await asked('f'), ['f'], 'the file that was opened by its handle');
+    await forgotten(fuse, 'e', '/d');
+    await client.close({ fd: await client.openByHandle({ mountFd, ...e, flags: 'O_RDONLY|O_DIRECTORY' }) });
+    t.deepEqual(await asked('d'), ['d'], 'the directory above the one that was opened by its handle');
+    for (const name of ['f', 'd']) t.deepEqual(await asked(name), [], `${name}: believed again`);
+    await client.close({ fd: mountFd });
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);
 
 guestTest(
   'without EXPORT_SUPPORT a handle is good for as long as the inode is in memory (E17)',
