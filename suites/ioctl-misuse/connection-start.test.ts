@@ -37,6 +37,19 @@ for (const [what, options] of Object.entries(REFUSED)) {
   );
 }
 
+guestTest(
+  'where POSIX_ACL has the kernel check permissions, an INIT answer may allow idmapped mounts (B25)',
+  async (t, guest) => {
+    guest.needs(guest.expected.idmappedFuse === 'ok', 'idmapped mounts of FUSE');
+    const init = { addFlags: ['ALLOW_IDMAP', 'POSIX_ACL'] } as const;
+    await using fuse = await guest.mountFuse({ defaultPermissions: false, init });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'served' });
+    t.is(await client.errno.stat({ path: fuse.path }), 'ok', 'the mount works');
+    t.is(text(await client.readFile({ path: fuse.file('f') })), 'served');
+  },
+);
+
 /** More than usual: the thread that makes the call may have to be started first. */
 const TRIES = 4000;
 
