@@ -4,6 +4,13 @@ import type { TestGuest } from './guest.ts';
 /** The first of the ids on an idmapped mount, which is root's below it: nine more follow. */
 export const MAPPED = 1000;
 
+/** Ids of a directory, and what they are where it is mounted: `count` from `inside` on become those from `outside` on. */
+interface IdMap {
+  readonly inside: number;
+  readonly outside: number;
+  readonly count: number;
+}
+
 /** Gives a process that is in a user namespace of its own ids there; each line as in /proc/pid/uid_map. */
 export async function mapIds(root: Client, pid: number, lines: readonly string[]): Promise<void> {
   for (const map of ['uid_map', 'gid_map']) {
@@ -31,4 +38,17 @@ export function mounted(client: Client, target: string): AsyncDisposable {
       await client.umount2({ target, flags: 'MNT_DETACH' });
     },
   };
+}
+
+/** That directory where ids are mapped so. */
+export async function idmapped(
+  guest: TestGuest,
+  root: Client,
+  source: string,
+  { inside, outside, count }: IdMap,
+): Promise<AsyncDisposable & { readonly path: string }> {
+  await using idmap = await namespace(guest, root, [`${inside} ${outside} ${count}`]);
+  const path = await guest.directory('area', 'idmapped');
+  await root.mountIdmapped({ source, target: path, namespaceOf: idmap.pid });
+  return { path, ...mounted(root, path) };
 }

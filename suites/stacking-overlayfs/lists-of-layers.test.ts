@@ -1,7 +1,6 @@
 import { aclFor } from '../lib/access-control-list.ts';
-import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import type { TestGuest } from '../lib/guest.ts';
+import { idmapped } from '../lib/idmapped.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
 import { upperOn } from '../lib/stack.ts';
 
@@ -125,30 +124,7 @@ guestTest(
 /** What is added to the numbers of users on the idmapped mount. */
 const SHIFT = 10_000;
 
-/** A process with a user namespace for that. */
-async function mapping(guest: TestGuest, root: Client): Promise<Client> {
-  const client = await guest.client({ launcher: ['unshare', '--user'] });
-  // Who answers is in the namespace: before, the launcher may still be on its way into it.
-  await client.getpid({});
-  for (const map of ['uid_map', 'gid_map']) {
-    const path = `/proc/${client.pid}/${map}`;
-    await root.writeFile({ path, data: `0 ${SHIFT} 5000\n`, flags: 'O_WRONLY' });
-  }
-  return client;
-}
-
-/** That directory where ids are mapped so. */
-async function idmapped(guest: TestGuest, root: Client, source: string) {
-  await using idmap = await mapping(guest, root);
-  const path = await guest.directory('area', 'idmapped');
-  await root.mountIdmapped({ source, target: path, namespaceOf: idmap.pid });
-  return {
-    path,
-    [Symbol.asyncDispose]: async () => {
-      await root.umount2({ target: path, flags: 'MNT_DETACH' });
-    },
-  };
-}
+const SHIFTED = { inside: 0, outside: SHIFT, count: 5000 };
 
 guestTest(
   'lists of a layer with other numbers for users are told, heeded and copied up with those of the mount (A45)',
@@ -160,7 +136,7 @@ guestTest(
       await client.chmod({ path: `${source}/${name}`, mode: 0o600 });
       await client.setxattr({ path: `${source}/${name}`, name: ACCESS, data: aclFor([NAMED], READ) });
     }
-    await using mapped = await idmapped(guest, client, source);
+    await using mapped = await idmapped(guest, client, source, SHIFTED);
     const lower = mapped.path;
     const layers = await upperOn(guest);
     await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
@@ -190,7 +166,7 @@ guestTest(
     await fill(client, source, ['d/', 'd/f']);
     const data = aclFor([NAMED], SEARCH, [GROUP]);
     await client.setxattr({ path: `${source}/d`, name: ACCESS, data });
-    await using mapped = await idmapped(guest, client, source);
+    await using mapped = await idmapped(guest, client, source, SHIFTED);
     await using overlay = await guest.mountOverlay({ lower: mapped.path, ...(await upperOn(guest)) }, client);
     await client.chmod({ path: overlay.path, mode: 0o755 });
     const searches = async (uid: number, gid: number) => {

@@ -1,0 +1,74 @@
+import { text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import type { TestGuest } from '../lib/guest.ts';
+import { idmapped } from '../lib/idmapped.ts';
+
+/** Layers on an idmapped mount: files are opened there with the owner that they have on that mount. */
+
+/** Who owns the layers where they are stored; on the mount it is root. */
+const STORED = 5000;
+const LONG_AGO_NS = 1_500_000_000_000_000_000;
+/** Root, to whom the mode of a file counts as it does to anybody else, or its owner. */
+const HEEDS_MODES = ['setpriv', '--bounding-set', '-dac_override,-dac_read_search'];
+const HEEDS_OWNERS = ['setpriv', '--bounding-set', '-fowner'];
+
+/** Directories, each with a private file `f`, whose stored numbers are not those of the mount at `path`. */
+async function mappedLayers(guest: TestGuest, client: Client, names: readonly string[]) {
+  const source = await guest.directory('ext4', 'source');
+  for (const name of names) {
+    await client.mkdir({ path: `${source}/${name}` });
+    await client.writeFile({ path: `${source}/${name}/f`, data: 'contents' });
+    await client.chmod({ path: `${source}/${name}/f`, mode: 0o600 });
+  }
+  await guest.run(['chown', '-R', `${STORED}:${STORED}`, source]);
+  const mapped = await idmapped(guest, client, source, { inside: STORED, outside: 0, count: 1 });
+  return { source, path: mapped.path, [Symbol.asyncDispose]: () => mapped[Symbol.asyncDispose]() };
+}
+
+guestTest(
+  'who has mounted an overlay over layers with other numbers may open there what belongs to it by the numbers of the mount (E15)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using mounter = await guest.client({ launcher: HEEDS_MODES });
+    await using mapped = await mappedLayers(guest, client, ['one', 'two']);
+    // Without an upper layer: a work directory has the mode 0.
+    const lower = [`${mapped.path}/one`, `${mapped.path}/two`];
+    await using overlay = await guest.mountOverlay({ lower }, mounter);
+    t.is((await client.stat({ path: overlay.file('f') })).uid, 0, 'root’s on the mount');
+    t.is(
+      await mounter.errno.open({ path: `${mapped.source}/one/f`, flags: 'O_RDONLY' }),
+      'EACCES',
+      'not where it is stored',
+    );
+    t.is(
+      await client.errno.open({ path: overlay.file('f'), flags: 'O_RDONLY' }),
+      'ok',
+      'opened on the overlay',
+    );
+    t.is(text(await client.readFile({ path: overlay.file('f') })), 'contents');
+  },
+);
+
+guestTest(
+  'O_NOATIME on an overlay over a layer with other numbers is for who owns the file by the numbers of the mount (E15)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using mounter = await guest.client({ launcher: HEEDS_OWNERS });
+    await using mapped = await mappedLayers(guest, client, ['lower', 'upper', 'work']);
+    const at = (name: string) => `${mapped.path}/${name}`;
+    await client.unlink({ path: at('work/f') });
+    const layers = { lower: at('lower'), upper: at('upper'), work: at('work') };
+    await using overlay = await guest.mountOverlay(layers, mounter);
+    const path = at('upper/f');
+    const read = async (flags: string) => {
+      const fd = await client.open({ path: overlay.file('f'), flags });
+      await client.utimens({ path, atimeNs: LONG_AGO_NS, mtimeNs: null });
+      await client.pread({ fd, count: 8, offset: 0 });
+      await client.close({ fd });
+      return (await client.stat({ path })).atimeNs === LONG_AGO_NS;
+    };
+    t.false(await read('O_RDONLY'), 'without it reading changes the access time');
+    t.true(await read('O_RDONLY|O_NOATIME'), 'with it the owner leaves the access time');
+  },
+);
