@@ -4,3 +4,7 @@ export const CAPABILITY = 'security.capability';
 export const MAY_USE_RAW_SOCKETS = new Uint8Array(
   Buffer.from('0100000200200000000000000000000000000000', 'hex'),
 );
+/** The same with CAP_CHOWN instead. */
+export const MAY_CHANGE_OWNERS = new Uint8Array(
+  Buffer.from('0100000201000000000000000000000000000000', 'hex'),
+);

@@ -1,4 +1,4 @@
-import { CAPABILITY, MAY_USE_RAW_SOCKETS } from '../lib/file-capabilities.ts';
+import { CAPABILITY, MAY_CHANGE_OWNERS, MAY_USE_RAW_SOCKETS } from '../lib/file-capabilities.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
 import { lowerOnFuse } from '../lib/overlay-on-fuse.ts';
@@ -33,6 +33,38 @@ guestTest(
     t.is(await capability(overlay.file('program')), set, 'on the overlay');
     const gone = { path: overlay.file('written'), name: CAPABILITY };
     t.is(await client.errno.getxattr(gone), 'ENODATA', 'a write takes it away');
+  },
+);
+
+guestTest(
+  'a program whose data are copied up after its metadata has the capabilities that it has got meanwhile, or none (E4)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = '', upper = ''] = layers;
+    await fill(client, lower, ['changed', 'taken', 'given']);
+    for (const name of ['changed', 'taken']) {
+      await client.setxattr({ path: `${lower}/${name}`, name: CAPABILITY, data: MAY_USE_RAW_SOCKETS });
+    }
+    await using overlay = await over(guest, client, layers, 'metacopy=on,redirect_dir=on');
+    const set = { name: CAPABILITY, data: MAY_CHANGE_OWNERS };
+    await client.setxattr({ path: overlay.file('changed'), ...set });
+    await client.setxattr({ path: overlay.file('given'), ...set });
+    await client.removexattr({ path: overlay.file('taken'), name: CAPABILITY });
+    for (const [name, expected] of [
+      ['changed', MAY_CHANGE_OWNERS],
+      ['taken', 'ENODATA'],
+      ['given', MAY_CHANGE_OWNERS],
+    ] as const) {
+      const mark = { path: `${upper}/${name}`, name: 'trusted.overlay.metacopy' };
+      t.is(await client.errno.getxattr(mark), 'ok', `${name}: metadata alone`);
+      await client.close({ fd: await client.open({ path: overlay.file(name), flags: 'O_RDWR' }) });
+      t.is(await client.errno.getxattr(mark), 'ENODATA', `${name}: the data were copied up as well`);
+      const has = { path: `${upper}/${name}`, name: CAPABILITY };
+      const errno = await client.errno.getxattr(has);
+      const found = errno === 'ok' ? new Uint8Array(await client.getxattr(has)) : errno;
+      t.deepEqual(found, expected, `${name}: as it was before the data came`);
+    }
   },
 );
 

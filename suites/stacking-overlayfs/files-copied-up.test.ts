@@ -1,4 +1,6 @@
+import { aclFor } from '../lib/access-control-list.ts';
 import { text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill } from '../lib/layers.ts';
 import { upperOn } from '../lib/stack.ts';
@@ -67,4 +69,41 @@ guestTest('with metacopy=on what has no data is copied up whole, and has no mark
     marks[name] = await client.errno.getxattr(mark);
   }
   t.deepEqual(marks, { file: 'ok', directory: 'ENODATA', fifo: 'ENODATA', device: 'ENODATA' });
+});
+
+/** What changes a file of the lower layer, but not its data. */
+const CHANGES: Readonly<Record<string, (client: Client, path: string) => Promise<unknown>>> = {
+  chmod: (client, path) => client.chmod({ path, mode: 0o600 }),
+  chown: (client, path) => client.chown({ path, uid: 1234, gid: 1234 }),
+  utimens: (client, path) => client.utimens({ path, atimeNs: 'now', mtimeNs: 'now' }),
+  setxattr: (client, path) => client.setxattr({ path, name: 'user.word', data: 'value' }),
+  removexattr: (client, path) => client.removexattr({ path, name: 'user.below' }),
+  'a list': (client, path) =>
+    client.setxattr({ path, name: 'system.posix_acl_access', data: aclFor([1500], 4) }),
+  link: (client, path) => client.link({ from: path, to: `${path}-linked` }),
+  rename: (client, path) => client.rename({ from: path, to: `${path}-moved` }),
+};
+
+guestTest('with metacopy=on no change of anything but the data copies the data up (E4)', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'lower');
+  const layers = await upperOn(guest);
+  const names = Object.keys(CHANGES);
+  await fill(client, lower, names);
+  for (const name of names) {
+    await client.setxattr({ path: `${lower}/${name}`, name: 'user.below', data: 'value' });
+  }
+  const options = 'metacopy=on,redirect_dir=on';
+  await using overlay = await guest.mountOverlay({ lower, ...layers, options }, client);
+  for (const [name, change] of Object.entries(CHANGES)) {
+    await change(client, overlay.file(name));
+    const [copy = ''] = (await client.readdir({ path: layers.upper })).filter(
+      (each) => each.startsWith(name) && (name !== 'rename' || each !== name),
+    );
+    const path = `${layers.upper}/${copy}`;
+    t.is(await client.errno.getxattr({ path, name: 'trusted.overlay.metacopy' }), 'ok', `${name}: marked`);
+    const zeros = text(await client.readFile({ path }));
+    t.is(zeros.replaceAll('\0', ''), '', `${name}: no data in the upper layer`);
+    t.is(text(await client.readFile({ path: overlay.file(copy) })), `${name} at the bottom`, name);
+  }
 });

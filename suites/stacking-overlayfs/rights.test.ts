@@ -142,6 +142,30 @@ guestTest('a list that the work directory would give is not given to what is cop
   }
 });
 
+guestTest(
+  'a list that its directory gives to new files is not given to what is copied up',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    const layers = await upperOn(guest);
+    await fill(client, lower, ['d/', 'd/f', 'd/sub/']);
+    const list = { name: 'system.posix_acl_default', data: aclFor([STRANGER], 7) };
+    await client.setxattr({ path: `${lower}/d`, ...list });
+    await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
+    for (const name of ['f', 'sub']) {
+      await client.chmod({ path: overlay.file(`d/${name}`), mode: 0o750 });
+      const path = `${layers.upper}/d/${name}`;
+      t.is((await client.stat({ path })).mode & 0o7777, 0o750, `${name}: its mode`);
+      for (const kind of ['access', 'default']) {
+        const none = await client.errno.getxattr({ path, name: `system.posix_acl_${kind}` });
+        t.is(none, 'ENODATA', `${name}: no ${kind} list`);
+      }
+    }
+    const given = await client.errno.getxattr({ path: `${layers.upper}/d`, name: list.name });
+    t.is(given, 'ok', 'the copy of the directory has it');
+  },
+);
+
 guestTest('a truncation and a new owner take the set-user-id bit away on an overlay', async (t, guest) => {
   await using client = await guest.client();
   await using stack = await overlayWith(guest, client, 0o4755);
