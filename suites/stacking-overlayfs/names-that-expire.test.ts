@@ -3,6 +3,7 @@ import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill } from '../lib/layers.ts';
+import { INDEX_DIR, indexEntries } from '../lib/overlay-on-fuse.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import { upperOn } from '../lib/stack.ts';
 import type { StackedMount } from '../lib/stacked-mount.ts';
@@ -93,3 +94,29 @@ guestTest('names that were copied up are looked up again when they have expired'
   await client.rmdir({ path: stack.fuse.backing('upper/low/sub') });
   t.is(await client.errno.stat({ path }), 'ESTALE', 'removed in the layer');
 });
+
+guestTest(
+  'of a further name of what was copied up the entry in the index is looked up again when it has expired (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const init = { ...WITHOUT_PASSTHROUGH, addFlags: ['EXPORT_SUPPORT'] } as const;
+    await using fuse = await guest.mountFuse({ passthrough: 'off', init, entryValidS: 0 });
+    for (const name of ['upper', 'work']) await client.mkdir({ path: fuse.backing(name) });
+    const lower = await guest.directory('ext4', 'lower');
+    await fill(client, lower, ['a']);
+    await client.link({ from: `${lower}/a`, to: `${lower}/b` });
+    const layers = { lower, upper: fuse.file('upper'), work: fuse.file('work'), options: 'index=on' };
+    await using overlay = await guest.mountOverlay(layers, client);
+    for (const name of ['a', 'b']) await client.chmod({ path: overlay.file(name), mode: 0o600 });
+    t.is(await client.errno.stat({ path: fuse.backing('upper/b') }), 'ok', 'copied up');
+    const [entry = ''] = await indexEntries(client, fuse);
+    for (const round of ['first', 'second']) {
+      const after = await fuse.position();
+      await client.stat({ path: overlay.file('b') });
+      const asked = await fuse.requests({ opcode: 'LOOKUP', after });
+      t.deepEqual([...new Set(asked.map(({ args }) => args['name']))], [entry], `the ${round} stat`);
+    }
+    await client.unlink({ path: fuse.backing(`${INDEX_DIR}/${entry}`) });
+    t.is(await client.errno.stat({ path: overlay.file('b') }), 'ESTALE', 'removed in the index');
+  },
+);

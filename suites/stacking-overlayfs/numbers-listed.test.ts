@@ -14,7 +14,7 @@ const moved =
   (client, at) =>
     client.rename({ from: `${at}/${from}`, to: `${at}/${to}`, ...(flags && { flags }) });
 
-/** One after the other, with `one/`, `two/` and `new1` and so on in the upper layer, and `low1` and so on in the lower one. */
+/** One after the other, with `one/` and so on, `three/x` and `new1` and so on in the upper layer, and `low1` and so on in the lower one. */
 const CHANGES: readonly (readonly [what: string, change: Change])[] = [
   ['a lower file comes', moved('low1', 'one/a')],
   ['another lower file comes', moved('low2', 'one/b')],
@@ -26,6 +26,11 @@ const CHANGES: readonly (readonly [what: string, change: Change])[] = [
   ['an upper file and one from below change places', moved('one/b', 'two/d', 'RENAME_EXCHANGE')],
   ['a file from below and an upper one change places', moved('one/c', 'two/d', 'RENAME_EXCHANGE')],
   ['two change places in one directory', moved('one/b', 'one/c', 'RENAME_EXCHANGE')],
+  [
+    'an upper file in a directory without any and one from below change places',
+    moved('three/x', 'one/c', 'RENAME_EXCHANGE'),
+  ],
+  ['a lower file comes to another directory', moved('low4', 'four/e')],
   [
     'a file from below is removed, and another made',
     async (client, at) => {
@@ -41,16 +46,25 @@ guestTest(
     await using client = await guest.client();
     const layers = await layersOf(guest, 2);
     const [lower = ''] = layers;
-    await fill(client, lower, ['low1', 'low2', 'low3']);
-    await using overlay = await over(guest, client, layers);
-    await fill(client, overlay.path, ['one/', 'two/', 'new1', 'new2']);
-    for (const [what, change] of CHANGES) {
-      await change(client, overlay.path);
-      for (const { path, entry, ino } of await client.tree({ path: overlay.path })) {
+    await fill(client, lower, ['low1', 'low2', 'low3', 'low4']);
+    const check = async (at: string, what: string): Promise<void> => {
+      for (const { path, entry, ino } of await client.tree({ path: at })) {
         if (entry !== null) t.is(entry.ino, ino, `${what}: ${path}`);
       }
+    };
+    {
+      await using overlay = await over(guest, client, layers);
+      await fill(client, overlay.path, ['one/', 'two/', 'three/', 'three/x', 'four/', 'new1', 'new2']);
+      for (const [what, change] of CHANGES) {
+        await change(client, overlay.path);
+        await check(overlay.path, what);
+      }
     }
-    t.deepEqual(await client.readdir({ path: overlay.file('one') }), ['b', 'c']);
-    t.deepEqual(await client.readdir({ path: overlay.file('two') }), ['d']);
+    await using overlay = await over(guest, client, layers);
+    await check(overlay.path, 'mounted again');
+    const names = Object.entries({ one: ['b', 'c'], two: ['d'], three: ['x'], four: ['e'] });
+    for (const [name, expected] of names) {
+      t.deepEqual(await client.readdir({ path: overlay.file(name) }), expected, name);
+    }
   },
 );

@@ -142,6 +142,27 @@ guestTest(
 );
 
 guestTest(
+  'metadata that are renamed where they are say the name of their data, those of a file of several names its path (E4, E16)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = '', upper = ''] = layers;
+    await fill(client, lower, ['d/', 'd/one', 'd/two']);
+    await client.link({ from: `${lower}/d/two`, to: `${lower}/d/other` });
+    await using overlay = await over(guest, client, layers, 'redirect_dir=on,metacopy=on,index=off');
+    for (const name of ['one', 'two']) {
+      const path = overlay.file(`d/${name}`);
+      await client.chmod({ path, mode: 0o600 });
+      await client.rename({ from: path, to: `${path}-moved` });
+      const mark = { path: `${upper}/d/${name}-moved`, name: 'trusted.overlay.redirect' };
+      t.is(text(await client.getxattr(mark)), name === 'one' ? 'one' : '/d/two', name);
+    }
+    // What is copied up without an index is a file of its own, with one name.
+    t.is((await client.stat({ path: overlay.file('d/two-moved') })).nlink, 1);
+  },
+);
+
+guestTest(
   'a redirect is followed where the mount says so, and is an error where it says not to (E16)',
   async (t, guest) => {
     await using client = await guest.client();
