@@ -17,6 +17,7 @@ const BEYOND = 2 ** 62;
 const FICLONE = 0x4004_9409;
 const FICLONERANGE = 0x4020_940d;
 const FIDEDUPERANGE = 0xc018_9436;
+const OWNER = 1500;
 const [SAME, EPERM, EINVAL] = [0, -1, -22];
 
 interface Extent {
@@ -175,6 +176,30 @@ guestTest('a file of an overlay on XFS can be a clone of another, and share its 
   t.is(await deduped(client, overlay.file('up1'), overlay.file('up2')), SAME, 'FIDEDUPERANGE');
   t.is(await place(`${upper}/up2`), await place(`${upper}/up1`), 'FIDEDUPERANGE: the first page is shared');
 });
+
+guestTest(
+  'cloning to a file of an overlay takes the setuid bit away, sharing its data does not',
+  async (t, guest) => {
+    await using disk = await guest.spareDisk('xfs');
+    await using client = await guest.client();
+    const { overlay, upper } = await equalFiles(guest, client, (name) => disk.directory(name));
+    await using _overlay = overlay;
+    await using owner = await guest.client();
+    await owner.chdir({ path: overlay.path });
+    await client.chown({ path: `${upper}/up2`, uid: OWNER, gid: OWNER });
+    await client.chmod({ path: `${upper}/up1`, mode: 0o644 });
+    const mode = async () => ((await client.stat({ path: `${upper}/up2` })).mode & 0o7777).toString(8);
+    await client.chmod({ path: overlay.file('up2'), mode: 0o4755 });
+    await owner.setCredentials({ uid: OWNER, gid: OWNER });
+    t.is(await deduped(owner, 'up1', 'up2'), SAME);
+    t.is(await mode(), '4755', 'the data are what they were');
+    const source = await owner.open({ path: 'up1', flags: 'O_RDONLY' });
+    const fd = await owner.open({ path: 'up2', flags: 'O_RDWR' });
+    await owner.ioctl({ fd, request: FICLONE, arg: source });
+    t.is(await mode(), '755', 'cloned');
+    for (const each of [fd, source]) await owner.close({ fd: each });
+  },
+);
 
 guestTest(
   'a copy-up on XFS shares the data of the lower file, on ext4 it copies them (E4)',
