@@ -60,3 +60,29 @@ guestTest('a file without a name is not there where the upper server makes none 
     t.deepEqual(await fuse.opcodes({ opcode: 'TMPFILE', after }), can ? ['TMPFILE'] : [], 'asked for');
   }
 });
+
+guestTest(
+  'a file without a name has the mode that is asked for but for the umask, and may be kept from getting a name (A4)',
+  async (t, guest) => {
+    guest.needs(guest.expected.hasIoModes, 'files without a name on overlays: they came with 6.3');
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    await using overlay = await over(guest, client, layers);
+    await client.umask({ mask: 0o027 });
+    const make = (flags: string) =>
+      client.open({ path: overlay.path, flags: `O_TMPFILE|O_RDWR${flags}`, mode: 0o666 });
+    const free = await make('');
+    const [kept, append] = [await make('|O_EXCL'), await make('|O_APPEND')];
+    t.is(((await client.fstat({ fd: free })).mode & 0o7777).toString(8), '640', 'its mode');
+    t.is((await client.fstat({ fd: free })).nlink, 0, 'it has no link');
+    const link = (fd: number, name: string) => client.errno.linkFd({ fd, to: overlay.file(name) });
+    t.is(await link(kept, 'kept'), 'ENOENT', 'with O_EXCL');
+    t.is(await link(free, 'free'), 'ok', 'without');
+    t.is((await client.fstat({ fd: free })).nlink, 1, 'it has one now');
+    await client.write({ fd: append, data: 'one' });
+    await client.pwrite({ fd: append, data: 'two', offset: 0 });
+    t.is(text(await client.pread({ fd: append, count: 9, offset: 0 })), 'onetwo', 'with O_APPEND');
+    t.deepEqual(await client.readdir({ path: layers[1] ?? '' }), ['free']);
+    for (const fd of [free, kept, append]) await client.close({ fd });
+  },
+);
