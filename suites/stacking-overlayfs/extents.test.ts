@@ -18,7 +18,8 @@ const FICLONE = 0x4004_9409;
 const FICLONERANGE = 0x4020_940d;
 const FIDEDUPERANGE = 0xc018_9436;
 const OWNER = 1500;
-const [SAME, EPERM, EINVAL] = [0, -1, -22];
+/** FILE_DEDUPE_RANGE_SAME and FILE_DEDUPE_RANGE_DIFFERS, and errnos. */
+const [SAME, DIFFERS, EPERM, EINVAL] = [0, 1, -1, -22];
 
 interface Extent {
   readonly logical: bigint;
@@ -198,6 +199,48 @@ guestTest(
     await owner.ioctl({ fd, request: FICLONE, arg: source });
     t.is(await mode(), '755', 'cloned');
     for (const each of [fd, source]) await owner.close({ fd: each });
+  },
+);
+
+/** Files of pages with one letter each. */
+const letters = (text: string): Uint8Array =>
+  new Uint8Array(Buffer.from(Array.from(text, (each) => each.repeat(PAGE)).join('')));
+
+guestTest(
+  'a part of a file of an overlay on XFS is cloned or shared from where it is to where it is wanted',
+  async (t, guest) => {
+    await using disk = await guest.spareDisk('xfs');
+    await using client = await guest.client();
+    const [lower, upper, work] = [
+      await disk.directory('lower'),
+      await disk.directory('upper'),
+      await disk.directory('work'),
+    ];
+    for (const [name, pages] of Object.entries({ from: 'abcdef', to: 'ABCDEF', like: 'ghbcij' })) {
+      await client.writeFile({ path: `${upper}/${name}`, data: letters(pages) });
+    }
+    await using overlay = await guest.mountOverlay({ lower, upper, work }, client);
+    const source = await client.open({ path: overlay.file('from'), flags: 'O_RDONLY' });
+    const words = (...of: readonly number[]) => {
+      const arg = Buffer.alloc(8 * of.length);
+      for (const [nth, word] of of.entries()) arg.writeBigInt64LE(BigInt(word), 8 * nth);
+      return new Uint8Array(arg);
+    };
+    const fd = await client.open({ path: overlay.file('to'), flags: 'O_RDWR' });
+    // `struct file_clone_range`: pages 1 and 2 to page 3.
+    await client.ioctl({ fd, request: FICLONERANGE, arg: words(source, PAGE, 2 * PAGE, 3 * PAGE) });
+    t.deepEqual(await client.readFile({ path: overlay.file('to') }), letters('ABCbcF'), 'cloned');
+    // `struct file_dedupe_range`, and one `struct file_dedupe_range_info`.
+    const like = await client.open({ path: overlay.file('like'), flags: 'O_RDWR' });
+    const share = async (at: number, length: number, where: number) => {
+      const arg = words(at * PAGE, length * PAGE, 1, like, where * PAGE, 0, 0);
+      const answer = Buffer.from((await client.ioctl({ fd: source, request: FIDEDUPERANGE, arg })).arg ?? []);
+      return { shared: Number(answer.readBigUInt64LE(40)) / PAGE, status: answer.readInt32LE(48) };
+    };
+    t.deepEqual(await share(1, 2, 2), { shared: 2, status: SAME }, 'the same');
+    t.deepEqual(await share(2, 1, 1), { shared: 0, status: DIFFERS }, 'not the same');
+    t.deepEqual(await client.readFile({ path: overlay.file('like') }), letters('ghbcij'), 'as it was');
+    for (const each of [source, fd, like]) await client.close({ fd: each });
   },
 );
 

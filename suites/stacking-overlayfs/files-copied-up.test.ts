@@ -2,7 +2,7 @@ import { aclFor } from '../lib/access-control-list.ts';
 import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import { fill } from '../lib/layers.ts';
+import { fill, layersOf, over } from '../lib/layers.ts';
 import { upperOn } from '../lib/stack.ts';
 
 /** What a lower file may be like to be copied up when it is opened for writing. */
@@ -107,3 +107,38 @@ guestTest('with metacopy=on no change of anything but the data copies the data u
     t.is(text(await client.readFile({ path: overlay.file(copy) })), `${name} at the bottom`, name);
   }
 });
+
+guestTest(
+  'data of a layer below the one that has the metadata are copied up with these (E4, E16)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 3);
+    const [data = '', metadata = '', upper = ''] = layers;
+    const options = 'metacopy=on,redirect_dir=on';
+    const names = ['opened', 'renamed', 'truncated', 'changed'];
+    await fill(client, data, names);
+    {
+      await using overlay = await over(guest, client, [data, metadata], options);
+      for (const name of names) await client.chmod({ path: overlay.file(name), mode: 0o640 });
+      await client.rename({ from: overlay.file('renamed'), to: overlay.file('moved') });
+    }
+    await using overlay = await over(guest, client, layers, options);
+    await client.chmod({ path: overlay.file('changed'), mode: 0o604 });
+    await client.truncate({ path: overlay.file('truncated'), length: 6 });
+    for (const name of ['opened', 'moved', 'changed']) {
+      await client.close({ fd: await client.open({ path: overlay.file(name), flags: 'O_RDWR' }) });
+    }
+    for (const [name, content, mode] of [
+      ['opened', 'opened at the bottom', 0o640],
+      ['moved', 'renamed at the bottom', 0o640],
+      ['truncated', 'trunca', 0o640],
+      ['changed', 'changed at the bottom', 0o604],
+    ] as const) {
+      const path = `${upper}/${name}`;
+      t.is(text(await client.readFile({ path })), content, `${name}: in the upper layer`);
+      t.is((await client.stat({ path })).mode & 0o777, mode, `${name}: its mode`);
+      const marks = (await client.listxattr({ path })).filter((mark) => mark.includes('metacopy'));
+      t.deepEqual(marks, [], `${name}: whole`);
+    }
+  },
+);

@@ -97,3 +97,53 @@ guestTest(
     for (const each of [fd, real]) await client.close({ fd: each });
   },
 );
+
+guestTest(
+  'a copy of more than there is behind its place copies what there is, on an overlay too',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    for (const layer of layers)
+      await client.writeFile({ path: `${layer}/f${layers.indexOf(layer)}`, data: '0123456789' });
+    await using overlay = await over(guest, client, layers);
+    const fdOut = await client.open({ path: overlay.file('to'), flags: 'O_RDWR|O_CREAT' });
+    for (const name of ['f0', 'f1']) {
+      const fdIn = await client.open({ path: overlay.file(name), flags: 'O_RDONLY' });
+      const copy = (offIn: number, offOut: number) =>
+        client.copy_file_range({ fdIn, offIn, fdOut, offOut, length: 100 });
+      t.is(await copy(6, 2), 4, name);
+      t.is(await copy(10, 0), 0, `${name}: at its end`);
+      t.is(
+        Buffer.from(await client.readFile({ path: overlay.file('to') })).toString(),
+        '\0\0' + '6789',
+        name,
+      );
+      // Without places the positions count, and move.
+      await client.lseek({ fd: fdIn, offset: 3, whence: 'SEEK_SET' });
+      await client.lseek({ fd: fdOut, offset: 0, whence: 'SEEK_SET' });
+      t.is(await client.copy_file_range({ fdIn, fdOut, length: 2 }), 2, `${name}: at the positions`);
+      const positions = [fdIn, fdOut].map((fd) => client.lseek({ fd, offset: 0, whence: 'SEEK_CUR' }));
+      t.deepEqual(await Promise.all(positions), [5, 2], `${name}: the positions`);
+      t.is(Buffer.from(await client.readFile({ path: overlay.file('to') })).toString(), '346789', name);
+      await client.ftruncate({ fd: fdOut, length: 0 });
+      await client.close({ fd: fdIn });
+    }
+    await client.close({ fd: fdOut });
+  },
+);
+
+guestTest('a write with RWF_APPEND on an overlay goes to the end, wherever it says', async (t, guest) => {
+  await using client = await guest.client();
+  const layers = await layersOf(guest, 2);
+  for (const layer of layers)
+    await client.writeFile({ path: `${layer}/f${layers.indexOf(layer)}`, data: 'old' });
+  await using overlay = await over(guest, client, layers);
+  for (const name of ['f0', 'f1']) {
+    const fd = await client.open({ path: overlay.file(name), flags: 'O_RDWR' });
+    const chunks = [new Uint8Array(Buffer.from('new'))];
+    await client.pwritev2({ fd, chunks, offset: 0, flags: 'RWF_APPEND' });
+    await client.pwritev2({ fd, chunks, offset: 1 });
+    t.is(Buffer.from(await client.readFile({ path: `${layers[1]}/${name}` })).toString(), 'onewew', name);
+    await client.close({ fd });
+  }
+});
