@@ -68,3 +68,37 @@ guestTest(
     }
   },
 );
+
+guestTest(
+  'a directory gets the mark of one with files from below with the first of them, and not before',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = '', upper = ''] = layers;
+    await fill(client, lower, ['low1', 'low2', 'low3', 'gone']);
+    await using overlay = await over(guest, client, layers);
+    const at = (name: string) => overlay.file(name);
+    const ways = ['moved', 'linked', 'exchanged'];
+    await fill(client, overlay.path, [
+      ...ways.map((way) => `${way}/`),
+      ...ways.map((way) => `${way}/x`),
+      'new1',
+      'new2',
+    ]);
+    const mark = (way: string) =>
+      client.errno.getxattr({ path: `${upper}/${way}`, name: 'trusted.overlay.impure' });
+    for (const way of ways) {
+      await client.mkdir({ path: at(`${way}/sub`) });
+      await client.symlink({ path: at(`${way}/symlink`), target: 'x' });
+      await client.rename({ from: at(`${way}/x`), to: at(`${way}/y`) });
+      await client.link({ from: at('new1'), to: at(`${way}/new1`) });
+      t.is(await mark(way), 'ENODATA', `${way}: files of the upper layer`);
+    }
+    await client.rename({ from: at('new2'), to: at('moved/new2') });
+    t.is(await mark('moved'), 'ENODATA', 'an upper file moved there');
+    await client.rename({ from: at('low1'), to: at('moved/low1') });
+    await client.link({ from: at('low2'), to: at('linked/low2') });
+    await client.rename({ from: at('exchanged/y'), to: at('low3'), flags: 'RENAME_EXCHANGE' });
+    for (const way of ways) t.is(await mark(way), 'ok', `${way}: a file from below`);
+  },
+);
