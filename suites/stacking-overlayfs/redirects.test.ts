@@ -241,3 +241,42 @@ guestTest(
     t.is(await marked('merged/file'), 'ok', 'exchanged with a file of a merged one');
   },
 );
+
+guestTest(
+  'a directory of the upper layer alone hides what is below of a name that was removed or made anew, whatever moves it there (E16)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const names = ['removed', 'first', 'second'];
+    await fill(
+      client,
+      layers[0] ?? '',
+      names.flatMap((name) => [`${name}/`, `${name}/below`]),
+    );
+    const check = async (overlay: StackedMount, when: string): Promise<void> => {
+      for (const name of names) {
+        t.deepEqual(await client.readdir({ path: overlay.file(name) }), ['above'], `${name}: ${when}`);
+      }
+    };
+    {
+      await using overlay = await over(guest, client, layers);
+      for (const name of names) {
+        await client.unlink({ path: overlay.file(`${name}/below`) });
+        await client.rmdir({ path: overlay.file(name) });
+        if (name !== 'removed') await client.mkdir({ path: overlay.file(name) });
+      }
+      await fill(client, overlay.path, [
+        'pure/',
+        ...names.flatMap((name) => [`pure/${name}/`, `pure/${name}/above`]),
+      ]);
+      const move = (from: string, to: string, flags = '') =>
+        client.rename({ from: overlay.file(from), to: overlay.file(to), flags });
+      await move('pure/removed', 'removed');
+      await move('pure/first', 'first', 'RENAME_EXCHANGE');
+      await move('second', 'pure/second', 'RENAME_EXCHANGE');
+      await check(overlay, 'at once');
+    }
+    await using overlay = await over(guest, client, layers);
+    await check(overlay, 'mounted again');
+  },
+);
