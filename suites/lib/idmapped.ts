@@ -11,6 +11,10 @@ interface IdMap {
   readonly count: number;
 }
 
+/** What is added to the numbers of users and groups below where nothing else is said. */
+export const SHIFT = 10_000;
+export const SHIFTED: IdMap = { inside: 0, outside: SHIFT, count: 5000 };
+
 /** Gives a process that is in a user namespace of its own ids there; each line as in /proc/pid/uid_map. */
 export async function mapIds(root: Client, pid: number, lines: readonly string[]): Promise<void> {
   for (const map of ['uid_map', 'gid_map']) {
@@ -45,7 +49,7 @@ export async function idmapped(
   guest: TestGuest,
   root: Client,
   source: string,
-  { inside, outside, count }: IdMap,
+  { inside, outside, count }: IdMap = SHIFTED,
 ): Promise<AsyncDisposable & { readonly path: string }> {
   await using idmap = await namespace(guest, root, [`${inside} ${outside} ${count}`]);
   const path = await guest.directory('area', 'idmapped');

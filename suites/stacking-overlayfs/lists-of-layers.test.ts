@@ -1,6 +1,6 @@
 import { aclFor } from '../lib/access-control-list.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import { idmapped } from '../lib/idmapped.ts';
+import { idmapped, SHIFT } from '../lib/idmapped.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
 import { upperOn } from '../lib/stack.ts';
 
@@ -121,11 +121,6 @@ guestTest(
   },
 );
 
-/** What is added to the numbers of users on the idmapped mount. */
-const SHIFT = 10_000;
-
-const SHIFTED = { inside: 0, outside: SHIFT, count: 5000 };
-
 guestTest(
   'lists of a layer with other numbers for users are told, heeded and copied up with those of the mount (A45)',
   async (t, guest) => {
@@ -136,7 +131,7 @@ guestTest(
       await client.chmod({ path: `${source}/${name}`, mode: 0o600 });
       await client.setxattr({ path: `${source}/${name}`, name: ACCESS, data: aclFor([NAMED], READ) });
     }
-    await using mapped = await idmapped(guest, client, source, SHIFTED);
+    await using mapped = await idmapped(guest, client, source);
     const lower = mapped.path;
     const layers = await upperOn(guest);
     await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
@@ -166,7 +161,7 @@ guestTest(
     await fill(client, source, ['d/', 'd/f']);
     const data = aclFor([NAMED], SEARCH, [GROUP]);
     await client.setxattr({ path: `${source}/d`, name: ACCESS, data });
-    await using mapped = await idmapped(guest, client, source, SHIFTED);
+    await using mapped = await idmapped(guest, client, source);
     await using overlay = await guest.mountOverlay({ lower: mapped.path, ...(await upperOn(guest)) }, client);
     await client.chmod({ path: overlay.path, mode: 0o755 });
     const searches = async (uid: number, gid: number) => {
