@@ -80,6 +80,35 @@ guestTest(
 );
 
 guestTest(
+  'names of the lowest layer keep their positions in a directory when others are made, and when they are copied up',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = '', upper = ''] = layers;
+    await fill(client, lower, ['d/', ...['a', 'b', 'c', 'e', 'f'].map((name) => `d/${name}`)]);
+    await fill(client, upper, ['d/', 'd/above']);
+    await using overlay = await over(guest, client, layers);
+    const fd = await client.open({ path: overlay.file('d'), flags: 'O_RDONLY|O_DIRECTORY' });
+    const from = async (position: number) => {
+      await client.lseek({ fd, offset: position, whence: 'SEEK_SET' });
+      return client.readdirFd({ fd, bytes: 4096 });
+    };
+    const before = await from(0);
+    t.is(before.at(-1), 'above', 'what only the upper layer has comes last');
+    for (const name of ['new', 'newer'])
+      await client.writeFile({ path: overlay.file(`d/${name}`), data: '' });
+    await client.chmod({ path: overlay.file('d/b'), mode: 0o600 });
+    await client.chmod({ path: overlay.file('d/e'), mode: 0o600 });
+    const after = await from(0);
+    t.deepEqual([...after].sort(), [...before, 'new', 'newer'].sort());
+    const below = before.length - 1;
+    t.deepEqual(after.slice(0, below), before.slice(0, below), 'in the same order, and before all others');
+    t.deepEqual((await from(4)).slice(0, below - 4), before.slice(4, below), 'from where it was sought to');
+    await client.close({ fd });
+  },
+);
+
+guestTest(
   'a merged directory is read below once for all who have it open, and anew when nobody has',
   async (t, guest) => {
     await using client = await guest.client();

@@ -1,0 +1,100 @@
+import { guestTest } from '../lib/guest-test.ts';
+import { fill, layersOf, over } from '../lib/layers.ts';
+
+/** Whiteouts of a directory: none of its names, wherever the directory is from, and however it is read. */
+
+const CHARACTER_DEVICE = 0o020_000;
+
+guestTest(
+  'a merged directory in which names were removed is read on from where each of its parts began',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = '', upper = ''] = layers;
+    const names = Array.from({ length: 16 }, (_each, nth) => `name-${10 + nth}`);
+    await fill(client, lower, names);
+    await using overlay = await over(guest, client, layers);
+    const removed = names.filter((_name, nth) => nth % 3 === 1);
+    for (const name of removed) await client.unlink({ path: overlay.file(name) });
+    t.deepEqual(await client.readdir({ path: upper }), removed, 'whiteouts');
+    const fd = await client.open({ path: overlay.path, flags: 'O_RDONLY|O_DIRECTORY' });
+    const parts: { position: number; names: string[] }[] = [];
+    for (let done = false; !done;) {
+      const position = await client.lseek({ fd, offset: 0, whence: 'SEEK_CUR' });
+      // Room for two or three names.
+      const part = await client.readdirFd({ fd, bytes: 80 });
+      done = part.length === 0;
+      if (!done) parts.push({ position, names: part });
+    }
+    const kept = names.filter((name) => !removed.includes(name));
+    t.deepEqual(parts.flatMap((part) => part.names).sort(), ['.', '..', ...kept]);
+    for (const { position, names: part } of parts.toReversed()) {
+      await client.lseek({ fd, offset: position, whence: 'SEEK_SET' });
+      t.deepEqual(await client.readdirFd({ fd, bytes: 80 }), part, `sought to ${position}`);
+    }
+    await client.close({ fd });
+  },
+);
+
+guestTest(
+  'a directory of lower layers alone whose only names are whiteouts there is empty, and is removed',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 3);
+    const [bottom = '', middle = '', upper = ''] = layers;
+    await fill(client, bottom, ['d/', 'd/a', 'd/b']);
+    await fill(client, middle, ['d/']);
+    for (const name of ['a', 'b']) {
+      await client.mknod({ path: `${middle}/d/${name}`, mode: CHARACTER_DEVICE });
+    }
+    await using overlay = await over(guest, client, layers);
+    t.deepEqual(await client.readdir({ path: overlay.file('d') }), [], 'no names');
+    t.is(await client.errno.rmdir({ path: overlay.file('d') }), 'ok', 'removed');
+    t.is(await client.errno.lstat({ path: overlay.file('d') }), 'ENOENT');
+    t.deepEqual(await client.readdir({ path: upper }), ['d'], 'a whiteout for it');
+    t.deepEqual(await client.readdir({ path: `${middle}/d` }), ['a', 'b'], 'the layer is as it was');
+  },
+);
+
+guestTest(
+  'whiteouts of a directory that was copied up from somewhere unknown are not listed',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [, upper = ''] = layers;
+    for (const name of ['copied', 'new']) {
+      await fill(client, upper, [`${name}/`, `${name}/f`]);
+      await client.mknod({ path: `${upper}/${name}/gone`, mode: CHARACTER_DEVICE });
+    }
+    // What a layer without file handles leaves of a copy-up: that it was one.
+    await client.setxattr({ path: `${upper}/copied`, name: 'trusted.overlay.origin', data: '' });
+    await using overlay = await over(guest, client, layers);
+    t.deepEqual(await client.readdir({ path: overlay.file('copied') }), ['f'], 'one that was copied up');
+    t.deepEqual(await client.readdir({ path: overlay.file('new') }), ['f', 'gone'], 'one that was not');
+    await client.unlink({ path: overlay.file('copied/f') });
+    t.is(await client.errno.rmdir({ path: overlay.file('copied') }), 'ok', 'it is empty');
+  },
+);
+
+guestTest(
+  'that a directory has whiteouts that are attributes is believed of a lower layer, not of the upper one',
+  async (t, guest) => {
+    guest.needs(guest.expected.overlaysWithDataLayers, 'whiteouts that are attributes');
+    await using client = await guest.client();
+    const [bottom = '', middle = '', upper = ''] = await layersOf(guest, 3);
+    for (const [at, name] of [
+      [middle, 'lower'],
+      [upper, 'upper'],
+    ] as const) {
+      await fill(client, bottom, [`${name}/`, `${name}/f`]);
+      await fill(client, at, [`${name}/`]);
+      await client.writeFile({ path: `${at}/${name}/w`, data: '' });
+      await client.setxattr({ path: `${at}/${name}/w`, name: 'trusted.overlay.whiteout', data: 'y' });
+      await client.setxattr({ path: `${at}/${name}`, name: 'trusted.overlay.opaque', data: 'x' });
+    }
+    await using overlay = await over(guest, client, [bottom, middle, upper]);
+    const list = (name: string) => client.readdir({ path: overlay.file(name) });
+    t.deepEqual(await list('lower'), ['f'], 'marked in the lower layer');
+    t.deepEqual(await list('upper'), ['f', 'w'], 'marked in the upper layer');
+  },
+);
