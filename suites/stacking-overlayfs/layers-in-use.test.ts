@@ -61,6 +61,8 @@ guestTest(
     const mixed: readonly (readonly [string, OverlayOptions, string])[] = [
       ['the first time', { lower, ...first }, 'ok'],
       ['with another lower layer', { lower: other, ...first }, 'ESTALE'],
+      ['with another layer below that', { lower: [lower, other], ...first }, 'ok'],
+      ['with another layer above that', { lower: [other, lower], ...first }, 'ESTALE'],
       ['another upper layer with its work directory', { lower, ...first, upper: another }, 'ESTALE'],
       ['as it was', { lower, ...first }, 'ok'],
     ];

@@ -1,6 +1,6 @@
 import { text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import { fill } from '../lib/layers.ts';
+import { fill, layersOf, over } from '../lib/layers.ts';
 import { answerNamed, upperOnFuse } from '../lib/overlay-on-fuse.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import { upperOn } from '../lib/stack.ts';
@@ -44,6 +44,25 @@ guestTest(
       t.is(await mark('upper/d', ORIGIN), 'ok', `${what}: marked later`);
       t.is(await mark('upper', IMPURE), 'ok', `${what}: and the directory that it is in`);
     }
+  },
+);
+
+guestTest(
+  'a directory that is merged for the first time is marked with the lower one, and the one that it is in as having such (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = '', upper = ''] = layers;
+    await fill(client, lower, ['p/', 'p/d/', 'p/d/below']);
+    await fill(client, upper, ['p/', 'p/d/', 'p/d/above']);
+    await using overlay = await over(guest, client, layers, 'index=on,nfs_export=on,redirect_dir=on');
+    // With nfs_export a directory is merged with none but that of its mark.
+    t.deepEqual(await client.readdir({ path: overlay.file('p/d') }), ['above', 'below']);
+    const marked = (at: string, name: string) => client.errno.getxattr({ path: `${upper}${at}`, name });
+    for (const at of ['/p', '/p/d']) t.is(await marked(at, ORIGIN), 'ok', `${at}: where it is from`);
+    t.is(await marked('', IMPURE), 'ok', 'the top has such a directory');
+    t.is(await marked('/p', IMPURE), 'ok', '/p has such a directory');
+    t.is(await marked('/p/d', IMPURE), 'ENODATA', '/p/d has none');
   },
 );
 

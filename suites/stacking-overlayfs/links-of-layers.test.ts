@@ -1,0 +1,80 @@
+import { text } from '../lib/bytes.ts';
+import { guestTest } from '../lib/guest-test.ts';
+import { fill, layersOf } from '../lib/layers.ts';
+import { upperOn } from '../lib/stack.ts';
+
+/** Lower files of two names: when these are one file on the overlay, and what an index keeps of it. */
+
+guestTest(
+  'two names of a lower file are one file where nothing is copied up or an index keeps it one, else they are two',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const [lower = '', other = ''] = await layersOf(guest, 2);
+    await fill(client, lower, ['a']);
+    await client.link({ from: `${lower}/a`, to: `${lower}/b` });
+    for (const [what, layers, locked] of [
+      ['without an upper layer', { lower: [lower, other] }, 'EAGAIN'],
+      ['with an index', { lower, ...(await upperOn(guest)), options: 'index=on' }, 'EAGAIN'],
+      ['with an upper layer alone', { lower, ...(await upperOn(guest)), options: 'index=off' }, 'ok'],
+    ] as const) {
+      const { lower: below, ...more } = layers;
+      const all = typeof below === 'string' ? below : [...below];
+      await using overlay = await guest.mountOverlay({ lower: all, ...more }, client);
+      const [one, two] = [
+        await client.open({ path: overlay.file('a'), flags: 'O_RDONLY' }),
+        await client.open({ path: overlay.file('b'), flags: 'O_RDONLY' }),
+      ];
+      await client.flock({ fd: one, operation: 'LOCK_EX' });
+      const errno = await client.errno.flock({ fd: two, operation: 'LOCK_EX|LOCK_NB' });
+      t.is(errno, locked, `${what}: a lock by the other name`);
+      for (const fd of [one, two]) await client.close({ fd });
+    }
+  },
+);
+
+guestTest(
+  'an index knows how many names a file has that was copied up by one of them (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    const layers = await upperOn(guest);
+    await fill(client, lower, ['a']);
+    for (const name of ['b', 'c']) await client.link({ from: `${lower}/a`, to: `${lower}/${name}` });
+    const mount = () => guest.mountOverlay({ lower, ...layers, options: 'index=on' }, client);
+    {
+      await using overlay = await mount();
+      await client.chmod({ path: overlay.file('a'), mode: 0o604 });
+      t.is((await client.stat({ path: overlay.file('a') })).nlink, 3, 'copied up');
+    }
+    for (const when of ['mounted again', 'and again']) {
+      await using overlay = await mount();
+      for (const name of ['b', 'a']) {
+        t.is((await client.stat({ path: overlay.file(name) })).nlink, 3, `${when}: ${name}`);
+      }
+    }
+  },
+);
+
+guestTest(
+  'an index keeps a file whose only names left are those of the lower layer, with what was written to it (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    const layers = await upperOn(guest);
+    await fill(client, lower, ['a']);
+    await client.link({ from: `${lower}/a`, to: `${lower}/b` });
+    const mount = () => guest.mountOverlay({ lower, ...layers, options: 'index=on' }, client);
+    {
+      await using overlay = await mount();
+      const path = overlay.file('a');
+      await client.writeFile({ path, data: ', changed', flags: 'O_WRONLY|O_APPEND' });
+      await client.unlink({ path });
+    }
+    t.deepEqual(await client.readdir({ path: layers.upper }), ['a'], 'a whiteout');
+    await using overlay = await mount();
+    const path = overlay.file('b');
+    t.is(text(await client.readFile({ path })), 'a at the bottom, changed', 'mounted again');
+    t.is((await client.stat({ path })).nlink, 1, 'its only name');
+    t.deepEqual(await client.readdir({ path: overlay.path }), ['b']);
+  },
+);
