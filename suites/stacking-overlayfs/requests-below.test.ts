@@ -3,6 +3,7 @@ import type { Client } from '../lib/client.ts';
 import { FATTR_FH } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { fill } from '../lib/layers.ts';
 import { lowerOnFuse, upperOnFuse } from '../lib/overlay-on-fuse.ts';
 import { upperOn } from '../lib/stack.ts';
 import { overlayRequest } from '../lib/stacked-mount.ts';
@@ -40,20 +41,23 @@ guestTest(
     const { overlay, fuse, lower } = stack;
     await client.mkdir({ path: `${lower}/below` });
     await client.mkdir({ path: overlay.file('above') });
-    const synced = async (fd: number): Promise<string[]> => {
+    /** What fsync and fdatasync say there: all, or data alone (FUSE_FSYNC_FDATASYNC). */
+    const synced = async (fd: number) => {
       const after = await fuse.position();
       await client.fsync({ fd });
-      return fuse.opcodes({ opcode: 'FSYNCDIR', after });
+      await client.fdatasync({ fd });
+      const requests = await fuse.requests({ opcode: 'FSYNCDIR', after });
+      return requests.map(({ args }) => args['fsync_flags']);
     };
     for (const path of [overlay.path, overlay.file('above')]) {
       const fd = await client.open({ path, flags: 'O_RDONLY|O_DIRECTORY' });
-      t.deepEqual(await synced(fd), ['FSYNCDIR'], path);
+      t.deepEqual(await synced(fd), [0, 1], path);
       await client.close({ fd });
     }
     const fd = await client.open({ path: overlay.file('below'), flags: 'O_RDONLY|O_DIRECTORY' });
     t.deepEqual(await synced(fd), [], 'a directory of the lower layer');
     await client.writeFile({ path: overlay.file('below/new'), data: '' });
-    t.deepEqual(await synced(fd), ['FSYNCDIR'], 'copied up since it was opened');
+    t.deepEqual(await synced(fd), [0, 1], 'copied up since it was opened');
     await client.close({ fd });
   },
 );
@@ -187,6 +191,29 @@ guestTest('who may read a file of an overlay needs no rights on its layers', asy
     'the data are asked in the name of who mounted',
   );
 });
+
+guestTest(
+  'who lists a directory of an overlay or reads a link needs no rights on its layers',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await lowerOnFuse(guest, client, { allowOther: false });
+    const { overlay, fuse } = stack;
+    await fill(client, fuse.root, ['d/', 'd/f']);
+    await client.chmod({ path: fuse.backing('d'), mode: 0o755 });
+    await client.symlink({ path: fuse.backing('link'), target: 'd' });
+    await client.chmod({ path: overlay.path, mode: 0o755 });
+    await using stranger = await guest.client();
+    await stranger.chdir({ path: overlay.path });
+    await stranger.setCredentials(STRANGER);
+    const after = await fuse.position();
+    t.deepEqual(await stranger.readdir({ path: 'd' }), ['f'], 'a list');
+    t.is(await stranger.readlink({ path: 'link' }), 'd', 'a link');
+    for (const opcode of ['OPENDIR', 'READLINK'] as const) {
+      const asked = await fuse.requests({ opcode, after });
+      t.deepEqual(new Set(asked.map(({ uid }) => uid)), new Set([0]), `${opcode} is who mounted it asking`);
+    }
+  },
+);
 
 guestTest('a file of a read-only lower layer may be written: it is copied up', async (t, guest) => {
   await using client = await guest.client();
