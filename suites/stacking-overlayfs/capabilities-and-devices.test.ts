@@ -118,6 +118,39 @@ guestTest('a device that is copied up is the same device (E4)', async (t, guest)
   }
 });
 
+guestTest(
+  'a device on an overlay is the device that it is in its layer when it is opened',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = '', upper = ''] = layers;
+    // /dev/zero and /dev/full
+    for (const [at, name, minor] of [
+      [lower, 'below', 5],
+      [lower, 'copied', 5],
+      [upper, 'above', 7],
+    ] as const) {
+      await client.mknod({ path: `${at}/${name}`, mode: 0o020_600, major: 1, minor });
+    }
+    await using overlay = await over(guest, client, layers);
+    await client.chmod({ path: overlay.file('copied'), mode: 0o640 });
+    for (const when of ['known already', 'looked up anew']) {
+      await using again = when === 'known already' ? null : await over(guest, client, layers);
+      const top = again ?? overlay;
+      for (const [name, written] of [
+        ['below', 'ok'],
+        ['copied', 'ok'],
+        ['above', 'ENOSPC'],
+      ] as const) {
+        const fd = await client.open({ path: top.file(name), flags: 'O_RDWR' });
+        t.deepEqual(await client.pread({ fd, count: 3, offset: 0 }), new Uint8Array(3), `${when}: ${name}`);
+        t.is(await client.errno.pwrite({ fd, data: 'x', offset: 0 }), written, `${when}: ${name}, written`);
+        await client.close({ fd });
+      }
+    }
+  },
+);
+
 for (const [what, options] of [
   ['links and special files are copied up (E4)', undefined],
   ['with userxattr links and special files are copied up, which cannot have its marks (E4)', 'userxattr'],

@@ -53,6 +53,27 @@ guestTest(
   },
 );
 
+guestTest('with metacopy=on a file that is emptied has no data from below any more', async (t, guest) => {
+  await using client = await guest.client();
+  const layers = await layersOf(guest, 2);
+  const [lower = '', upper = ''] = layers;
+  const names = ['by-name', 'open', 'known'];
+  await fill(client, lower, names);
+  await using overlay = await over(guest, client, layers, 'metacopy=on,redirect_dir=on');
+  await client.truncate({ path: overlay.file('by-name'), length: 0 });
+  await client.close({ fd: await client.open({ path: overlay.file('open'), flags: 'O_WRONLY|O_TRUNC' }) });
+  await client.chmod({ path: overlay.file('known'), mode: 0o600 });
+  await client.truncate({ path: overlay.file('known'), length: 0 });
+  for (const name of names) {
+    const path = overlay.file(name);
+    t.is(text(await client.readFile({ path })), '', name);
+    t.is((await client.stat({ path })).size, 0, name);
+    const mark = { path: `${upper}/${name}`, name: 'trusted.overlay.metacopy' };
+    t.is(await client.errno.getxattr(mark), 'ENODATA', `${name}: the upper file is all there is`);
+    t.is(text(await client.readFile({ path: `${lower}/${name}` })), `${name} at the bottom`, 'as it was');
+  }
+});
+
 guestTest('with metacopy=on what has no data is copied up whole, and has no mark', async (t, guest) => {
   await using client = await guest.client();
   const lower = await guest.directory('ext4', 'lower');

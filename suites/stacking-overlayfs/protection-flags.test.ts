@@ -138,6 +138,73 @@ guestTest(
   },
 );
 
+/** FS_IOC_FSGETXATTR and FS_IOC_FSSETXATTR (linux/fs.h), and the flags of `struct fsxattr`. */
+const [FSGETXATTR, FSSETXATTR, FSXATTR_BYTES] = [0x801c_581f, 0x401c_5820, 28];
+const XFLAGS: Readonly<Record<string, number>> = { a: 0x10, i: 0x8 };
+
+guestTest(
+  'flags of a file of an overlay are told and taken away by FS_IOC_FSGETXATTR and FS_IOC_FSSETXATTR, too',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = '', upper = ''] = layers;
+    await fill(client, lower, ['f']);
+    await using overlay = await over(guest, client, layers);
+    const path = overlay.file('f');
+    const fd = await client.open({ path, flags: 'O_RDONLY' });
+    for (const [flag, xflag] of Object.entries(XFLAGS)) {
+      await guest.run(['chattr', `+${flag}`, path]);
+      const told = await client.ioctl({ fd, request: FSGETXATTR, arg: new Uint8Array(FSXATTR_BYTES) });
+      const struct = Buffer.from(told.arg ?? []);
+      t.is(struct.readUInt32LE(0) & (0x10 | 0x8), xflag, `${flag} is told`);
+      struct.writeUInt32LE(struct.readUInt32LE(0) & ~xflag, 0);
+      const arg = new Uint8Array(struct);
+      t.is(await client.errno.ioctl({ fd, request: FSSETXATTR, arg }), 'ok', `${flag} is taken away`);
+      t.is(await flagsOf(guest, path), '', `${flag} is gone`);
+      t.is(await client.errno.getxattr({ path: `${upper}/f`, name: PROTATTR }), 'ENODATA', flag);
+    }
+    await client.close({ fd });
+  },
+);
+
+guestTest(
+  'flags that protect a file of an overlay on XFS are none of the upper file either',
+  async (t, guest) => {
+    await using disk = await guest.spareDisk('xfs');
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    const layers = { upper: await disk.directory('upper'), work: await disk.directory('work') };
+    const flags = Object.keys(FLAGS);
+    // With a lower file chattr would hand on flags of ext4 that XFS does not know.
+    await fill(client, layers.upper, flags);
+    await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
+    for (const flag of flags) {
+      await guest.run(['chattr', `+${flag}`, overlay.file(flag)]);
+      t.is(await flagsOf(guest, overlay.file(flag)), flag, 'of the file of the overlay');
+      t.is(await flagsOf(guest, `${layers.upper}/${flag}`), '', `${flag}: of the upper file`);
+      await guest.run(['chattr', `-${flag}`, overlay.file(flag)]);
+    }
+  },
+);
+
+guestTest('flags of a file of more than 2 GiB are told and set on an overlay', async (t, guest) => {
+  await using client = await guest.client();
+  const layers = await layersOf(guest, 2);
+  const [lower = '', upper = ''] = layers;
+  for (const [at, name] of [
+    [lower, 'below'],
+    [upper, 'above'],
+  ] as const) {
+    await client.writeFile({ path: `${at}/${name}`, data: '' });
+    await client.truncate({ path: `${at}/${name}`, length: 3 * 2 ** 30 });
+  }
+  await using overlay = await over(guest, client, layers);
+  t.is(await flagsOf(guest, overlay.file('below')), '', 'of a lower file');
+  await guest.run(['chattr', '+a', overlay.file('above')]);
+  t.is(await flagsOf(guest, overlay.file('above')), 'a', 'of an upper file');
+  await guest.run(['chattr', '-a', overlay.file('above')]);
+});
+
 guestTest('a file whose upper file is protected itself gets no flag more', async (t, guest) => {
   await using client = await guest.client();
   const layers = await layersOf(guest, 2);
