@@ -46,6 +46,21 @@ guestTest('where the layers of an overlay are is told as it was said', async (t,
   }
 });
 
+guestTest('what would separate options in the name of a layer is told as a number', async (t, guest) => {
+  await using client = await guest.client();
+  const at = await guest.directory('ext4', 'layers');
+  const [lower, upper, work] = ['low er', 'up per', 'wo rk'].map((name) => join(at, name));
+  for (const path of [lower, upper, work]) await client.mkdir({ path: path ?? '' });
+  await using overlay = await guest.mountOverlay({ lower: lower ?? '', upper, work }, client);
+  // A space ends what a mount's line says of its options (proc_pid_mountinfo(5)).
+  const shown = (await mountedAt(client, overlay.path)).options.split(',');
+  const told = (name: string) => join(at, name).replaceAll(' ', String.raw`\040`);
+  t.deepEqual(
+    shown.filter((option) => /^(lower|upper|work)dir/.test(option)),
+    [`lowerdir=${told('low er')}`, `upperdir=${told('up per')}`, `workdir=${told('wo rk')}`],
+  );
+});
+
 /** An overlay without an upper layer, by options that say where each layer is. */
 function readOnly(layers: readonly string[]): MountRequest {
   return { source: 'overlay', type: 'overlay', options: [...layers, 'metacopy=on'].join(',') };

@@ -197,6 +197,20 @@ guestTest(
   },
 );
 
+guestTest('an overlay that is given a number when it is first mounted says so', async (t, guest) => {
+  guest.needs(guest.expected.overlaysWithDataLayers, 'numbers of overlays');
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'lower');
+  const layers = await upperOn(guest);
+  const shown = async (options?: string) => {
+    await using overlay = await guest.mountOverlay({ lower, ...layers, options }, client);
+    return (await overlayOptionsAt(client, overlay.path)).filter((option) => option.startsWith('uuid='));
+  };
+  t.deepEqual(await shown(), ['uuid=on'], 'a new one, by default');
+  t.deepEqual(await shown(), [], 'one that has it already, by default');
+  t.deepEqual(await shown('uuid=on'), ['uuid=on'], 'one that has it already and is told to');
+});
+
 guestTest('who may not open files by handles has no index and no numbers that last', async (t, guest) => {
   await using client = await guest.client({ launcher: WITHOUT_HANDLES });
   await using root = await guest.client();

@@ -1,6 +1,7 @@
 import { guestTest } from '../lib/guest-test.ts';
 import { fill } from '../lib/layers.ts';
 import { mountedAt } from '../lib/mounted-at.ts';
+import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import { upperOn } from '../lib/stack.ts';
 
 /** An overlay over ecryptfs, which has no handles to remember its files by. */
@@ -25,6 +26,33 @@ guestTest.alone(
       await client.mkdir({ path: overlay.file('d/above') });
       t.deepEqual(await client.readdir({ path: overlay.file('d') }), ['above', 'below'], named);
       t.is((await client.stat({ path: `${layers.upper}/d` })).mode & 0o7777, 0o750, `${named}: copied up`);
+    }
+  },
+);
+
+/** OVL_FILEID_V1, fs/overlayfs/overlayfs.h. */
+const OVERLAY_HANDLE = 0xf8;
+
+guestTest(
+  'names of files that are none for opening are those of the overlay only if all of its layers have handles (E17)',
+  async (t, guest) => {
+    guest.needs(guest.expected.hasIoModes, 'handles that only say which file it is (AT_HANDLE_FID)');
+    await using client = await guest.client();
+    const init = { ...WITHOUT_PASSTHROUGH, addFlags: ['NO_EXPORT_SUPPORT'] } as const;
+    await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+    const [one, other] = [await guest.directory('ext4', 'lower'), await guest.directory('ext4', 'lower')];
+    await fill(client, one, ['f']);
+    for (const [what, lower, own] of [
+      ['all have', [one, other], true],
+      ['the first has none', [fuse.path, one], false],
+      ['the last has none', [one, fuse.path], false],
+    ] as const) {
+      await using overlay = await guest.mountOverlay(
+        { lower: [...lower], ...(await upperOn(guest)) },
+        client,
+      );
+      const { type } = await client.nameToHandle({ path: overlay.file('f'), flags: 'AT_HANDLE_FID' });
+      t.is(type === OVERLAY_HANDLE, own, what);
     }
   },
 );

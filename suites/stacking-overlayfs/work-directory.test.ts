@@ -1,3 +1,4 @@
+import { aclFor } from '../lib/access-control-list.ts';
 import type { Client } from '../lib/client.ts';
 import { directoryAnswer } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
@@ -60,6 +61,31 @@ guestTest(
       const marks = (await client.listxattr({ path })).filter((name) => name.includes('overlay'));
       t.deepEqual(marks, [], `${message}: marks of it`);
       t.deepEqual(await client.readdir({ path: layers.upper }), [], `${message}: the upper layer`);
+    }
+  },
+);
+
+guestTest(
+  'a work directory has neither mode bits nor lists, whatever the directory gives that it is made in',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    for (const [options, name] of [
+      ['index=off', 'work'],
+      ['index=on', 'index'],
+    ] as const) {
+      const layers = await upperOn(guest);
+      const data = aclFor([1500], 7);
+      await client.setxattr({ path: layers.work, name: 'system.posix_acl_default', data });
+      await client.chown({ path: layers.work, uid: 0, gid: 1600 });
+      await client.chmod({ path: layers.work, mode: 0o2770 });
+      await using _overlay = await guest.mountOverlay({ lower, ...layers, options }, client);
+      const path = `${layers.work}/${name}`;
+      t.is(((await client.stat({ path })).mode & 0o7777).toString(8), '0', `${name}: its mode`);
+      for (const kind of ['access', 'default']) {
+        const list = { path, name: `system.posix_acl_${kind}` };
+        t.is(await client.errno.getxattr(list), 'ENODATA', `${name}: no ${kind} list`);
+      }
     }
   },
 );

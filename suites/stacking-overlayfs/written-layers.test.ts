@@ -30,6 +30,9 @@ async function written(guest: TestGuest, client: Client): Promise<Written> {
     'wo/',
     'wo/in/',
   ]);
+  for (const name of ['a', 'b', 'up', 'wo']) {
+    await client.symlink({ path: join(at, `to-${name}`), target: name });
+  }
   await client.chdir({ path: at });
   const request = (options: string) => ({ source: 'overlay', type: 'overlay', options });
   return {
@@ -46,6 +49,9 @@ const TABLE: Readonly<Record<string, string>> = {
   'lowerdir=a': 'ok',
   'lowerdir=a:b': 'ok',
   'lowerdir=a:b:c': 'ok',
+  'lowerdir=to-a': 'ok',
+  'lowerdir=c:to-b': 'ok',
+  'lowerdir=a,upperdir=to-up,workdir=to-wo': 'ok',
   'lowerdir=a:::b': 'EINVAL',
   'lowerdir=a:': 'EINVAL',
   'lowerdir=a:b:': 'EINVAL',
@@ -96,6 +102,8 @@ const WITH_DATA: Readonly<Record<string, string>> = {
   'lowerdir=a::b:c,metacopy=on': 'EINVAL',
   'lowerdir=a::b': 'EINVAL',
   'lowerdir=a::b,metacopy=off': 'EINVAL',
+  'lowerdir=a::b,lowerdir=c:a': 'ok',
+  'lowerdir=a::b,lowerdir=,lowerdir+=c,lowerdir+=a': 'ok',
   'lowerdir+=a,datadir+=b,metacopy=on': 'ok',
   'lowerdir+=a,datadir+=b': 'EINVAL',
   'datadir+=a,datadir+=b,metacopy=on': 'EINVAL',
