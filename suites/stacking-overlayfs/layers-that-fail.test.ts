@@ -172,6 +172,25 @@ guestTest('a volatile overlay becomes read-only without a write to the disk belo
   t.is(await client.errno.mkdir({ path: overlay.file('d') }), 'EROFS');
 });
 
+guestTest('an overlay whose upper filesystem cannot be synced says so', async (t, guest) => {
+  await using disk = await guest.spareDisk('xfs', { mapped: true });
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'lower');
+  const layers = { upper: await disk.directory('upper'), work: await disk.directory('work') };
+  await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
+  const fd = await client.open({ path: overlay.path, flags: 'O_RDONLY|O_DIRECTORY' });
+  await client.writeFile({ path: overlay.file('kept'), data: 'kept' });
+  t.is(await client.errno.syncfs({ fd }), 'ok', 'syncfs while the disk works');
+  await client.writeFile({ path: overlay.file('lost'), data: 'lost' });
+  await disk.behave('fails-writes');
+  t.is(await client.errno.syncfs({ fd }), 'EIO', 'syncfs while it fails');
+  const flags = 'MS_REMOUNT|MS_RDONLY';
+  const remount = { source: 'overlay', target: overlay.path, type: 'overlay', flags };
+  t.is(await client.errno.mount(remount), 'EIO', 'becoming read-only');
+  await disk.behave('works');
+  await client.close({ fd });
+});
+
 guestTest('who is killed when a part is copied up leaves no file with that part (E4)', async (t, guest) => {
   // A disk: a server below would end all that the copy-up asks it for from then on.
   await using disk = await guest.spareDisk('xfs', { mapped: true });
