@@ -5,7 +5,7 @@ import type { TestGuest } from './guest.ts';
 const AUTH_TOKEN_BYTES = 740;
 /** Offsets in it. Those of the token: of a password, and of a private key. */
 const AT = { version: 0, type: 2, encryptedKeyBytes: 12, encryptedKey: 20, token: 628 } as const;
-const PASSWORD = { keyBytes: 12, flags: 16, key: 20, signature: 84 } as const;
+const PASSWORD = { keyBytes: 12, flags: 16, key: 20, signature: 84, salt: 101 } as const;
 const PRIVATE_KEY = { signature: 8 } as const;
 /** ECRYPTFS_VERSION_MAJOR and MINOR. */
 export const AUTH_TOKEN_VERSION = 0x0004;
@@ -23,6 +23,8 @@ export interface AuthToken {
   readonly type?: number | undefined;
   /** Of a password: what keys of files are encrypted with. 64 bytes. */
   readonly key?: Uint8Array | undefined;
+  /** Of a password: what was hashed before it. Eight bytes, default zeros. */
+  readonly salt?: Uint8Array | undefined;
   /** Whether the token says that it has that key. Default true. */
   readonly keySet?: boolean | undefined;
   /** The key of every new file as it is encrypted already. */
@@ -46,6 +48,7 @@ function authToken(token: AuthToken): Uint8Array {
     data.writeUInt32LE(token.keySet === false ? 0 : KEY_SET, AT.token + PASSWORD.flags);
     data.set(bytes, AT.token + PASSWORD.key);
     data.write(signature, AT.token + PASSWORD.signature, 'latin1');
+    if (token.salt !== undefined) data.set(token.salt, AT.token + PASSWORD.salt);
   }
   return new Uint8Array(data);
 }

@@ -32,9 +32,14 @@ function signatureBytes(signature: string): Uint8Array {
 export function passphrasePacket({
   wrapped,
   cipher = AES[128],
+  salt = new Uint8Array(8),
   length,
-}: Length & { readonly wrapped: Uint8Array; readonly cipher?: number | undefined }): Uint8Array {
-  const salt = new Uint8Array(8);
+}: Length & {
+  readonly wrapped: Uint8Array;
+  readonly cipher?: number | undefined;
+  /** Eight bytes. */
+  readonly salt?: Uint8Array | undefined;
+}): Uint8Array {
   const body = concat(Uint8Array.of(4, cipher, 3, 1), salt, Uint8Array.of(0x60), wrapped);
   return packet(0x8c, body, length);
 }

@@ -129,13 +129,13 @@ guestTest(
     await using client = await guest.client();
     const lower = await guest.directory('ext4', 'encrypted');
     const signature = 'aaaaaaaaaaaa0004';
-    const encryptedKey = pattern(16, 3);
-    await using _key = await KeyringKey.add(guest, { signature, encryptedKey });
+    const [encryptedKey, salt] = [pattern(16, 3), pattern(8, 5)];
+    await using _key = await KeyringKey.add(guest, { signature, encryptedKey, salt });
     await using ecryptfs = await guest.mount(request(lower, signature), client);
     await client.writeFile({ path: ecryptfs.file('f'), data: '' });
     const header = await client.readFile({ path: `${lower}/f` });
     const packets = concat(
-      passphrasePacket({ wrapped: encryptedKey }),
+      passphrasePacket({ wrapped: encryptedKey, salt }),
       signaturePacket({ signature }),
       Uint8Array.of(0),
     );
