@@ -27,6 +27,8 @@ export interface EcryptfsFile {
   readonly headerBytes: number;
   readonly version: number;
   readonly flags: number;
+  /** What the data are encrypted with. */
+  readonly fileKey: Uint8Array;
   /** Whole extents, with what lies behind the end of the file. */
   readonly data: Uint8Array;
 }
@@ -84,6 +86,7 @@ export function decryptLowerFile(
     headerBytes,
     version: flags >>> 24,
     flags: flags & 0xff_ffff,
+    fileKey,
     data: decryptExtents(bytes.subarray(headerBytes), fileKey),
   };
 }

@@ -1,14 +1,15 @@
 import { firstDifference, pattern } from '../lib/bytes.ts';
-import { decryptLowerFile, passphraseKey } from '../lib/ecryptfs-format.ts';
+import { decryptLowerFile, encryptName, passphraseKey } from '../lib/ecryptfs-format.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { ecryptfsOptions } from '../lib/stacked-mount.ts';
 
 /** What ecryptfs has written is read by a program that has nothing of the kernel’s: both being wrong shows. */
 
 const PASSPHRASE = 'fusegate';
 const HEADER = 8192;
 const EXTENT = 4096;
-/** ECRYPTFS_FILE_VERSION, and that the data are encrypted. */
-const [VERSION, ENCRYPTED] = [3, 2];
+/** ECRYPTFS_FILE_VERSION; that the data are encrypted, and that names are. */
+const [VERSION, ENCRYPTED, NAMES_ENCRYPTED] = [3, 2, 8];
 
 const LENGTHS = [1, EXTENT - 1, EXTENT, EXTENT + 1, 12 * EXTENT + 5];
 
@@ -79,3 +80,20 @@ guestTest(
     }
   },
 );
+
+guestTest('a header says whether names are encrypted as well (E6)', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  const key = passphraseKey(PASSPHRASE);
+  t.is(await guest.ecryptfsKey(PASSPHRASE), key.signature, 'the key of the mount');
+  for (const [namesKey, below, expected] of [
+    [undefined, 'f', ENCRYPTED],
+    [key.signature, encryptName('f', key), ENCRYPTED | NAMES_ENCRYPTED],
+  ] as const) {
+    const options = ecryptfsOptions(key.signature, { namesKey });
+    await using ecryptfs = await guest.mount({ source: lower, type: 'ecryptfs', options }, client);
+    await client.writeFile({ path: ecryptfs.file('f'), data: 'contents' });
+    const { flags } = decryptLowerFile(await client.readFile({ path: `${lower}/${below}` }), key);
+    t.is(flags, expected, namesKey === undefined ? 'names as they are' : 'names encrypted');
+  }
+});

@@ -225,6 +225,9 @@ for (const keyBytes of [24, 32] as const) {
     const file = decryptLowerFile(await client.readFile({ path: `${lower}/f` }), key, keyBytes);
     t.is(file.size, data.length);
     t.is(firstDifference(file.data.subarray(0, data.length), data), undefined, 'by another program');
+    const drawn = file.fileKey.subarray(16);
+    t.is(drawn.length, keyBytes - 16, 'bytes of the key behind those that every key has');
+    t.not(firstDifference(drawn, new Uint8Array(drawn.length)), undefined, 'which are drawn, too');
     await using ecryptfs = await guest.mount(request, client);
     t.is(
       firstDifference(await client.readFile({ path: ecryptfs.file('f') }), data),

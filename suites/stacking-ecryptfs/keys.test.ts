@@ -1,4 +1,5 @@
-import { text } from '../lib/bytes.ts';
+import { firstDifference, pattern, text } from '../lib/bytes.ts';
+import { lowerFile, passphrasePacket, signaturePacket } from '../lib/ecryptfs-packets.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { ecryptfsOptions, type MountRequest } from '../lib/stacked-mount.ts';
 
@@ -83,5 +84,23 @@ guestTest(
       t.is(await client.errno.readFile({ path: ecryptfs.file(own) }), 'ok', own);
       t.is(await client.errno.readFile({ path: ecryptfs.file(other) }), 'EIO', `${other}, for another mount`);
     }
+  },
+);
+
+guestTest(
+  'a file without contents whose key nobody has is not opened, and stays as it is',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const packets = [passphrasePacket({ wrapped: pattern(16, 1) }), signaturePacket({ signature: NOBODYS })];
+    const stored = lowerFile({ packets, fileKey: pattern(16, 7), data: new Uint8Array() });
+    await client.writeFile({ path: `${lower}/f`, data: stored });
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    const path = ecryptfs.file('f');
+    t.is((await client.stat({ path })).size, 0, 'its header says so');
+    for (const flags of ['O_RDONLY', 'O_RDWR', 'O_WRONLY|O_TRUNC']) {
+      t.is(await client.errno.open({ path, flags }), 'EIO', flags);
+    }
+    t.is(firstDifference(await client.readFile({ path: `${lower}/f` }), stored), undefined, 'the lower file');
   },
 );

@@ -239,6 +239,12 @@ const MEANT: Readonly<Record<string, readonly string[]>> = {
     'ecryptfs_fn_cipher=aes',
     'ecryptfs_fn_key_bytes=16',
   ],
+  // Hexadecimal and octal.
+  'ecryptfs_sig=S,ecryptfs_key_bytes=0x10,ecryptfs_fnek_sig=S,ecryptfs_fn_key_bytes=020': [
+    'ecryptfs_fnek_sig=S',
+    'ecryptfs_fn_cipher=aes',
+    'ecryptfs_fn_key_bytes=16',
+  ],
   'ecryptfs_sig=S,ecryptfs_key_bytes=16,ecryptfs_fnek_sig=S,ecryptfs_fn_key_bytes=0': [
     'ecryptfs_fnek_sig=S',
     'ecryptfs_fn_cipher=aes',

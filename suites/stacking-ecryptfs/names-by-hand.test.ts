@@ -205,6 +205,21 @@ guestTest('without a length of the key for names, it is that of the key for data
   t.deepEqual(await client.readdir({ path: lower }), [encryptName('d', passphrase)]);
 });
 
+guestTest(
+  'names are encrypted with as much of a key as the mount says for them, whatever it says for data',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await guest.ecryptfsKey(PASSPHRASE);
+    // Of the key for names 16 bytes.
+    const options = ecryptfsOptions(signature, { namesKey: signature, keyBytes: 32 });
+    await using ecryptfs = await guest.mount({ source: lower, type: 'ecryptfs', options }, client);
+    t.is(await client.errno.mkdir({ path: ecryptfs.file('d') }), 'ok');
+    t.deepEqual(await client.readdir({ path: lower }), [encryptName('d', passphrase)], 'below');
+    t.deepEqual(await client.readdir({ path: ecryptfs.path }), ['d'], 'on ecryptfs');
+  },
+);
+
 guestTest('a link below ecryptfs whose target is not encrypted has none on it', async (t, guest) => {
   await using client = await guest.client();
   const lower = await guest.directory('ext4', 'encrypted');
