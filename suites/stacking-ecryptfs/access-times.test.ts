@@ -116,3 +116,23 @@ guestTest(
     for (const fd of [link, root]) await client.close({ fd });
   },
 );
+
+guestTest(
+  'a directory on ecryptfs that is listed with O_NOATIME keeps its access time below',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    await client.mkdir({ path: ecryptfs.file('d') });
+    for (const [flags, kept] of [
+      ['O_RDONLY|O_DIRECTORY|O_NOATIME', true],
+      ['O_RDONLY|O_DIRECTORY', false],
+    ] as const) {
+      await client.utimens({ path: `${lower}/d`, ...LONG_AGO });
+      const fd = await client.open({ path: ecryptfs.file('d'), flags });
+      t.deepEqual(await client.readdirFd({ fd }), [], flags);
+      await client.close({ fd });
+      t.is((await client.stat({ path: `${lower}/d` })).atimeNs === LONG_AGO_NS, kept, flags);
+    }
+  },
+);

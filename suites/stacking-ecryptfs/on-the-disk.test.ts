@@ -149,19 +149,21 @@ guestTest('a write takes the setuid bit away on ecryptfs and below it', async (t
   const path = stack.ecryptfs.file('f');
   await client.writeFile({ path, data: 'abc' });
   await client.chown({ path, uid: 1500, gid: 1500 });
-  await client.chmod({ path, mode: 0o4755 });
   await using owner = await guest.client();
   await owner.setCredentials({ uid: 1500, gid: 1500 });
   const fd = await owner.open({ path, flags: 'O_RDWR' });
-  await owner.pwrite({ fd, data: bytes('x'), offset: 0 });
-  await owner.close({ fd });
-  for (const each of [path, `${stack.lower}/f`]) {
-    t.is(
-      ((await client.stat({ path: each })).mode & 0o7777).toString(8),
-      '755',
-      each === path ? 'ecryptfs' : 'below',
-    );
+  for (const mode of [0o4755, 0o2755, 0o6755]) {
+    await client.chmod({ path, mode });
+    await owner.pwrite({ fd, data: bytes('x'), offset: 0 });
+    for (const each of [path, `${stack.lower}/f`]) {
+      t.is(
+        ((await client.stat({ path: each })).mode & 0o7777).toString(8),
+        '755',
+        `${mode.toString(8)}, ${each === path ? 'ecryptfs' : 'below'}`,
+      );
+    }
   }
+  await owner.close({ fd });
 });
 
 guestTest('a change of owner takes the setuid bits away on ecryptfs and below it', async (t, guest) => {

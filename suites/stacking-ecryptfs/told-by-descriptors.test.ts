@@ -81,6 +81,8 @@ guestTest('a descriptor of a symlink on ecryptfs tells how many names it has', a
   const lower = await guest.directory('ext4', 'encrypted');
   await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
   const [first, second] = [ecryptfs.file('first'), ecryptfs.file('second')];
+  // Their directory has more links than a symlink gets.
+  for (const name of ['a', 'b', 'c']) await client.mkdir({ path: ecryptfs.file(name) });
   await client.symlink({ target: 'somewhere', path: first });
   const fd = await client.open({ path: first, flags: 'O_PATH|O_NOFOLLOW' });
   const links = async () => (await client.fstat({ fd })).nlink;
@@ -93,6 +95,55 @@ guestTest('a descriptor of a symlink on ecryptfs tells how many names it has', a
   t.is(await links(), 0, 'both removed');
   await client.close({ fd });
 });
+
+guestTest(
+  'a descriptor of a symlink on ecryptfs tells that it was changed when it lost a name, and not modified',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    const [first, second] = [ecryptfs.file('first'), ecryptfs.file('second')];
+    await client.symlink({ target: 'somewhere', path: first });
+    await client.link({ from: first, to: second });
+    const fd = await client.open({ path: first, flags: 'O_PATH|O_NOFOLLOW' });
+    const path = `/proc/${client.pid}/fd/${fd}`;
+    await client.utimens({ path, atimeNs: LONG_AGO_NS, mtimeNs: LONG_AGO_NS });
+    t.is((await client.fstat({ fd })).mtimeNs, LONG_AGO_NS);
+    await client.unlink({ path: second });
+    const { mtimeNs, ctimeNs } = await client.fstat({ fd });
+    t.is(mtimeNs, LONG_AGO_NS, 'when it was modified');
+    t.is(ctimeNs, (await client.stat({ path: lower })).ctimeNs, 'changed when its directory was');
+    await client.close({ fd });
+  },
+);
+
+guestTest(
+  'a rename between directories on ecryptfs leaves each its own owner and mode, by its descriptor',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    const owners = {
+      from: { uid: 1001, gid: 1002, mode: 0o040_750 },
+      to: { uid: 1003, gid: 1004, mode: 0o040_705 },
+    };
+    const opened: [keyof typeof owners, number][] = [];
+    for (const name of ['from', 'to'] as const) {
+      const [path, { uid, gid, mode }] = [ecryptfs.file(name), owners[name]];
+      await client.mkdir({ path });
+      await client.chown({ path, uid, gid });
+      await client.chmod({ path, mode: mode & 0o777 });
+      opened.push([name, await client.open({ path, flags: 'O_RDONLY|O_DIRECTORY' })]);
+    }
+    await client.writeFile({ path: ecryptfs.file('from/f'), data: 'contents' });
+    await client.rename({ from: ecryptfs.file('from/f'), to: ecryptfs.file('to/f') });
+    for (const [name, fd] of opened) {
+      const { uid, gid, mode } = await client.fstat({ fd });
+      t.deepEqual({ uid, gid, mode }, owners[name], name);
+      await client.close({ fd });
+    }
+  },
+);
 
 /** linux/fs.h */
 const [FS_IOC_GETFLAGS, FS_IOC_SETFLAGS] = [0x8008_6601, 0x4008_6602];

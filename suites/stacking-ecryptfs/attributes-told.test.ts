@@ -1,0 +1,101 @@
+import { guestTest } from '../lib/guest-test.ts';
+
+/** What ecryptfs tells of a file and of its changes, and what the lower filesystem and its watchers are told. */
+
+const [LONG_AGO_NS, LONGER_AGO_NS] = [1_500_000_000_000_000_000, 1_400_000_000_000_000_000];
+const FIFO = 0o010_600;
+
+guestTest(
+  'everything on ecryptfs is on the device of the mount, not on that of the lower filesystem',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    await client.writeFile({ path: ecryptfs.file('file'), data: 'contents' });
+    await client.mkdir({ path: ecryptfs.file('directory') });
+    await client.symlink({ target: 'file', path: ecryptfs.file('symlink') });
+    await client.mknod({ path: ecryptfs.file('pipe'), mode: FIFO });
+    const device = async (path: string) => {
+      const { devMajor, devMinor } = await client.lstat({ path });
+      return `${devMajor}:${devMinor}`;
+    };
+    const own = await device(ecryptfs.path);
+    t.not(own, await device(lower));
+    for (const name of ['file', 'directory', 'symlink', 'pipe']) {
+      t.is(await device(ecryptfs.file(name)), own, name);
+    }
+  },
+);
+
+guestTest('times that are set on ecryptfs are set below, each to its own', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  await client.writeFile({ path: ecryptfs.file('file'), data: 'contents' });
+  await client.mkdir({ path: ecryptfs.file('directory') });
+  for (const name of ['file', 'directory']) {
+    const times = async (at: string) => {
+      const { atimeNs, mtimeNs } = await client.stat({ path: `${at}/${name}` });
+      return { atimeNs, mtimeNs };
+    };
+    for (const set of [
+      { atimeNs: LONG_AGO_NS, mtimeNs: LONGER_AGO_NS },
+      { atimeNs: LONGER_AGO_NS, mtimeNs: LONG_AGO_NS },
+    ]) {
+      await client.utimens({ path: ecryptfs.file(name), ...set });
+      t.deepEqual(await times(lower), set, `${name}, below`);
+      t.deepEqual(await times(ecryptfs.path), set, `${name}, on ecryptfs`);
+    }
+    await client.utimens({ path: ecryptfs.file(name), atimeNs: null, mtimeNs: LONGER_AGO_NS });
+    t.deepEqual(await times(lower), { atimeNs: LONGER_AGO_NS, mtimeNs: LONGER_AGO_NS }, `${name}, one alone`);
+  }
+});
+
+guestTest(
+  'a truncation to the size that a file on ecryptfs has changes when it was modified',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    for (const length of [0, 100]) {
+      const [path, below] = [ecryptfs.file(String(length)), `${lower}/${length}`];
+      await client.writeFile({ path, data: new Uint8Array(length) });
+      const fd = await client.open({ path, flags: 'O_RDWR' });
+      const modified = async (what: string, change: () => Promise<unknown>) => {
+        await client.utimens({ path: below, atimeNs: LONG_AGO_NS, mtimeNs: LONG_AGO_NS });
+        await change();
+        const { mtimeNs, size } = await client.stat({ path });
+        t.is(size, length, what);
+        t.not(mtimeNs, LONG_AGO_NS, `${what} of a file of ${length} bytes`);
+        t.is(mtimeNs, (await client.stat({ path: below })).mtimeNs, `${what}: below`);
+      };
+      await modified('ftruncate', () => client.ftruncate({ fd, length }));
+      if (length === 0) {
+        await modified('O_TRUNC', async () =>
+          client.close({ fd: await client.open({ path, flags: 'O_WRONLY|O_TRUNC' }) }),
+        );
+      }
+      await client.close({ fd });
+    }
+  },
+);
+
+guestTest('an attribute that is set on ecryptfs is told to who watches the lower file', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  const path = ecryptfs.file('f');
+  await client.writeFile({ path, data: 'contents' });
+  const fd = await client.inotify_init({});
+  await client.inotify_add_watch({ fd, path: `${lower}/f`, mask: 'IN_ATTRIB' });
+  for (const [what, change] of Object.entries({
+    'a mode': () => client.chmod({ path, mode: 0o640 }),
+    'an attribute': () => client.setxattr({ path, name: 'user.word', data: 'value' }),
+  })) {
+    t.is(await client.errno.inotify_read({ fd }), 'EAGAIN', `${what}: nothing to tell before`);
+    await change();
+    const events = await client.inotify_read({ fd });
+    t.deepEqual([...new Set(events.map(({ names }) => names))], ['attrib'], what);
+  }
+  await client.close({ fd });
+});
