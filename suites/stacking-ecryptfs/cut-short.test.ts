@@ -52,6 +52,35 @@ guestTest(
 );
 
 guestTest(
+  'a write at the end from memory that ends makes a file on ecryptfs longer by what there was (E6)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    const [from, there] = [pattern(PAGE, 7), PAGE / 2];
+    const map = await memoryThatEnds(client, from);
+    for (const before of [0, 100, PAGE]) {
+      const name = String(before);
+      const wanted = concat(pattern(before), from.subarray(PAGE - there));
+      {
+        await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+        const path = ecryptfs.file(name);
+        await client.writeFile({ path, data: pattern(before) });
+        const fd = await client.open({ path, flags: 'O_RDWR|O_APPEND' });
+        const written = await client.writeFrom({ fd, map, offset: PAGE - there, length: PAGE });
+        t.is(written, there, `behind ${name} bytes: what there is of the memory`);
+        t.is((await client.fstat({ fd })).size, before + there, `behind ${name} bytes: size`);
+        await client.close({ fd });
+      }
+      await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+      const seen = await client.readFile({ path: ecryptfs.file(name) });
+      t.is(seen.length, wanted.length, `behind ${name} bytes: size, mounted anew`);
+      t.is(firstDifference(seen, wanted), undefined, `behind ${name} bytes: the file`);
+    }
+    await client.munmap({ map });
+  },
+);
+
+guestTest(
   'a process that is killed while it makes a file longer stops, and what it wrote counts',
   async (t, guest) => {
     await using client = await guest.client();

@@ -134,15 +134,16 @@ guestTest(
   async (t, guest) => {
     await using client = await guest.client();
     const lower = await guest.directory('ext4', 'encrypted');
-    const data = pattern(3 * PAGE);
+    const end = 3 * PAGE + 100;
+    const data = pattern(end + 4);
     {
       await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
-      await client.writeFile({ path: ecryptfs.file('f'), data });
+      await client.writeFile({ path: ecryptfs.file('f'), data: data.subarray(0, end) });
       t.is(await ecryptfs.unmount(), 'ok');
     }
     await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
     const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDWR' });
-    for (const offset of [10, 2 * PAGE - 2]) {
+    for (const offset of [10, 2 * PAGE - 2, end]) {
       await client.pwrite({ fd, data: 'part', offset });
       data.set(bytes('part'), offset);
     }
