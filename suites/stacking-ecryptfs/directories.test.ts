@@ -194,3 +194,18 @@ guestTest('a device on ecryptfs has the numbers that it is made with', async (t,
     }
   }
 });
+
+guestTest('a rename on ecryptfs that is not to replace anything is not made at all', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  await client.writeFile({ path: ecryptfs.file('from'), data: 'contents' });
+  const names = { from: ecryptfs.file('from'), to: ecryptfs.file('to') };
+  t.is(
+    await client.errno.rename({ ...names, flags: 'RENAME_NOREPLACE' }),
+    'EINVAL',
+    'a flag it does not know',
+  );
+  t.deepEqual(await client.readdir({ path: lower }), ['from']);
+  t.is(await client.errno.rename(names), 'ok', 'without it');
+});

@@ -24,6 +24,45 @@ guestTest('a stat on ecryptfs that may be out of date does not ask the lower ser
   await client.close({ fd });
 });
 
+/** STATX_UID of linux/stat.h. */
+const OWNER = 0x8;
+
+guestTest('a stat on ecryptfs asks the lower server for what it is asked itself', async (t, guest) => {
+  await using client = await guest.client();
+  const plain = { passthrough: 'off', init: WITHOUT_PASSTHROUGH } as const;
+  await using fuse = await guest.mountFuse({ ...plain, entryValidS: 3600, attrValidS: 3600 });
+  await using ecryptfs = await guest.mountEcryptfs({ lower: fuse.path }, client);
+  const path = ecryptfs.file('f');
+  await client.writeFile({ path, data: 'contents' });
+  await client.stat({ path });
+  // Size, blocks and times are to be asked for again after this, and the owner is not.
+  await client.writeFile({ path, data: 'CONTENTS', flags: 'O_WRONLY' });
+  for (const [mask, asked] of [
+    [OWNER, 0],
+    [undefined, 1],
+  ] as const) {
+    const after = await fuse.position();
+    await client.stat(mask === undefined ? { path } : { path, mask });
+    const what = mask === undefined ? 'for everything' : 'for the owner';
+    t.is((await fuse.requests({ opcode: 'GETATTR', after })).length, asked, what);
+  }
+});
+
+guestTest('a directory on ecryptfs is opened below by who opens it', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await ecryptfsOnFuse(guest, client, { allowOther: true });
+  const { ecryptfs, fuse } = stack;
+  await client.mkdir({ path: ecryptfs.file('d'), mode: 0o755 });
+  await client.chmod({ path: ecryptfs.path, mode: 0o755 });
+  await using user = await guest.client();
+  await user.chdir({ path: ecryptfs.path });
+  await user.setCredentials({ uid: 1500, gid: 1600 });
+  const after = await fuse.position();
+  t.is(await user.errno.readdir({ path: 'd' }), 'ok');
+  const [opened] = await fuse.requests({ opcode: 'OPENDIR', path: '/d', after });
+  t.deepEqual([opened?.uid, opened?.gid], [1500, 1600]);
+});
+
 guestTest('statfs on ecryptfs is asked of the file below, not of the root', async (t, guest) => {
   await using client = await guest.client();
   await using stack = await ecryptfsOnFuse(guest, client);

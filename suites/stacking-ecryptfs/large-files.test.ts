@@ -1,0 +1,98 @@
+import { firstDifference, pattern, text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { passphraseKey } from '../lib/ecryptfs-format.ts';
+import { ecryptfsOnFuse } from '../lib/ecryptfs-on-fuse.ts';
+import { encryptBlocks, lowerFile, passphrasePacket, signaturePacket } from '../lib/ecryptfs-packets.ts';
+import { guestTest } from '../lib/guest-test.ts';
+
+/** Files by another program that are mostly holes, so that they may be large; and sizes that change below. */
+
+const PASSPHRASE = 'fusegate';
+const PAGE = 4096;
+const HEADER_BYTES = 2 * PAGE;
+const GIB = 1024 ** 3;
+const FIRST = pattern(5, 3);
+/** Beyond what 32 bits can say. */
+const LARGE = 5 * GIB + 10;
+
+function sizeOf(size: number): Uint8Array {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(size), false);
+  return bytes;
+}
+
+/** A lower file of so many bytes, of which the first ones are `FIRST` and the rest is a hole. */
+async function makeLarge(client: Client, path: string, size: number): Promise<void> {
+  const { key, signature } = passphraseKey(PASSPHRASE);
+  const fileKey = pattern(16, 7);
+  const packets = [
+    passphrasePacket({ wrapped: encryptBlocks(key.subarray(0, 16), fileKey) }),
+    signaturePacket({ signature }),
+  ];
+  const data = lowerFile({ packets, fileKey, data: FIRST });
+  data.set(sizeOf(size));
+  await client.writeFile({ path, data });
+  await client.truncate({ path, length: HEADER_BYTES + Math.ceil(size / PAGE) * PAGE });
+}
+
+guestTest('a file on ecryptfs may be larger than 2 GiB, and than 4 GiB (E6)', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  // With its header the first one is a page shorter than 2 GiB: it can be opened by anybody.
+  for (const size of [2 * GIB - HEADER_BYTES - PAGE, LARGE]) {
+    const [name, data] = [String(size), pattern(2 * PAGE)];
+    await makeLarge(client, `${lower}/${name}`, size);
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    const path = ecryptfs.file(name);
+    t.is((await client.stat({ path })).size, size, 'the size in the header');
+    const fd = await client.open({ path, flags: 'O_RDWR' });
+    const beginning = await client.pread({ fd, count: FIRST.length, offset: 0 });
+    t.is(firstDifference(beginning, FIRST), undefined, `${name}: its first bytes`);
+    t.is(await client.pwrite({ fd, data, offset: size }), data.length, `${name}: written at the end`);
+    t.is((await client.fstat({ fd })).size, size + data.length, `${name}: longer`);
+    const seen = await client.pread({ fd, count: 3 * PAGE, offset: size });
+    t.is(firstDifference(seen, data), undefined, `${name}: what was written`);
+    await client.close({ fd });
+    const below = await client.open({ path: `${lower}/${name}`, flags: 'O_RDONLY' });
+    const stored = await client.pread({ fd: below, count: 8, offset: 0 });
+    t.deepEqual(stored, sizeOf(size + data.length), `${name}: the size in the header below`);
+    await client.close({ fd: below });
+  }
+});
+
+guestTest(
+  'a large file that the server does not open for a user is opened by a thread of the kernel',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await ecryptfsOnFuse(guest, client);
+    const { ecryptfs, fuse } = stack;
+    await guest.ecryptfsKey(PASSPHRASE);
+    await makeLarge(client, fuse.backing('f'), LARGE);
+    await fuse.fail('OPEN', 'EACCES', 1);
+    const path = ecryptfs.file('f');
+    t.is(await client.errno.stat({ path }), 'ok');
+    t.is((await client.stat({ path })).size, LARGE);
+    await fuse.fail('OPEN', 'EACCES', 1);
+    const fd = await client.open({ path, flags: 'O_RDONLY' });
+    const beginning = await client.pread({ fd, count: FIRST.length, offset: 0 });
+    t.is(firstDifference(beginning, FIRST), undefined);
+    await client.close({ fd });
+  },
+);
+
+guestTest(
+  'a size that another program changes below is told when another name of the file is looked up',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    await client.writeFile({ path: ecryptfs.file('f'), data: 'contents' });
+    await client.link({ from: `${lower}/f`, to: `${lower}/g` });
+    t.is((await client.stat({ path: ecryptfs.file('f') })).size, 8);
+    await client.writeFile({ path: `${lower}/f`, data: sizeOf(3), flags: 'O_WRONLY' });
+    for (const name of ['g', 'f']) {
+      t.is((await client.stat({ path: ecryptfs.file(name) })).size, 3, name);
+    }
+    t.is(text(await client.readFile({ path: ecryptfs.file('f') })), 'con');
+  },
+);
