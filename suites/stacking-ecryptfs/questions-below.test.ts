@@ -1,3 +1,4 @@
+import type { Client } from '../lib/client.ts';
 import { ecryptfsOnFuse } from '../lib/ecryptfs-on-fuse.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
@@ -121,4 +122,22 @@ guestTest('access and chdir on ecryptfs are what the lower server says of them',
     t.is(await call(), 'ok', `${what}, allowed`);
     await client.chdir({ path: '/' });
   }
+});
+
+guestTest('a close on ecryptfs tells the lower server whose it is', async (t, guest) => {
+  await using client = await guest.client();
+  await using other = await guest.client();
+  await using stack = await ecryptfsOnFuse(guest, client);
+  const { ecryptfs, fuse } = stack;
+  const path = ecryptfs.file('f');
+  await client.writeFile({ path, data: 'contents' });
+  const owner = async (who: Client) => {
+    const after = await fuse.position();
+    await who.close({ fd: await who.open({ path, flags: 'O_RDWR' }) });
+    const [flush] = await fuse.requests({ opcode: 'FLUSH', after });
+    return String(flush?.args['lock_owner']);
+  };
+  const first = await owner(client);
+  t.not(await owner(other), first, 'of two processes');
+  t.is(await owner(client), first, 'of one and the same');
 });
