@@ -1,3 +1,4 @@
+import { bytes, text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
 /** What ecryptfs tells of a file and of its changes, and what the lower filesystem and its watchers are told. */
@@ -98,4 +99,21 @@ guestTest('an attribute that is set on ecryptfs is told to who watches the lower
     t.deepEqual([...new Set(events.map(({ names }) => names))], ['attrib'], what);
   }
   await client.close({ fd });
+});
+
+guestTest('an attribute without a value on ecryptfs is one below', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  const path = ecryptfs.file('f');
+  await client.writeFile({ path, data: 'contents' });
+  const name = 'user.word';
+  // Made without one, and then what has one loses it.
+  for (const data of ['', 'value', '']) {
+    t.is(await client.errno.setxattr({ path, name, data: bytes(data) }), 'ok', `of ${data.length} bytes`);
+    for (const at of [`${lower}/f`, path]) {
+      t.is(await client.errno.getxattr({ path: at, name }), 'ok', at);
+      t.is(text(await client.getxattr({ path: at, name })), data, at);
+    }
+  }
 });
