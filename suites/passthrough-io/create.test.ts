@@ -35,6 +35,22 @@ guestTest(
   },
 );
 
+guestTest('a file without a name has the owner and the times that it is given (A4)', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  const fd = await client.open({ path: fuse.path, flags: 'O_RDWR|O_TMPFILE', mode: 0o600 });
+  const path = `/proc/${client.pid}/fd/${fd}`;
+  await client.chown({ path, uid: 1234, gid: 5678 });
+  await client.utimens({ path, atimeNs: 1_500_000_000e9, mtimeNs: 1_600_000_000e9 });
+  await client.linkFd({ fd, to: fuse.file('named') });
+  await client.close({ fd });
+  const { uid, gid, atimeNs, mtimeNs } = await client.stat({ path: fuse.backing('named') });
+  t.deepEqual(
+    { uid, gid, atimeNs, mtimeNs },
+    { uid: 1234, gid: 5678, atimeNs: 1_500_000_000e9, mtimeNs: 1_600_000_000e9 },
+  );
+});
+
 guestTest(
   'CREATE says whether the name may be there already, and how the file is to be opened (A3)',
   async (t, guest) => {

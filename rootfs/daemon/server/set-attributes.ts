@@ -1,6 +1,7 @@
-import { chmodSync, lchownSync, truncateSync } from 'node:fs';
+import { chmodSync, chownSync, lchownSync, truncateSync } from 'node:fs';
 import { numberField, type Request } from '../fuse/request.ts';
 import { viewOf } from '../sys/bytes.ts';
+import { flagBits } from '../sys/constants.ts';
 import { cString } from '../sys/memory.ts';
 import { syscallSync, valueOf } from '../sys/syscall.ts';
 
@@ -21,13 +22,16 @@ const UTIME_NOW = 0x3fff_ffffn;
 const UTIME_OMIT = 0x3fff_fffen;
 const UNCHANGED = 0xffff_ffff;
 
+/** The kernel's link to an open file, by which one that has no name is reached; any other link is what was meant. */
+const isOpenFile = (path: string): boolean => path.startsWith('/proc/self/fd/');
+
 export function applyAttributes(path: string, request: Request): void {
   const valid = numberField(request, 'valid');
   if (valid & Valid.size) truncateSync(path, numberField(request, 'size'));
   if (valid & (Valid.uid | Valid.gid)) {
     const uid = valid & Valid.uid ? numberField(request, 'uid') : UNCHANGED;
     const gid = valid & Valid.gid ? numberField(request, 'gid') : UNCHANGED;
-    lchownSync(path, uid, gid);
+    (isOpenFile(path) ? chownSync : lchownSync)(path, uid, gid);
   }
   if (valid & Valid.mode) chmodSync(path, numberField(request, 'mode') & 0o7777);
   if (valid & (Valid.atime | Valid.mtime | Valid.atimeNow | Valid.mtimeNow)) setTimes(path, request, valid);
@@ -44,5 +48,6 @@ function setTimes(path: string, request: Request, valid: number): void {
   };
   put(0, Valid.atime, Valid.atimeNow, 'atime', 'atimensec');
   put(16, Valid.mtime, Valid.mtimeNow, 'mtime', 'mtimensec');
-  valueOf('utimensat', syscallSync('utimensat', -100, cString(path), bytes, 0x100));
+  const flags = isOpenFile(path) ? 0 : flagBits('AT_SYMLINK_NOFOLLOW');
+  valueOf('utimensat', syscallSync('utimensat', flagBits('AT_FDCWD'), cString(path), bytes, flags));
 }
