@@ -2,8 +2,9 @@ import { concat, pattern, text } from '../lib/bytes.ts';
 import { ioctlOn32, needs32Bit } from '../lib/calls-32.ts';
 import { SyscallError } from '../lib/client.ts';
 import { DeviceServer, needsDevices, type Answer } from '../lib/device-server.ts';
-import { u32, u64 } from '../lib/entry-answer.ts';
+import { u32 } from '../lib/entry-answer.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { askAgain, ioctlAnswer, RETRY, type Piece } from '../lib/ioctl-answer.ts';
 
 /**
  * ioctl(2) of a character device whose server is in user space (CUSE), by the code that does it for files: such a
@@ -11,7 +12,7 @@ import { guestTest } from '../lib/guest-test.ts';
  */
 
 /** include/uapi/linux/fuse.h */
-const [COMPAT, UNRESTRICTED, RETRY, FOR_32_BITS] = [1, 2, 4, 8];
+const [COMPAT, UNRESTRICTED, FOR_32_BITS] = [1, 2, 8];
 const MAX_IOV = 256;
 /** Of a request, where the server has not said how many pages it may have. */
 const MOST_BYTES = 32 * 4096;
@@ -19,21 +20,6 @@ const MOST_BYTES = 32 * 4096;
 const REQUEST = 0x6701;
 /** Where no process has memory. */
 const NOWHERE = 16n;
-
-/** A piece of the caller's memory. */
-type Piece = readonly [at: bigint, length: number | bigint];
-
-/** `fuse_ioctl_out` with what goes out. */
-function done(result: number, out: Uint8Array = new Uint8Array()): Uint8Array {
-  return concat(u32(result), u32(0), u32(0), u32(0), out);
-}
-
-/** The same that asks for more: `fuse_ioctl_iovec`, those to read before those to write. */
-function again(read: readonly Piece[], write: readonly Piece[] = [], counts?: [number, number]): Uint8Array {
-  const pieces = [...read, ...write].map(([at, length]) => concat(u64(at), u64(BigInt(length))));
-  const [reads, writes] = counts ?? [read.length, write.length];
-  return concat(u32(0), u32(RETRY), u32(reads), u32(writes), ...pieces);
-}
 
 async function outcomeOf(call: Promise<{ ret: number; arg: Uint8Array | null }>): Promise<unknown> {
   try {
@@ -54,9 +40,9 @@ guestTest(
     const memory = pattern(64, 3);
     const call = client.ioctl({ fd, request: REQUEST, arg: memory });
     const asked = await server.serve([
-      ({ arg }) => again([[arg, 16]]),
+      ({ arg }) => askAgain([[arg, 16]]),
       ({ arg }) =>
-        again(
+        askAgain(
           [
             [arg + 8n, 4],
             [arg + 32n, 8],
@@ -67,7 +53,7 @@ guestTest(
             [arg + 60n, 4],
           ],
         ),
-      () => done(42, pattern(5, 5)),
+      () => ioctlAnswer(42, pattern(5, 5)),
     ]);
     t.deepEqual(
       asked.map(({ flags, outSize, data }) => [flags, outSize, data]),
@@ -91,23 +77,23 @@ const many = (count: number, at: bigint): Piece[] =>
 
 /** What the first answer asks for, and what comes of it: an errno, or the sizes that the second request has. */
 const WANTED: Readonly<Record<string, readonly [(at: bigint) => Uint8Array, string | [number, number]]>> = {
-  nothing: [() => again([]), [0, 0]],
-  'as many pieces as there may be': [(at) => again(many(MAX_IOV, at)), [MAX_IOV, 0]],
-  'as many to write': [(at) => again([], many(MAX_IOV, at)), [0, MAX_IOV]],
-  'as many, of both kinds': [(at) => again(many(200, at), many(MAX_IOV - 200, at)), [200, MAX_IOV - 200]],
-  'more pieces to read': [() => again([], [], [MAX_IOV + 1, 0]), 'ENOMEM'],
-  'more pieces to write': [() => again([], [], [0, MAX_IOV + 1]), 'ENOMEM'],
-  'more pieces of both kinds': [() => again([], [], [200, MAX_IOV - 199]), 'ENOMEM'],
-  'so many that the sum is small': [(at) => again([[at, 1]], [], [0xffff_ffff, 2]), 'ENOMEM'],
-  'more pieces than it names': [(at) => again([[at, 1]], [], [2, 0]), 'EIO'],
-  'fewer pieces than it names': [(at) => again([[at, 1]], [[at, 1]], [1, 0]), 'EIO'],
-  'part of a piece': [(at) => again([[at, 1]]).subarray(0, 28), 'EIO'],
-  'as many bytes as there may be': [(at) => again([], [[at, MOST_BYTES]]), [0, MOST_BYTES]],
-  'one byte more to read': [(at) => again([[at, MOST_BYTES + 1]]), 'ENOMEM'],
-  'one byte more to write': [(at) => again([], [[at, MOST_BYTES + 1]]), 'ENOMEM'],
+  nothing: [() => askAgain([]), [0, 0]],
+  'as many pieces as there may be': [(at) => askAgain(many(MAX_IOV, at)), [MAX_IOV, 0]],
+  'as many to write': [(at) => askAgain([], many(MAX_IOV, at)), [0, MAX_IOV]],
+  'as many, of both kinds': [(at) => askAgain(many(200, at), many(MAX_IOV - 200, at)), [200, MAX_IOV - 200]],
+  'more pieces to read': [() => askAgain([], [], [MAX_IOV + 1, 0]), 'ENOMEM'],
+  'more pieces to write': [() => askAgain([], [], [0, MAX_IOV + 1]), 'ENOMEM'],
+  'more pieces of both kinds': [() => askAgain([], [], [200, MAX_IOV - 199]), 'ENOMEM'],
+  'so many that the sum is small': [(at) => askAgain([[at, 1]], [], [0xffff_ffff, 2]), 'ENOMEM'],
+  'more pieces than it names': [(at) => askAgain([[at, 1]], [], [2, 0]), 'EIO'],
+  'fewer pieces than it names': [(at) => askAgain([[at, 1]], [[at, 1]], [1, 0]), 'EIO'],
+  'part of a piece': [(at) => askAgain([[at, 1]]).subarray(0, 28), 'EIO'],
+  'as many bytes as there may be': [(at) => askAgain([], [[at, MOST_BYTES]]), [0, MOST_BYTES]],
+  'one byte more to read': [(at) => askAgain([[at, MOST_BYTES + 1]]), 'ENOMEM'],
+  'one byte more to write': [(at) => askAgain([], [[at, MOST_BYTES + 1]]), 'ENOMEM'],
   'one byte more, in two pieces': [
     (at) =>
-      again(
+      askAgain(
         [],
         [
           [at, MOST_BYTES],
@@ -116,9 +102,9 @@ const WANTED: Readonly<Record<string, readonly [(at: bigint) => Uint8Array, stri
       ),
     'ENOMEM',
   ],
-  'a length that is none': [(at) => again([[at, 0xffff_ffff_ffff_ffffn]]), 'ENOMEM'],
-  'a length that is none, to write': [(at) => again([], [[at, 0xffff_ffff_ffff_ffffn]]), 'ENOMEM'],
-  'memory that is not there': [() => again([[NOWHERE, 8]]), 'EFAULT'],
+  'a length that is none': [(at) => askAgain([[at, 0xffff_ffff_ffff_ffffn]]), 'ENOMEM'],
+  'a length that is none, to write': [(at) => askAgain([], [[at, 0xffff_ffff_ffff_ffffn]]), 'ENOMEM'],
+  'memory that is not there': [() => askAgain([[NOWHERE, 8]]), 'EFAULT'],
 };
 
 guestTest(
@@ -131,7 +117,7 @@ guestTest(
     for (const [what, [want, expected]] of Object.entries(WANTED)) {
       const call = outcomeOf(client.ioctl({ fd, request: REQUEST, arg: pattern(512) }));
       const refused = typeof expected === 'string';
-      const answers: Answer[] = [({ arg }) => want(arg), ...(refused ? [] : [() => done(7)])];
+      const answers: Answer[] = [({ arg }) => want(arg), ...(refused ? [] : [() => ioctlAnswer(7)])];
       const [, second] = await server.serve(answers);
       if (refused) t.is(await server.unlessAsked(call), expected, what);
       else {
@@ -140,7 +126,7 @@ guestTest(
       }
     }
     const call = outcomeOf(client.ioctl({ fd, request: REQUEST, arg: pattern(8) }));
-    await server.serve([({ arg }) => again([], [[arg, 4]]), () => done(0, pattern(5))]);
+    await server.serve([({ arg }) => askAgain([], [[arg, 4]]), () => ioctlAnswer(0, pattern(5))]);
     t.is(await call, 'EIO', 'more data than there is room for');
     await server.close(client, fd);
   },
@@ -155,11 +141,11 @@ guestTest(
     const fd = await server.open(client);
     const request = 0xc008_6701;
     const call = outcomeOf(client.ioctl({ fd, request, arg: pattern(8) }));
-    const asked = await server.serve([() => done(7, pattern(8, 5))]);
+    const asked = await server.serve([() => ioctlAnswer(7, pattern(8, 5))]);
     t.like(asked[0], { flags: 0, outSize: 8, data: pattern(8) });
     t.deepEqual(await call, { ret: 7, arg: pattern(8, 5) });
     const again_ = outcomeOf(client.ioctl({ fd, request, arg: pattern(8) }));
-    await server.serve([({ arg }) => again([[arg, 8]])]);
+    await server.serve([({ arg }) => askAgain([[arg, 8]])]);
     t.is(await again_, 'EIO', 'one that wants more');
     await server.close(client, fd);
   },
@@ -186,16 +172,16 @@ guestTest('the server of a device for 32-bit programs names their memory in 32 b
     [
       36,
       [
-        ['as later servers do', (at: bigint) => again([[at, 8]]), 7, 'data'],
+        ['as later servers do', (at: bigint) => askAgain([[at, 8]]), 7, 'data'],
         ['as early servers did', (at: bigint) => old(at, 8), EIO, 'EIO'],
-        ['in more bits', (at: bigint) => again([[at + (1n << 32n), 8]]), EIO, undefined],
-        ['of a length in more bits', (at: bigint) => again([[at, 1n << 32n]]), EIO, undefined],
+        ['in more bits', (at: bigint) => askAgain([[at + (1n << 32n), 8]]), EIO, undefined],
+        ['of a length in more bits', (at: bigint) => askAgain([[at, 1n << 32n]]), EIO, undefined],
       ],
     ],
     [
       15,
       [
-        ['as a 64-bit server', (at: bigint) => again([[at, 8]]), 7, 'data'],
+        ['as a 64-bit server', (at: bigint) => askAgain([[at, 8]]), 7, 'data'],
         ['as a 32-bit server', (at: bigint) => old(at, 8), 7, 'EINVAL'],
         ['in part', (at: bigint) => old(at, 8).subarray(0, 20), EIO, 'EIO'],
       ],
@@ -207,14 +193,14 @@ guestTest('the server of a device for 32-bit programs names their memory in 32 b
     for (const [how, want, in32, in64] of rows) {
       const what = `version 7.${minor}: ${how}`;
       const call = ioctlOn32(guest, client, { pid: client.pid, fd }, { request: REQUEST, arg: pattern(8) });
-      const answers: Answer[] = [({ arg }) => want(arg), ...(in32 === 7 ? [() => done(7)] : [])];
+      const answers: Answer[] = [({ arg }) => want(arg), ...(in32 === 7 ? [() => ioctlAnswer(7)] : [])];
       const [first, second] = await server.serve(answers);
       t.is(await call, in32, what);
       t.is(first?.flags, COMPAT | UNRESTRICTED | FOR_32_BITS, what);
       if (in32 === 7) t.deepEqual(second?.data, pattern(8), what);
       if (in64 === undefined) continue;
       const wide = outcomeOf(client.ioctl({ fd, request: REQUEST, arg: pattern(8) }));
-      await server.serve([({ arg }) => want(arg), ...(in64 === 'data' ? [() => done(7)] : [])]);
+      await server.serve([({ arg }) => want(arg), ...(in64 === 'data' ? [() => ioctlAnswer(7)] : [])]);
       if (in64 === 'data') t.like(await wide, { ret: 7 }, `${what}, to a 64-bit program`);
       else t.is(await wide, in64, `${what}, to a 64-bit program`);
     }

@@ -1,18 +1,12 @@
 import { concat, pattern } from '../lib/bytes.ts';
 import { DeviceServer, needsDevices } from '../lib/device-server.ts';
-import { u32, u64 } from '../lib/entry-answer.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { askAgain, ioctlAnswer } from '../lib/ioctl-answer.ts';
 
 /** include/uapi/linux/fuse.h */
-const [IOCTL, RETRY] = [39, 4];
+const IOCTL = 39;
 /** Without direction and size: nothing comes along by itself. */
 const REQUEST = 0x6701;
-
-/** `fuse_ioctl_out` that asks for this piece of the caller's memory, to be read or to be written. */
-function again(kind: 'read' | 'write', at: bigint, length: number): Uint8Array {
-  const counts = kind === 'read' ? [1, 0] : [0, 1];
-  return concat(...[0, RETRY, ...counts].map((each) => u32(each)), u64(at), u64(BigInt(length)));
-}
 
 guestTest(
   'a server of a device that wants nothing to read any more is told what is asked',
@@ -23,9 +17,9 @@ guestTest(
     const fd = await server.open(client);
     const memory = pattern(64, 3);
     const call = client.ioctl({ fd, request: REQUEST, arg: memory });
-    const [first] = await server.serve([({ arg }) => again('read', arg, 16)]);
+    const [first] = await server.serve([({ arg }) => askAgain([[arg, 16]])]);
     const at = first?.arg ?? 0n;
-    await server.serve([() => again('write', at, 8)]);
+    await server.serve([() => askAgain([], [[at, 8]])]);
     const out = pattern(8, 5);
     let told: unknown;
     await server.answer(IOCTL, (body) => {
@@ -37,7 +31,7 @@ guestTest(
         view.getUint32(28, true),
       ];
       told = { fh, command, arg, inSize, outSize };
-      return concat(u32(42), u32(0), u32(0), u32(0), out);
+      return ioctlAnswer(42, out);
     });
     t.deepEqual(told, { fh: 1n, command: REQUEST, arg: at, inSize: 0, outSize: 8 }, 'the third request');
     t.deepEqual(await call, { ret: 42, arg: concat(out, memory.subarray(8)) }, 'what the caller has then');

@@ -6,13 +6,12 @@ import { u32 } from '../lib/entry-answer.ts';
 import type { Rule } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import { IOCTL_IN as IN, IOCTL_OUT as OUT, ioctlAnswer, ioctlNumber } from '../lib/ioctl-answer.ts';
+import { IOCTL_IN as IN, IOCTL_OUT as OUT, ioctlAnswer, ioctlNumber, RETRY } from '../lib/ioctl-answer.ts';
 
 /** ioctl(2) of an open file is the server's business, also where its data go past the server. */
 
 /** include/uapi/linux/fuse.h */
 const COMPAT = 1 << 0;
-const RETRY = 1 << 2;
 const FOR_32_BITS = 1 << 3;
 const OF_DIRECTORY = 1 << 4;
 /** linux/fs.h */
