@@ -4,6 +4,7 @@ import { ATTR, ENTRY, u32 } from '../lib/entry-answer.ts';
 import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { mapIds } from '../lib/idmapped.ts';
 import { mountedAt } from '../lib/mounted-at.ts';
 import { openErrno } from '../lib/open-errno.ts';
 
@@ -171,6 +172,29 @@ guestTest(
   },
 );
 
+guestTest(
+  'nothing is given to an owner whom the server’s user namespace does not have: EOVERFLOW, and no request',
+  async (t, guest) => {
+    await using root = await guest.client();
+    await using inside = await mountedInside(guest, { allowOther: false });
+    const { fuse, at } = inside;
+    await root.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    for (const [what, ids] of Object.entries({
+      user: { uid: STRANGER, gid: 0 },
+      group: { uid: 0, gid: STRANGER },
+    })) {
+      const after = await fuse.position();
+      t.is(await root.errno.chown({ path: at('f'), ...ids }), 'EOVERFLOW', `a ${what} that there is not`);
+      const told = (await fuse.requests({ opcode: 'SETATTR', after })).map(({ args }) => [
+        args['uid'],
+        args['gid'],
+      ]);
+      t.deepEqual(told, [], `a ${what} that there is not: what the server is told`);
+    }
+    t.is(await root.errno.chown({ path: at('f'), uid: 0, gid: 0 }), 'ok', 'root is there');
+  },
+);
+
 /** Ids of a namespace, from 0 on, and those outside of it that they are. */
 const [IDS, OUTSIDE] = [10, 5000];
 
@@ -181,10 +205,7 @@ guestTest(
     await using inside = await guest.client({ launcher: ['unshare', '--user', '--mount', '--keep-caps'] });
     // Who answers is in the namespace: before, the launcher may still be on its way into it.
     await inside.getpid({});
-    for (const map of ['uid_map', 'gid_map']) {
-      const path = `/proc/${inside.pid}/${map}`;
-      await root.writeFile({ path, data: `0 ${OUTSIDE} ${IDS}\n`, flags: 'O_WRONLY' });
-    }
+    await mapIds(root, inside.pid, [`0 ${OUTSIDE} ${IDS}`]);
     const fd = await inside.open({ path: '/dev/fuse', flags: 'O_RDWR' });
     const options = `fd=${fd},rootmode=40000,user_id=3,group_id=4`;
     const none = { source: 'by-hand', type: 'fuse', options: options.replace('=3', `=${OUTSIDE + 3}`) };
