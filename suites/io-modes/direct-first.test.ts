@@ -97,3 +97,24 @@ guestTest(
     await client.close({ fd });
   },
 );
+
+guestTest('a direct read at the end of a file or behind it asks the server for nothing', async (t, guest) => {
+  await using client = await guest.client();
+  for (const addFlags of [[], ['ASYNC_DIO']] as const) {
+    await using fuse = await guest.mountFuse({ passthrough: 'off', init: { addFlags } });
+    await client.writeFile({ path: fuse.backing('f'), data: pattern(2 * PAGE) });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY|O_DIRECT' });
+    for (const [offset, length] of [
+      [PAGE, PAGE],
+      [2 * PAGE, 0],
+      [3 * PAGE, 0],
+    ] as const) {
+      const after = await fuse.position();
+      const what = `at ${offset} of ${2 * PAGE} bytes, ${addFlags.join() || 'no ASYNC_DIO'}`;
+      t.is((await client.pread({ fd, offset, count: PAGE })).length, length, what);
+      const asked = (await fuse.requests({ opcode: 'READ', after })).length;
+      t.is(asked, length > 0 ? 1 : 0, `${what}: how many READs`);
+    }
+    await client.close({ fd });
+  }
+});

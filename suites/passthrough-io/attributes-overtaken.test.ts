@@ -14,7 +14,7 @@ const SIZE = ENTRY.attr + ATTR.size;
 
 interface Way {
   readonly opcode: OpcodeName;
-  readonly ask: (client: Client, fuse: FuseMount) => Promise<unknown>;
+  readonly ask: (client: Client, fuse: FuseMount, nth: number) => Promise<unknown>;
   /** Where the answer has the size of the file. */
   readonly at: number;
 }
@@ -28,10 +28,10 @@ const WAYS: Readonly<Record<string, Way>> = {
   },
   'a LOOKUP of another of its names': {
     opcode: 'LOOKUP',
-    ask: async (client, fuse) => {
-      await client.link({ from: fuse.backing('f'), to: fuse.backing('g') });
-      await client.stat({ path: fuse.file('g') });
-      await client.unlink({ path: fuse.backing('g') });
+    // A new one each time: one that is known already is only looked at again.
+    ask: async (client, fuse, nth) => {
+      await client.link({ from: fuse.backing('f'), to: fuse.backing(`g${nth}`) });
+      await client.stat({ path: fuse.file(`g${nth}`) });
     },
     at: SIZE,
   },
@@ -61,7 +61,7 @@ for (const [what, { opcode, ask, at }] of Object.entries(WAYS)) {
         [7, true],
       ] as const) {
         const hold = await fuse.hold(opcode);
-        const asking = ask(other, fuse);
+        const asking = ask(other, fuse, told);
         asking.catch(() => undefined);
         const request = await hold.arrived();
         if (truncated) await client.ftruncate({ fd, length: 3 });
