@@ -192,12 +192,18 @@ for (const lowered of [4, 2]) {
         await hold.release(next);
         await fuse.waitFor({ opcode: 'READ', after: next.seq - 1 }, 'answered');
         underWay--;
-        const expected = answered + underWay;
-        if (underWay < lowered && expected < BEFORE + LATER) {
+        const full = underWay >= lowered;
+        if (!full && answered + underWay < BEFORE + LATER) {
           held.push(await hold.arrived());
           underWay++;
         }
         t.is(await sent(), answered + underWay, `${answered} answered: what was sent`);
+        if (!full) continue;
+        t.is(
+          await fuse.waiting(),
+          underWay + 1,
+          `${answered} answered: a caller waits with its first request`,
+        );
       }
       await hold.stop();
       for (const results of reading) {
