@@ -44,7 +44,7 @@ guestTest(
     await using client = await guest.client();
     const path = fuse.backing('f');
     await client.writeFile({ path, data: 'o'.repeat(3 * PAGE) });
-    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
     await client.pread({ fd, count: 3 * PAGE, offset: 0 });
     const size = async (): Promise<number> => (await client.fstat({ fd, flags: 'AT_STATX_FORCE_SYNC' })).size;
     await client.truncate({ path, length: PAGE + 4 });
@@ -56,6 +56,11 @@ guestTest(
     t.is(await at(0, 2), 'oo', 'a page that stayed all the time is in the cache');
     t.is(await at(PAGE, 6), 'oooo\0\0', 'what was cut off of a page is gone');
     t.is(await at(2 * PAGE, 2), 'nn', 'a page that was cut off is read anew');
+    // The kernel makes it longer itself, which cuts nothing off.
+    await client.truncate({ path, length: PAGE + 4 });
+    t.is(await size(), PAGE + 4, 'shorter once more');
+    await client.ftruncate({ fd, length: 3 * PAGE });
+    t.is(await at(2 * PAGE, 2), '\0\0', 'a page that was cut off is not in the cache any more');
     await client.close({ fd });
   },
 );
