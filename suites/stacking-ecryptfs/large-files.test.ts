@@ -61,6 +61,34 @@ guestTest('a file on ecryptfs may be larger than 2 GiB, and than 4 GiB (E6)', as
 });
 
 guestTest(
+  'a large file on ecryptfs that is cut ends below with the page that it ends in',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await guest.ecryptfsKey(PASSPHRASE);
+    await makeLarge(client, `${lower}/f`, LARGE);
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDWR' });
+    const below = await client.open({ path: `${lower}/f`, flags: 'O_RDONLY' });
+    for (const length of [4 * GIB + 2 * PAGE + 100, 4 * GIB, 3 * GIB + 1, 100]) {
+      await client.ftruncate({ fd, length });
+      t.is((await client.fstat({ fd })).size, length, `${length} bytes: size`);
+      const pages = Math.ceil(length / PAGE);
+      t.is(
+        (await client.fstat({ fd: below })).size,
+        HEADER_BYTES + pages * PAGE,
+        `${length} bytes: size of the lower file`,
+      );
+      const stored = await client.pread({ fd: below, count: 8, offset: 0 });
+      t.deepEqual(stored, sizeOf(length), `${length} bytes: the size in the header below`);
+    }
+    const beginning = await client.pread({ fd, count: FIRST.length, offset: 0 });
+    t.is(firstDifference(beginning, FIRST), undefined, 'its first bytes are those that it had');
+    for (const each of [fd, below]) await client.close({ fd: each });
+  },
+);
+
+guestTest(
   'a large file that the server does not open for a user is opened by a thread of the kernel',
   async (t, guest) => {
     await using client = await guest.client();
