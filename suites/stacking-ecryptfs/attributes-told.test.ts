@@ -117,3 +117,26 @@ guestTest('an attribute without a value on ecryptfs is one below', async (t, gue
     }
   }
 });
+
+guestTest('attributes on ecryptfs need as much room as below, names and values', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  await client.writeFile({ path: ecryptfs.file('file'), data: 'contents' });
+  await client.mkdir({ path: ecryptfs.file('directory') });
+  await client.mknod({ path: ecryptfs.file('pipe'), mode: FIFO });
+  const value = 'of forty bytes '.repeat(3).slice(0, 40);
+  for (const what of ['file', 'directory', 'pipe']) {
+    const path = ecryptfs.file(what);
+    const names = ['trusted.another', 'trusted.word'];
+    for (const name of names) await client.setxattr({ path, name, data: value });
+    const attribute = { path, name: 'trusted.word' };
+    t.is(await client.getxattrSize(attribute), 40, `${what}: room for a value`);
+    t.is(await client.errno.getxattr({ ...attribute, size: 39 }), 'ERANGE', `${what}: too little room`);
+    t.is(text(await client.getxattr({ ...attribute, size: 40 })), value, `${what}: just enough`);
+    const listed = names.join().length + 1;
+    t.is(await client.listxattrSize({ path }), listed, `${what}: room for names`);
+    t.deepEqual((await client.listxattr({ path })).sort(), names, `${what}: names`);
+    t.deepEqual((await client.listxattr({ path: `${lower}/${what}` })).sort(), names, `${what}: below`);
+  }
+});

@@ -40,6 +40,23 @@ guestTest('a name on ecryptfs is looked up again when it is not valid any more b
   t.is(text(await client.readFile({ path })), 'other', 'the file that has the name now');
 });
 
+guestTest(
+  'what goes wrong when a name is looked up again below is told on ecryptfs, and the name stays',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using fuse = await guest.mountFuse({ passthrough: 'off', init: WITHOUT_PASSTHROUGH });
+    await using ecryptfs = await guest.mountEcryptfs({ lower: fuse.path }, client);
+    const path = ecryptfs.file('f');
+    await client.writeFile({ path, data: 'contents' });
+    const { ino } = await client.stat({ path });
+    // Other errors mean that the name is not valid any more, and then it is looked up anew.
+    await fuse.fail({ opcode: 'LOOKUP', path: '/f' }, 'ENOMEM', 1);
+    t.is(await client.errno.stat({ path }), 'ENOMEM', 'a stat while the server has no memory');
+    t.is((await client.stat({ path })).ino, ino, 'and when it has');
+    t.is(text(await client.readFile({ path })), 'contents');
+  },
+);
+
 /** For its owner and user 1500. */
 const ACL = Buffer.from(aclFor([1500], 7));
 

@@ -1,3 +1,4 @@
+import { text } from '../lib/bytes.ts';
 import type { BatchCall, Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { isListedInParts } from '../lib/list-in-parts.ts';
@@ -178,6 +179,27 @@ guestTest('a device on ecryptfs has the numbers that it is made with', async (t,
       const { mode, rdevMajor, rdevMinor } = await client.stat({ path });
       t.deepEqual([mode, rdevMajor, rdevMinor], [kind | 0o600, major, minor], path);
     }
+  }
+});
+
+guestTest('pipes and devices on ecryptfs are what their nodes say, not encrypted files', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  await client.mknod({ path: ecryptfs.file('zero'), mode: CHARACTERS | 0o600, major: 1, minor: 5 });
+  const zero = await client.open({ path: ecryptfs.file('zero'), flags: 'O_RDWR' });
+  t.deepEqual(await client.read({ fd: zero, count: 4 }), new Uint8Array(4), 'the device of zeros');
+  await client.close({ fd: zero });
+
+  await client.mknod({ path: ecryptfs.file('pipe'), mode: FIFO | 0o600 });
+  const pipe = await client.open({ path: ecryptfs.file('pipe'), flags: 'O_RDWR|O_NONBLOCK' });
+  t.is(await client.errno.lseek({ fd: pipe, offset: 0, whence: 'SEEK_SET' }), 'ESPIPE', 'a pipe');
+  t.is(await client.write({ fd: pipe, data: 'through' }), 7);
+  t.is(text(await client.read({ fd: pipe, count: 100 })), 'through');
+  t.is(await client.errno.read({ fd: pipe, count: 100 }), 'EAGAIN', 'nothing is left in it');
+  await client.close({ fd: pipe });
+  for (const name of ['zero', 'pipe']) {
+    t.is((await client.stat({ path: `${lower}/${name}` })).size, 0, `${name}: nothing was written below`);
   }
 });
 

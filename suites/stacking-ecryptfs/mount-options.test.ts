@@ -245,6 +245,11 @@ const MEANT: Readonly<Record<string, readonly string[]>> = {
     'ecryptfs_fn_cipher=aes',
     'ecryptfs_fn_key_bytes=16',
   ],
+  'ecryptfs_fn_key_bytes=32,ecryptfs_fnek_sig=S,ecryptfs_sig=S,ecryptfs_key_bytes=16': [
+    'ecryptfs_fnek_sig=S',
+    'ecryptfs_fn_cipher=aes',
+    'ecryptfs_fn_key_bytes=32',
+  ],
   'ecryptfs_sig=S,ecryptfs_key_bytes=16,ecryptfs_fnek_sig=S,ecryptfs_fn_key_bytes=0': [
     'ecryptfs_fnek_sig=S',
     'ecryptfs_fn_cipher=aes',

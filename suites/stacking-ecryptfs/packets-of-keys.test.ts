@@ -101,6 +101,29 @@ guestTest('a file by another program is read, whichever packets of keys it has',
   }
 });
 
+guestTest(
+  'a file with a long header is read where its data are, also when another of its names is looked up',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    t.is(await guest.ecryptfsKey(PASSPHRASE), signature, 'the key of the mount');
+    const data = lowerFile({ packets: OWN, fileKey, extents: 3, data: DATA });
+    await client.writeFile({ path: `${lower}/f`, data });
+    for (const name of ['g', 'h']) await client.link({ from: `${lower}/f`, to: `${lower}/${name}` });
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDWR' });
+    t.is((await client.stat({ path: ecryptfs.file('g') })).size, DATA.length, 'by another name');
+    const seen = await client.pread({ fd, count: DATA.length, offset: 0 });
+    t.is(firstDifference(seen, DATA), undefined, 'what was opened before');
+    t.is((await client.stat({ path: ecryptfs.file('h') })).size, DATA.length, 'by one more');
+    await client.ftruncate({ fd, length: 100 });
+    const stored = await client.readFile({ path: `${lower}/f` });
+    t.is(stored.length, 4 * 4096, 'the header and a page, once it is cut');
+    t.is(firstDifference(stored.subarray(8, 3 * 4096), data.subarray(8, 3 * 4096)), undefined, 'the header');
+    await client.close({ fd });
+  },
+);
+
 /** More packets than the kernel has keys in one piece of memory, and a key so long that it may lie across two pages. */
 const [MANY, longest] = [24, pattern(32, 11)];
 

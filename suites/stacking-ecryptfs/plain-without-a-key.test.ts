@@ -1,4 +1,4 @@
-import { firstDifference, pattern } from '../lib/bytes.ts';
+import { firstDifference, pattern, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { lowerFile, passphrasePacket, signaturePacket } from '../lib/ecryptfs-packets.ts';
 import { guestTest } from '../lib/guest-test.ts';
@@ -51,5 +51,23 @@ guestTest(
     const kept = await client.readFile({ path: below });
     t.is(firstDifference(kept, stored.subarray(0, 100)), undefined, 'what is left below');
     t.is((await client.stat({ path })).size, 100);
+  },
+);
+
+guestTest(
+  'with ecryptfs_passthrough an empty lower file gets no header, and is written in the clear',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'plain');
+    await client.writeFile({ path: `${lower}/f`, data: '' });
+    const options = ecryptfsOptions(await guest.ecryptfsKey(), { more: ['ecryptfs_passthrough'] });
+    await using ecryptfs = await guest.mount({ source: lower, type: 'ecryptfs', options }, client);
+    const fd = await client.open({ path: ecryptfs.file('f'), flags: 'O_RDWR' });
+    t.is((await client.stat({ path: `${lower}/f` })).size, 0, 'the lower file, once it is open');
+    t.is((await client.pread({ fd, count: 100, offset: 0 })).length, 0, 'nothing to read');
+    await client.pwrite({ fd, data: 'in the clear', offset: 0 });
+    t.is(text(await client.readFile({ path: `${lower}/f` })), 'in the clear', 'below');
+    t.is(text(await client.pread({ fd, count: 100, offset: 0 })), 'in the clear');
+    await client.close({ fd });
   },
 );
