@@ -163,3 +163,31 @@ guestTest(
     }
   },
 );
+
+const [ACCESSED_NS, MODIFIED_NS] = [1_400_000_000e9, 1_500_000_000e9];
+
+guestTest(
+  'a directory has the times that it had when something of it is copied up (E4)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    const layers = await upperOn(guest);
+    const names = ['file', 'directory', 'fifo'];
+    await fill(client, lower, ['d/', 'd/file', 'd/directory/']);
+    await client.mknod({ path: `${lower}/d/fifo`, mode: 0o010_644 });
+    for (const name of names) {
+      // Other times than its directory has.
+      await client.utimens({ path: `${lower}/d/${name}`, atimeNs: 1e18, mtimeNs: 1e18 });
+    }
+    await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
+    await client.utimens({ path: overlay.file('d'), atimeNs: ACCESSED_NS, mtimeNs: MODIFIED_NS });
+    for (const name of names) {
+      await client.chmod({ path: overlay.file(`d/${name}`), mode: 0o700 });
+      t.is(await client.errno.stat({ path: `${layers.upper}/d/${name}` }), 'ok', `${name} is copied up`);
+      for (const path of [`${layers.upper}/d`, overlay.file('d')]) {
+        const { atimeNs, mtimeNs } = await client.stat({ path });
+        t.deepEqual([atimeNs, mtimeNs], [ACCESSED_NS, MODIFIED_NS], `the directory of ${name}`);
+      }
+    }
+  },
+);
