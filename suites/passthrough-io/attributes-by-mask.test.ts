@@ -122,3 +122,42 @@ guestTest(
     await client.close({ fd });
   },
 );
+
+/** Calls that go as far as the file does; each gives how far that is. */
+const TO_THE_END: Readonly<Record<string, (client: Client, fd: number) => Promise<number>>> = {
+  'a read to the end': async (client, fd) => (await client.pread({ fd, count: 100, offset: 0 })).length,
+  SEEK_END: (client, fd) => client.lseek({ fd, offset: 0, whence: 'SEEK_END' }),
+  'SEEK_HOLE that the server does not know': (client, fd) =>
+    client.lseek({ fd, offset: 0, whence: 'SEEK_HOLE' }),
+};
+
+guestTest(
+  'after a write who goes to the end asks for the size, and does not where only another time is outdated (A40)',
+  async (t, guest) => {
+    const init = { dropFlags: ['AUTO_INVAL_DATA'] } as const;
+    await using fuse = await guest.mountFuse({
+      passthrough: 'off',
+      entryValidS: LONG,
+      attrValidS: LONG,
+      init,
+    });
+    await using client = await guest.client();
+    await fuse.fail('LSEEK', 'ENOSYS');
+    for (const [what, reach] of Object.entries(TO_THE_END)) {
+      const path = fuse.file(what);
+      await client.writeFile({ path: fuse.backing(what), data: 'contents' });
+      const fd = await client.open({ path, flags: 'O_RDWR' });
+      const look = async (): Promise<readonly [end: number, asked: readonly string[]]> => {
+        const after = await fuse.position();
+        const end = await reach(client, fd);
+        return [end, await fuse.opcodes({ opcode: 'GETATTR', after })];
+      };
+      await client.setxattr({ path, name: 'trusted.n', data: 'value' });
+      t.deepEqual(await look(), [8, []], `${what}: the time of the change of attributes is outdated`);
+      await client.pwrite({ fd, data: 'CON', offset: 0 });
+      await client.writeFile({ path: fuse.backing(what), data: ' and more', flags: 'O_WRONLY|O_APPEND' });
+      t.deepEqual(await look(), [17, ['GETATTR']], `${what}: the size is outdated by a write`);
+      await client.close({ fd });
+    }
+  },
+);

@@ -265,6 +265,10 @@ guestTest(
     // After a write past the server its answer has the new data.
     await client.pwrite({ fd, data: 'x', offset: 30 * PAGE });
     t.is(await client.lseek({ fd, offset: 20 * PAGE, whence: 'SEEK_DATA' }), 30 * PAGE);
+    // And those that it has got behind the end that is known here.
+    await client.pwrite({ fd: make, data: bytes('more'), offset: 60 * PAGE });
+    const behind = await client.lseek({ fd, offset: 50 * PAGE, whence: 'SEEK_DATA' });
+    t.is(behind, 60 * PAGE, 'data behind the end that the kernel knows');
     for (const each of [make, fd]) await client.close({ fd: each });
     t.deepEqual(await fuse.dataRequests(), []);
   },
