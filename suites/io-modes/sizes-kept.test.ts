@@ -42,6 +42,8 @@ for (const [how, options] of Object.entries(WAYS)) {
       t.is(await pages(), 7, 'copy_file_range of which a part was copied');
       t.is(await client.copy_file_range({ ...copy, offOut: 0 }), PAGE);
       t.is(await pages(), 7, 'copy_file_range within the file');
+      await client.fallocate({ fd, offset: 8 * PAGE, length: PAGE });
+      t.is(await pages(), 9, 'fallocate behind the end');
       for (const each of [fd, fdIn]) await client.close({ fd: each });
     },
   );

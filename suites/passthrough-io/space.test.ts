@@ -105,6 +105,8 @@ guestTest(
     const fd = await client.open({ path, flags: 'O_RDWR' });
     const calls: Readonly<Record<string, (length: number) => Promise<string>>> = {
       FALLOCATE: (length) => client.errno.fallocate({ fd, offset: 0, length }),
+      'FALLOCATE behind the end': (length) =>
+        client.errno.fallocate({ fd, offset: 3000, length: length - 3000 }),
       'SETATTR of ftruncate': (length) => client.errno.ftruncate({ fd, length }),
       'SETATTR of truncate': (length) => client.errno.truncate({ path, length }),
     };
