@@ -68,6 +68,25 @@ guestTest(
 );
 
 guestTest(
+  'a direct open that was mapped private does not keep passthrough out while it is open (D7)',
+  async (t, guest) => {
+    const init = { addFlags: ['DIRECT_IO_ALLOW_MMAP'] } as const;
+    await using fuse = await mountWithModes(guest, { init });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: pattern(PAGE) });
+    const id = await register(fuse, 'f');
+
+    const fd = await openAs(client, fuse, { name: 'f', mode: 'direct' });
+    const map = await client.mmap({ fd, ...PRIVATE });
+    await client.munmap({ map });
+    t.is(await passthroughErrno(client, fuse, id), 'ok', 'open, and was mapped private');
+    await client.mmap({ fd, ...SHARED });
+    t.is(await passthroughErrno(client, fuse, id), 'EIO', 'open and mapped shared');
+    await client.close({ fd });
+  },
+);
+
+guestTest(
   'passthrough with DIRECT_IO reads and writes at the server and maps the backing file (A18)',
   async (t, guest) => {
     await using fuse = await mountWithModes(guest);

@@ -248,10 +248,11 @@ guestTest('a page that was dropped while it is being written back is not read be
 guestTest('the time of a change that the server carries out is told to it at once', async (t, guest) => {
   await using fuse = await mountWritebackCache(guest);
   await using client = await guest.client();
+  const other = await open(client, fuse, pattern(PAGE), 'other');
   const calls: Readonly<Record<string, (fd: number) => Promise<unknown>>> = {
     fallocate: (fd) => client.fallocate({ fd, offset: 0, length: 2 * PAGE }),
     copy_file_range: (fd) =>
-      client.copy_file_range({ fdIn: fd, offIn: 0, fdOut: fd, offOut: 2 * PAGE, length: PAGE }),
+      client.copy_file_range({ fdIn: other, offIn: 0, fdOut: fd, offOut: 2 * PAGE, length: PAGE }),
   };
   for (const [what, call] of Object.entries(calls)) {
     const path = fuse.backing(what);
@@ -265,6 +266,7 @@ guestTest('the time of a change that the server carries out is told to it at onc
     t.is((await client.stat({ path })).mtimeNs, mtimeNs, `${what}: the time that the kernel keeps`);
     await client.close({ fd });
   }
+  await client.close({ fd: other });
 });
 
 guestTest('a remount has what waits in the cache sent before it is done', async (t, guest) => {
