@@ -101,14 +101,14 @@ guestTest(
       }
 
       const after = await fuse.position();
-      const again = await client.open({
-        path: fuse.file('f'),
-        flags: 'O_RDWR|O_CREAT|O_APPEND|O_NOCTTY|O_NOATIME',
-      });
-      await client.close({ fd: again });
-      for (const opcode of ['OPEN', 'RELEASE'] as const) {
-        const request = await fuse.waitFor({ opcode, after });
-        t.is(openFlagNames(request.args['flags']), 'O_RDWR|O_APPEND|O_NOATIME', opcode);
+      for (const without of ['O_CREAT|O_NOCTTY', 'O_EXCL']) {
+        const before = await fuse.position();
+        const flags = `O_RDWR|O_APPEND|O_NOATIME|${without}`;
+        await client.close({ fd: await client.open({ path: fuse.file('f'), flags }) });
+        for (const opcode of ['OPEN', 'RELEASE'] as const) {
+          const { args: sent } = await fuse.waitFor({ opcode, after: before });
+          t.is(openFlagNames(sent['flags']), 'O_RDWR|O_APPEND|O_NOATIME', `${opcode} without ${without}`);
+        }
       }
       const made = { path: fuse.file('made'), flags: 'O_RDWR|O_CREAT|O_NOCTTY|O_NOATIME' };
       await client.close({ fd: await client.open(made) });

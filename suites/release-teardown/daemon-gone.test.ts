@@ -152,3 +152,26 @@ guestTest(
     t.false(await guest.isBackingBusy());
   },
 );
+
+guestTest(
+  'a stopped server gets the FLUSH of a file whose closer is killed meanwhile when it goes on (H1, C18)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await using victim = await guest.client();
+    const fd = await openPassthrough(fuse, victim);
+    await fuse.server.kill('SIGSTOP');
+    const closing = victim.errno.close({ fd }).catch(() => 'ended');
+    t.is(await fuse.untilWaiting(1), 1, 'FLUSH waits in the queue');
+    const death = victim.kill();
+    death.catch(() => undefined);
+    t.is(await fuse.waiting(), 1, 'one request waits after the kill as well');
+    await fuse.server.kill('SIGCONT');
+    t.is((await death)?.signal, 'SIGKILL');
+    await closing;
+    await fuse.waitFor('RELEASE');
+    t.deepEqual(await fuse.opcodes({ opcode: ['FLUSH', 'RELEASE'] }), ['FLUSH', 'RELEASE']);
+    t.is((await client.stat({ path: fuse.file('f') })).size, 7, 'the server serves on');
+    t.false(await guest.isBackingBusy());
+  },
+);

@@ -115,19 +115,20 @@ guestTest('overlapping opens share one registration, and each has its own RELEAS
 });
 
 guestTest('each close sends FLUSH, unless the open answer has NOFLUSH (C17)', async (t, guest) => {
-  for (const [openFlags, flushes] of [
-    [0, 2],
-    [OpenFlag.NOFLUSH, 0],
+  for (const [openFlags, flushes, flags] of [
+    [0, 2, 'O_RDWR'],
+    [0, 2, 'O_RDONLY'],
+    [OpenFlag.NOFLUSH, 0, 'O_RDWR'],
   ] as const) {
     await using fuse = await guest.mountFuse({ openFlags });
     await using client = await guest.client();
     await client.writeFile({ path: fuse.backing('f'), data: 'x' });
-    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const fd = await client.open({ path: fuse.file('f'), flags });
     const copy = await client.dup({ fd });
     await client.close({ fd: copy });
     await client.close({ fd });
     await fuse.waitFor('RELEASE');
-    t.is((await fuse.requests('FLUSH')).length, flushes, `open flags ${openFlags}`);
+    t.is((await fuse.requests('FLUSH')).length, flushes, `open flags ${openFlags}, ${flags}`);
   }
 });
 
