@@ -1,5 +1,5 @@
 import type { Client } from '../lib/client.ts';
-import { ATTR, ENTRY, u64 } from '../lib/entry-answer.ts';
+import { ATTR, ATTR_OUT, ENTRY, u64 } from '../lib/entry-answer.ts';
 import type { OpcodeName } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
@@ -75,3 +75,66 @@ for (const [what, { opcode, ask, at }] of Object.entries(WAYS)) {
     },
   );
 }
+
+/** How the attributes of `f`, which nobody has, come the first time. */
+const FIRST: Readonly<Partial<Record<OpcodeName, (client: Client, fuse: FuseMount) => Promise<unknown>>>> = {
+  LOOKUP: (client, fuse) => client.stat({ path: fuse.file('f') }),
+  READDIRPLUS: (client, fuse) => client.readdir({ path: fuse.path }),
+};
+
+for (const [opcode, bring] of Object.entries(FIRST)) {
+  guestTest(
+    `attributes of a file that ${opcode} makes known do not count if a file was forgotten meanwhile: it may have been that one`,
+    async (t, guest) => {
+      guest.needs(guest.expected.idmappedFuse === 'ok', 'count of what is forgotten, which came after 6.1');
+      await using client = await guest.client();
+      await using other = await guest.client();
+      for (const [forgotten, asked] of [
+        [false, []],
+        [true, ['GETATTR']],
+      ] as const) {
+        await using fuse = await guest.mountFuse({
+          passthrough: 'off',
+          init: { dropFlags: ['READDIRPLUS_AUTO'] },
+          entryValidS: LONG,
+          attrValidS: LONG,
+        });
+        await client.mkdir({ path: fuse.backing('d') });
+        for (const name of ['f', 'd/g']) await client.writeFile({ path: fuse.backing(name), data: name });
+        await client.stat({ path: fuse.file('d/g') });
+        const hold = await fuse.hold(opcode as OpcodeName);
+        const asking = bring(other, fuse);
+        asking.catch(() => undefined);
+        const request = await hold.arrived();
+        if (forgotten) t.is(await fuse.notify({ parent: '/d', name: 'g' }), 'ok');
+        await hold.stop();
+        await hold.release(request);
+        await asking;
+        await client.stat({ path: fuse.file('f') });
+        const sent = await fuse.opcodes({ opcode: 'GETATTR', path: '/f' });
+        t.deepEqual(sent, [...asked], `another file was forgotten meanwhile: ${forgotten}`);
+      }
+    },
+  );
+}
+
+guestTest(
+  'stat tells the size of the answer that it got, though a truncation has overtaken it',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off', attrValidS: LONG });
+    await using client = await guest.client();
+    await using other = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const hold = await fuse.hold('GETATTR');
+    const asking = other.stat({ path: fuse.file('f'), flags: 'AT_STATX_FORCE_SYNC' });
+    asking.catch(() => undefined);
+    const request = await hold.arrived();
+    await client.ftruncate({ fd, length: 3 });
+    await hold.stop();
+    await hold.release(request, { do: 'patch', at: ATTR_OUT.attr + ATTR.size, bytes: u64(7n) });
+    t.is((await asking).size, 7, 'who has asked is told the answer');
+    t.is((await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).size, 3, 'which is not what is kept');
+    await client.close({ fd });
+  },
+);

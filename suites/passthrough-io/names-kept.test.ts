@@ -1,6 +1,6 @@
 import { concat } from '../lib/bytes.ts';
 import type { BatchCall, Client } from '../lib/client.ts';
-import { ATTR, ENTRY, u64 } from '../lib/entry-answer.ts';
+import { ATTR, ENTRY, entryAnswer, u64 } from '../lib/entry-answer.ts';
 import type { OpcodeName } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
@@ -140,3 +140,25 @@ guestTest('how long a name counts is one thing, how long its attributes do is an
     }
   }
 });
+
+guestTest(
+  'an open that would make a file does not look up a name that is believed, be it of a file or of none',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ entryValidS: LONG, attrValidS: LONG });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('there'), data: 'contents' });
+    const none = { do: 'body', body: entryAnswer({ nodeid: 0n, entryValidS: LONG }) } as const;
+    await fuse.rule({ match: { opcode: 'LOOKUP', path: '/none' }, times: 1, action: none });
+    for (const [name, first, makes] of [
+      ['there', 'ok', ['OPEN']],
+      ['none', 'ENOENT', ['CREATE']],
+    ] as const) {
+      t.is(await client.errno.stat({ path: fuse.file(name) }), first, name);
+      const after = await fuse.position();
+      const fd = await client.open({ path: fuse.file(name), flags: 'O_RDWR|O_CREAT' });
+      const asked = await fuse.opcodes({ opcode: ['LOOKUP', 'OPEN', 'CREATE'], after });
+      t.deepEqual(asked, makes, `${name}: what open with O_CREAT asks`);
+      await client.close({ fd });
+    }
+  },
+);
