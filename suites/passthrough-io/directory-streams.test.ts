@@ -111,3 +111,60 @@ guestTest('names that are kept have the type and the number that the server has 
     t.is(tree[0]?.dot, tree[0]?.ino, `${time}: the number of the directory`);
   }
 });
+
+guestTest(
+  'with AUTO_INVAL_DATA the directory is asked about without a handle, and only when what was kept does not count',
+  async (t, guest) => {
+    for (const [attrValidS, asks] of [
+      [0, ['GETATTR']],
+      [LONG, []],
+    ] as const) {
+      await using fuse = await guest.mountFuse({
+        ...BELIEVED,
+        attrValidS,
+        init: { addFlags: ['AUTO_INVAL_DATA'] },
+      });
+      await using client = await guest.client();
+      const what = `attributes that count ${attrValidS} s`;
+      await client.mkdir({ path: fuse.backing('d') });
+      await client.writeFile({ path: fuse.backing('d/a'), data: '' });
+      // The server numbers its handles: that of the directory is not 0.
+      const other = await client.open({ path: fuse.file('d/a'), flags: 'O_RDONLY' });
+      await fuse.answerOpen('OPENDIR', KEPT);
+      await list(fuse, client);
+      const fd = await client.open({ path: fuse.file('d'), flags: 'O_RDONLY|O_DIRECTORY' });
+      const after = await fuse.position();
+      // The time of access is outdated since the first list.
+      t.deepEqual(await client.readdirFd({ fd, bytes: 4096 }), ['.', '..', 'a'], what);
+      const sent = await fuse.requests({ opcode: ['GETATTR', 'READDIR', 'READDIRPLUS'], after });
+      t.deepEqual(
+        sent.map(({ opcode }) => opcode),
+        [...asks],
+        `${what}: before kept names are told`,
+      );
+      for (const { args } of sent) t.like(args, { getattr_flags: 0, fh: 0 }, `${what}: of the directory`);
+      for (const each of [fd, other]) await client.close({ fd: each });
+    }
+  },
+);
+
+guestTest('names that are kept are told without the access time being outdated by it', async (t, guest) => {
+  await using fuse = await guest.mountFuse(BELIEVED);
+  await using client = await guest.client();
+  await client.mkdir({ path: fuse.backing('d') });
+  await client.writeFile({ path: fuse.backing('d/a'), data: '' });
+  await fuse.answerOpen('OPENDIR', KEPT);
+  for (const [time, asked, asks] of [
+    ['asked for', true, ['GETATTR']],
+    ['kept', false, []],
+  ] as const) {
+    t.deepEqual(await list(fuse, client), { names: ['a'], asked }, time);
+    const after = await fuse.position();
+    await client.stat({ path: fuse.file('d') });
+    t.deepEqual(
+      await fuse.opcodes({ opcode: 'GETATTR', after }),
+      [...asks],
+      `a stat after names were ${time}`,
+    );
+  }
+});

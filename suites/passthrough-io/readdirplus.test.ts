@@ -1,5 +1,6 @@
 import type { Client } from '../lib/client.ts';
 import { ATTR, ENTRY, u32, u64 } from '../lib/entry-answer.ts';
+import type { OpcodeName } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
@@ -183,6 +184,48 @@ guestTest(
       await client.readdirFd({ fd, bytes: 4096 });
       const sent = await fuse.opcodes({ opcode: ['LOOKUP', 'READDIR', 'READDIRPLUS'], after });
       t.deepEqual(sent, ['LOOKUP', rest], `a name that is ${wanted}`);
+      await client.close({ fd });
+    }
+  },
+);
+
+guestTest(
+  'a name that was looked up brings attributes with one part of a list, be it the first, and not with the rest',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using fuse = await guest.mountFuse({
+      ...BELIEVED,
+      init: { addFlags: ['DO_READDIRPLUS', 'READDIRPLUS_AUTO'] },
+    });
+    const names = Array.from({ length: 90 }, (_none, at) => `${100 + at}${'-long'.repeat(20)}`);
+    for (const [directory, first, sent] of [
+      ['before', 'READDIRPLUS', 'READDIR'],
+      ['in between', 'READDIRPLUS', 'READDIRPLUS'],
+    ] as const) {
+      await client.mkdir({ path: fuse.backing(directory) });
+      await client.batch({
+        calls: names.map((name) => ({
+          call: 'mknod' as const,
+          args: { path: fuse.backing(`${directory}/${name}`), mode: 0o100_600 },
+        })),
+        oneThread: true,
+      });
+      const look = () => client.stat({ path: fuse.file(`${directory}/${names[0] ?? ''}`) });
+      if (directory === 'before') await look();
+      const fd = await client.open({ path: fuse.file(directory), flags: 'O_RDONLY|O_DIRECTORY' });
+      const after = await fuse.position();
+      const part = async (): Promise<OpcodeName[]> => {
+        const from = await fuse.position();
+        await client.readdirFd({ fd, bytes: 8192 });
+        return fuse.opcodes({ opcode: ['READDIR', 'READDIRPLUS'], after: from }) as Promise<OpcodeName[]>;
+      };
+      const what = `a name that was looked up ${directory}`;
+      t.deepEqual([...new Set(await part())], [first], `${what}: the first part`);
+      if (directory === 'in between')
+        await client.stat({ path: fuse.file(`${directory}/${names[80] ?? ''}`) });
+      t.deepEqual([...new Set(await part())], [sent], `${what}: the second part`);
+      t.deepEqual([...new Set(await part())], ['READDIR'], `${what}: the third part`);
+      t.true((await fuse.requests({ opcode: 'READDIRPLUS', after })).length > 0);
       await client.close({ fd });
     }
   },
