@@ -70,3 +70,44 @@ guestTest(
     }
   },
 );
+
+guestTest('requests about a file that its open has made are about that file', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ passthrough: 'off', init: { addFlags: ['FLOCK_LOCKS'] } });
+  await using client = await guest.client();
+  for (const [opcode, flags, path] of [
+    ['CREATE', 'O_RDWR|O_CREAT', fuse.file('made')],
+    ['TMPFILE', 'O_RDWR|O_TMPFILE', fuse.path],
+  ] as const) {
+    const after = await fuse.position();
+    const fd = await client.open({ path, flags, mode: 0o600 });
+    await client.pwrite({ fd, data: 'data', offset: 0 });
+    await client.fsync({ fd });
+    await client.close({ fd });
+    await fuse.waitFor({ opcode: 'RELEASE', after });
+    const asked = ['WRITE', 'FSYNC', 'FLUSH', 'RELEASE'] as const;
+    const sent = await fuse.requests({ opcode: [...asked], after });
+    const nodes = new Set(sent.map(({ nodeid }) => nodeid));
+    t.deepEqual(
+      asked.filter((each) => !sent.some((request) => request.opcode === each)),
+      [],
+      `${opcode}: each is sent`,
+    );
+    t.is(nodes.size, 1, `${opcode}: all of one node`);
+    t.false(nodes.has(1), `${opcode}: which is not the directory`);
+  }
+});
+
+guestTest('a directory is asked about again after a file without a name was made in it', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ attrValidS: 100_000, entryValidS: 100_000 });
+  await using client = await guest.client();
+  const stat = async (): Promise<string[]> => {
+    const after = await fuse.position();
+    await client.stat({ path: fuse.path });
+    return fuse.opcodes({ opcode: 'GETATTR', after });
+  };
+  await stat();
+  t.deepEqual(await stat(), [], 'before');
+  const fd = await client.open({ path: fuse.path, flags: 'O_RDWR|O_TMPFILE', mode: 0o600 });
+  t.deepEqual(await stat(), ['GETATTR'], 'after O_TMPFILE');
+  await client.close({ fd });
+});

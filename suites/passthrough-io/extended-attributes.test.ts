@@ -279,3 +279,14 @@ guestTest(
     }
   },
 );
+
+guestTest('a symbolic link has extended attributes of its own, and lists them (A45)', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.symlink({ target: 'nowhere', path: fuse.backing('s') });
+  const fd = await client.open({ path: fuse.file('s'), flags: 'O_PATH|O_NOFOLLOW' });
+  const body = bytes('trusted.one\0');
+  await fuse.rule({ match: { opcode: 'LISTXATTR', path: '/s' }, action: { do: 'body', body } });
+  t.deepEqual(await client.listxattr({ path: `/proc/self/fd/${fd}` }), ['trusted.one']);
+  await client.close({ fd });
+});
