@@ -12,6 +12,11 @@ const HOUR_S = 3600;
 const [STATX_SIZE, STATX_MNT_ID] = [0x200, 0x1000];
 const PARAMETER = '/sys/module/fuse/parameters/allow_sys_admin_access';
 const WITHOUT_SYS_ADMIN = ['setpriv', '--bounding-set', '-sys_admin'];
+/** As a group of the first one that has not mounted anything. */
+const USER_NAMESPACE = [
+  ...['setpriv', '--regid=4000', '--clear-groups'],
+  ...['unshare', '--user', '--map-root-user'],
+];
 const OTHER_GROUP = { uid: 0, gid: 4000 };
 
 interface Changed {
@@ -202,6 +207,8 @@ guestTest(
     };
     await using administrator = await guest.client();
     await using limited = await guest.client({ launcher: WITHOUT_SYS_ADMIN });
+    // Who may do everything in a user namespace that anybody may have.
+    await using elsewhere = await guest.client({ launcher: USER_NAMESPACE });
     // Not the group that has mounted it: that is enough to be somebody else.
     for (const client of [administrator, limited]) await client.setCredentials(OTHER_GROUP);
     const look = (client: Client): Promise<string> => client.errno.stat({ path: fuse.file('f') });
@@ -211,6 +218,7 @@ guestTest(
       await set('1');
       t.is(await look(administrator), 'ok', 'an administrator, and the parameter is on');
       t.is(await look(limited), 'EACCES', 'somebody else, all the same');
+      t.is(await look(elsewhere), 'EACCES', 'an administrator of another user namespace');
     } finally {
       await set('0');
     }

@@ -9,6 +9,8 @@ import { answerRequest, nextRequest, type RawRequest } from '../lib/raw-server.t
 
 const ENOENT = -2;
 const EPERM = -1;
+/** Longer than any test. Seconds. */
+const LONG = 100_000;
 /** `fuse_secctx_header`: its own size and how many contexts there are. No security module gives one here. */
 const NO_CONTEXT = concat(u32(8), u32(0));
 
@@ -56,5 +58,38 @@ guestTest(
       }
       await fuse.abort();
     }
+  },
+);
+
+const USER = 4000;
+/** `fuse_ext_header`, `fuse_supp_groups` and one group, in whole words of eight bytes: FUSE_EXT_GROUPS. */
+const groupOf = (gid: number): Uint8Array => concat(u32(16), u32(32), u32(1), u32(gid));
+
+guestTest(
+  'with SECURITY_CTX and CREATE_SUPP_GROUP the group of the directory stands behind the security context',
+  async (t, guest) => {
+    guest.needs(guest.expected.offers.includes('CREATE_SUPP_GROUP'), 'supplementary groups in requests');
+    const addFlags = ['SECURITY_CTX', 'CREATE_SUPP_GROUP'] as const;
+    await using fuse = await guest.mountFuse({ passthrough: 'off', init: { addFlags }, attrValidS: LONG });
+    await using client = await guest.client();
+    await using server = await guest.client();
+    await client.chown({ path: fuse.root, uid: 0, gid: USER });
+    await client.chdir({ path: fuse.path });
+    await client.stat({ path: '.' });
+    await client.setCredentials({ uid: USER, gid: USER + 1, groups: [USER] });
+    const device = await fuse.server.lendDevice(server);
+    await fuse.server.kill('SIGKILL');
+    const making = client.errno.mkdir({ path: 'x' });
+    making.catch(() => undefined);
+    for (;;) {
+      const { unique, opcode, args } = await nextRequest(server, device);
+      const made = opcode === Opcode.MKDIR;
+      // Behind the struct and the name.
+      if (made) t.deepEqual(args.subarray(8 + 2), concat(NO_CONTEXT, groupOf(USER)), 'MKDIR: what follows');
+      await answerRequest(server, device, { unique, error: made ? EPERM : ENOENT });
+      if (made) break;
+    }
+    t.is(await making, 'EPERM');
+    await fuse.abort();
   },
 );
