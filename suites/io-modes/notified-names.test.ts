@@ -1,6 +1,6 @@
-import { text } from '../lib/bytes.ts';
+import { bytes, concat, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
-import { ENTRY, entryAnswer } from '../lib/entry-answer.ts';
+import { ENTRY, entryAnswer, u32, u64 } from '../lib/entry-answer.ts';
 import { OpenFlag } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 
@@ -91,3 +91,18 @@ guestTest(
     }
   },
 );
+
+guestTest('a file that DELETE takes away has no link left, however many names it had', async (t, guest) => {
+  await using fuse = await guest.mountFuse({ attrValidS: LONG, entryValidS: LONG });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  await client.link({ from: fuse.backing('f'), to: fuse.backing('g') });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+  const links = async (): Promise<number> => (await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).nlink;
+  t.is(await links(), 2, 'two names');
+  const child = BigInt(await fuse.nodeid('/f'));
+  const body = concat(u64(1n), u64(child), u32(1), u32(0), bytes('f\0'));
+  t.is(await fuse.notify({ code: 'DELETE', body }), 'ok');
+  t.is(await links(), 0, 'one of which DELETE has taken away');
+  await client.close({ fd });
+});

@@ -162,3 +162,29 @@ guestTest(
     t.deepEqual(await asked('uid'), ['GETATTR'], 'the owner');
   },
 );
+
+const FATTR_MTIME_NOW = 1 << 8;
+
+guestTest(
+  'where the server keeps the times, which of two times is that of now is told of each by itself',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const path = fuse.file('f');
+    const both = FATTR_ATIME | FATTR_MTIME;
+    for (const [atimeNs, mtimeNs, valid] of [
+      ['now', CHANGE_NS, both | FATTR_ATIME_NOW],
+      [ACCESS_NS, 'now', both | FATTR_MTIME_NOW],
+      [ACCESS_NS, CHANGE_NS, both],
+      ['now', 'now', both | FATTR_ATIME_NOW | FATTR_MTIME_NOW],
+      ['now', null, FATTR_ATIME | FATTR_ATIME_NOW],
+      [null, 'now', FATTR_MTIME | FATTR_MTIME_NOW],
+    ] as const) {
+      const after = await fuse.position();
+      await client.utimens({ path, atimeNs, mtimeNs });
+      const [request] = await fuse.requests({ opcode: 'SETATTR', after });
+      t.is(request?.args['valid'], valid, `atime ${atimeNs}, mtime ${mtimeNs}`);
+    }
+  },
+);
