@@ -1,6 +1,7 @@
 import { text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
+import { layersOnFuse } from '../lib/overlay-on-fuse.ts';
 
 /** Names that were removed are no names, and only a character device of the number 0:0 is a whiteout. */
 
@@ -32,6 +33,22 @@ guestTest('a rename that replaces nothing takes a name that was removed', async 
     t.is(text(await client.readFile({ path: overlay.file(name) })), `${data} at the bottom`, name);
   }
 });
+
+guestTest(
+  'the upper filesystem is not asked to replace nothing where an overlay has a whiteout',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using layers = await layersOnFuse(guest, client);
+    await client.writeFile({ path: layers.fuse.backing('lower/gone'), data: 'below' });
+    await using overlay = await layers.mount();
+    await client.writeFile({ path: overlay.file('new'), data: 'new' });
+    await client.unlink({ path: overlay.file('gone') });
+    const to = overlay.file('gone');
+    const moved = await client.errno.rename({ from: overlay.file('new'), to, flags: 'RENAME_NOREPLACE' });
+    t.is(moved, 'ok', 'where the server finds a device');
+    t.is(text(await client.readFile({ path: to })), 'new');
+  },
+);
 
 /** By its name: type and number, and what mknod gives on an overlay. */
 const NODES: Readonly<Record<string, readonly [type: number, major: number, minor: number, gives: string]>> =
