@@ -34,6 +34,52 @@ guestTest('a file of more than 2 GiB is copied up with what stands behind them',
   await client.close({ fd: upper });
 });
 
+guestTest('data of more than 2 GiB are copied up after the metadata (E4)', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'lower');
+  const layers = await upperOn(guest);
+  await client.writeFile({ path: `${lower}/f`, data: 'beginning' });
+  await client.truncate({ path: `${lower}/f`, length: LARGE });
+  const options = 'metacopy=on,redirect_dir=on';
+  await using overlay = await guest.mountOverlay({ lower, ...layers, options }, client);
+  const path = overlay.file('f');
+  await client.chmod({ path, mode: 0o640 });
+  t.is(await client.errno.open({ path, flags: 'O_RDWR' }), 'ok', 'an open for writing');
+  const fd = await client.open({ path: `${layers.upper}/f`, flags: 'O_RDONLY' });
+  t.is(text(await client.pread({ fd, count: 9, offset: 0 })), 'beginning', 'in the upper layer');
+  t.is((await client.fstat({ fd })).size, LARGE);
+  await client.close({ fd });
+});
+
+guestTest(
+  'a directory of several lower layers is as the uppermost has it, and so is its copy',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 4);
+    const upper = layers.pop() ?? '';
+    for (const [at, layer] of layers.entries()) {
+      await fill(client, layer, ['d/', `d/of-${at}`]);
+      await client.chown({ path: `${layer}/d`, uid: 1500 + at, gid: 1600 + at });
+      await client.chmod({ path: `${layer}/d`, mode: 0o700 + at });
+      await client.setxattr({ path: `${layer}/d`, name: 'trusted.word', data: `of ${at}` });
+      await client.utimens({ path: `${layer}/d`, atimeNs: 1e18 + at * 1e9, mtimeNs: 1e18 + at * 1e9 });
+    }
+    await using overlay = await over(guest, client, [...layers, upper]);
+    await using stranger = await guest.client();
+    await stranger.chdir({ path: overlay.path });
+    await stranger.setCredentials({ uid: 4000, gid: 4000 });
+    t.is(await stranger.errno.access({ path: 'd', mode: 'W_OK' }), 'ok', 'the mode that it has there counts');
+    t.is(await stranger.errno.access({ path: 'd', mode: 'R_OK' }), 'EACCES', 'and no other');
+    await client.utimens({ path: overlay.file('d/of-0'), atimeNs: 'now', mtimeNs: 'now' });
+    for (const path of [`${upper}/d`, overlay.file('d')]) {
+      const { mode, uid, gid, mtimeNs } = await client.stat({ path });
+      const uppermost = { mode: 0o040_702, uid: 1502, gid: 1602, mtimeNs: 1e18 + 2e9 };
+      t.deepEqual({ mode, uid, gid, mtimeNs }, uppermost, path);
+      t.is(text(await client.getxattr({ path, name: 'trusted.word' })), 'of 2', path);
+    }
+  },
+);
+
 guestTest(
   'a file of a layer that is read-only as a filesystem may be written to: it is copied up',
   async (t, guest) => {

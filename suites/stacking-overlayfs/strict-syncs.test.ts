@@ -1,3 +1,4 @@
+import { text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { Client } from '../lib/client.ts';
 import type { TestGuest } from '../lib/guest.ts';
@@ -58,3 +59,19 @@ guestTest(
     }
   },
 );
+
+guestTest('with fsync=strict a file of more than 2 GiB is synced as any other', async (t, guest) => {
+  await using client = await guest.client();
+  await needsStrict(guest, client);
+  const lower = await guest.directory('ext4', 'lower');
+  const layers = await upperOn(guest);
+  const size = 3 * 2 ** 30;
+  await client.writeFile({ path: `${lower}/f`, data: 'beginning' });
+  await client.truncate({ path: `${lower}/f`, length: size });
+  await using overlay = await guest.mountOverlay({ lower, ...layers, options: 'fsync=strict' }, client);
+  t.is(await client.errno.chmod({ path: overlay.file('f'), mode: 0o640 }), 'ok', 'it is copied up');
+  const fd = await client.open({ path: `${layers.upper}/f`, flags: 'O_RDONLY' });
+  t.is(text(await client.pread({ fd, count: 9, offset: 0 })), 'beginning');
+  t.is((await client.fstat({ fd })).size, size);
+  await client.close({ fd });
+});
