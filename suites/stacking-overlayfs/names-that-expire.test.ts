@@ -1,8 +1,9 @@
+import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
-import { fill } from '../lib/layers.ts';
+import { fill, layersOf } from '../lib/layers.ts';
 import { INDEX_DIR, indexEntries } from '../lib/overlay-on-fuse.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import { upperOn } from '../lib/stack.ts';
@@ -127,5 +128,64 @@ guestTest(
     for (const name of ['a', 'b']) {
       t.is(await client.errno.stat({ path: overlay.file(name) }), 'ESTALE', `${name}, removed in the index`);
     }
+  },
+);
+
+/** Which of three layers, the upper one first, is on FUSE; the others are on ext4. All of them have `d/`. */
+const PLACES = [
+  ['upper', 0],
+  ['first lower', 1],
+  ['second lower', 2],
+] as const;
+
+for (const [which, nth] of PLACES) {
+  const how = `names of a directory are looked up again when they have expired in its ${which} layer`;
+  guestTest(how, async (t, guest) => {
+    await using client = await guest.client();
+    const plain = { passthrough: 'off', init: WITHOUT_PASSTHROUGH, entryValidS: 0 } as const;
+    await using fuse = await guest.mountFuse(plain);
+    for (const name of ['layer', 'work']) await client.mkdir({ path: fuse.backing(name) });
+    const [work = '', ...others] = await layersOf(guest, 4);
+    const served = others.map((path, at) => (at === nth ? fuse.backing('layer') : path));
+    for (const path of served) await client.mkdir({ path: `${path}/d` });
+    const [upper = '', ...lower] = others.map((path, at) => (at === nth ? fuse.file('layer') : path));
+    const layers = { lower, upper, work: nth === 0 ? fuse.file('work') : work };
+    await using overlay = await guest.mountOverlay(layers, client);
+    await client.stat({ path: overlay.file('d') });
+    const after = await fuse.position();
+    await client.stat({ path: overlay.file('d') });
+    const asked = await fuse.requests({ opcode: 'LOOKUP', after });
+    t.deepEqual([...new Set(asked.map(({ args }) => args['name']))], ['d']);
+  });
+}
+
+guestTest(
+  'the name of data in a layer of data alone is looked up again when it has expired (E4)',
+  async (t, guest) => {
+    guest.needs(guest.expected.overlaysWithDataLayers, 'layers of data alone');
+    await using client = await guest.client();
+    const plain = { passthrough: 'off', init: WITHOUT_PASSTHROUGH, entryValidS: 0 } as const;
+    await using fuse = await guest.mountFuse(plain);
+    await client.writeFile({ path: fuse.backing('data'), data: 'data alone' });
+    const [lower = '', upper = '', work = ''] = await layersOf(guest, 3);
+    const path = `${lower}/f`;
+    await client.writeFile({ path, data: '' });
+    await client.truncate({ path, length: 10 });
+    await client.setxattr({ path, name: 'trusted.overlay.metacopy', data: '' });
+    await client.setxattr({ path, name: 'trusted.overlay.redirect', data: '/data' });
+    const options = 'metacopy=on,redirect_dir=on';
+    const layers = { lower: `${lower}::${fuse.path}`, upper, work, options };
+    await using overlay = await guest.mountOverlay(layers, client);
+    const asked = async (): Promise<unknown[]> => {
+      const after = await fuse.position();
+      await client.stat({ path: overlay.file('f') });
+      return (await fuse.requests({ opcode: 'LOOKUP', after })).map(({ args }) => args['name']);
+    };
+    await asked();
+    t.deepEqual(await asked(), [], 'nobody has looked for the data yet');
+    t.is(text(await client.readFile({ path: overlay.file('f') })), 'data alone');
+    t.deepEqual(await asked(), ['data'], 'the data are known');
+    await client.unlink({ path: fuse.backing('data') });
+    t.is(await client.errno.stat({ path: overlay.file('f') }), 'ESTALE', 'removed in the layer');
   },
 );
