@@ -215,3 +215,27 @@ guestTest('who is killed while it copies up, or waits for that, leaves nothing o
   t.is(await open(client, overlay.file('f')), 'ok');
   t.is((await client.stat({ path: `${upper}/f` })).size, 2 * MIB);
 });
+
+guestTest('who is stopped and goes on while it copies up gets its file, and not EINTR', async (t, guest) => {
+  await using client = await guest.client();
+  await using stack = await lowerOnFuse(guest, client);
+  const { overlay, fuse } = stack;
+  const fd = await client.open({ path: fuse.backing('f'), flags: 'O_RDWR|O_TRUNC' });
+  await client.pwrite({ fd, data: 'behind a hole', offset: MIB });
+  await client.close({ fd });
+  await using stopped = await guest.client();
+  const held = await fuse.hold('LSEEK');
+  const opened = open(stopped, overlay.file('f'));
+  const asked = await held.arrived();
+  const after = await fuse.position();
+  await stopped.kill('SIGSTOP');
+  await held.stop();
+  await held.release(asked);
+  // It closes the lower file before it stops, whatever has become of the copy.
+  await fuse.waitFor({ opcode: 'RELEASE', after });
+  await stopped.kill('SIGCONT');
+  t.is(await opened, 'ok', 'the open that copies it up');
+  const copy = await client.open({ path: overlay.file('f'), flags: 'O_RDONLY' });
+  t.is(text(await client.pread({ fd: copy, count: 100, offset: MIB })), 'behind a hole', 'its data');
+  await client.close({ fd: copy });
+});
