@@ -13,6 +13,7 @@ type Rule = Parameters<FuseMount['rule']>[0];
 const fails = (errno: string): Rule['action'] => ({ do: 'error', errno });
 
 /** FS_IOC_GETFLAGS, include/uapi/linux/fs.h: what chattr(1) calls A and i. */
+const FS_SYNC_FL = 0x8;
 const FS_NOATIME_FL = 0x80;
 const FS_IMMUTABLE_FL = 0x10;
 
@@ -58,11 +59,12 @@ guestTest('inode flags that the lower server tells of are copied up', async (t, 
   const flagsOf = async (path: string): Promise<string> => {
     const { stdout } = await guest.run(['lsattr', '-d', path]);
     const flags = stdout.split(' ')[0] ?? '';
-    return ['A', 'a', 'i'].filter((flag) => flags.includes(flag)).join('');
+    return ['A', 'S', 'a', 'i'].filter((flag) => flags.includes(flag)).join('');
   };
   for (const [name, flags, onUpper, onOverlay, kept] of [
     ['plain', 0, '', '', 'ENODATA'],
     ['quiet', FS_NOATIME_FL, 'A', 'A', 'ENODATA'],
+    ['synced', FS_SYNC_FL, 'S', 'S', 'ENODATA'],
     ['fixed', FS_IMMUTABLE_FL, '', 'i', 'ok'],
     ['both', FS_NOATIME_FL | FS_IMMUTABLE_FL, 'A', 'Ai', 'ok'],
   ] as const) {

@@ -123,10 +123,19 @@ guestTest(
     await client.mkdir({ path: at('directory'), mode: 0o1777 });
     await client.mknod({ path: at('character'), mode: 0o020_620, major: 1, minor: 3 });
     await client.mknod({ path: at('block'), mode: 0o060_660, major: 7, minor: 200 });
+    await client.mknod({ path: at('fifo'), mode: 0o010_640 });
+    await client.mknod({ path: at('socket'), mode: 0o140_755 });
+    await client.mknod({ path: at('file'), mode: 0o106_751 });
+    const fd = await client.open({ path: at('opened'), flags: 'O_RDWR|O_CREAT', mode: 0o7751 });
+    await client.close({ fd });
     const made: Readonly<Record<string, readonly [string, number, number]>> = {
       directory: ['41777', 0, 0],
       character: ['20620', 1, 3],
       block: ['60660', 7, 200],
+      fifo: ['10640', 0, 0],
+      socket: ['140755', 0, 0],
+      file: ['106751', 0, 0],
+      opened: ['107751', 0, 0],
     };
     for (const [name, expected] of Object.entries(made)) {
       for (const path of [at(name), `${stack.upper}/d/${name}`]) {
