@@ -84,3 +84,24 @@ guestTest(
     );
   },
 );
+
+guestTest(
+  'who mounts an overlay in a user namespace has no handles: what is copied up does not say which file it was',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using within = await guest.client({ launcher: ['unshare', '-Urm'] });
+    for (const [who, by, known] of [
+      ['root', client, true],
+      ['root of a user namespace', within, false],
+    ] as const) {
+      const lower = await guest.directory('ext4', 'lower');
+      const layers = await upperOn(guest);
+      await fill(client, lower, ['f']);
+      await using overlay = await guest.mountOverlay({ lower, ...layers, options: 'userxattr' }, by);
+      await by.chmod({ path: overlay.file('f'), mode: 0o600 });
+      const origin = await client.getxattr({ path: `${layers.upper}/f`, name: 'user.overlay.origin' });
+      t.is(origin.length > 0, known, `${who}: a mark of ${origin.length} bytes`);
+      t.is(text(await by.readFile({ path: overlay.file('f') })), 'f at the bottom', who);
+    }
+  },
+);

@@ -72,3 +72,30 @@ guestTest(
     t.true(await read('O_RDONLY|O_NOATIME'), 'with it the owner leaves the access time');
   },
 );
+
+guestTest(
+  'a merged directory of layers with other numbers is listed, without access times, by who owns it by the numbers of the mount (E15)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    for (const [what, launcher] of [
+      ['to whom modes count', HEEDS_MODES],
+      ['who may not act as any owner', HEEDS_OWNERS],
+    ] as const) {
+      await using mounter = await guest.client({ launcher });
+      await using mapped = await mappedLayers(guest, client, ['one', 'two']);
+      const lower = [`${mapped.path}/one`, `${mapped.path}/two`];
+      for (const layer of lower) {
+        await client.mkdir({ path: `${layer}/d`, mode: 0o700 });
+        await client.utimens({ path: `${layer}/d`, atimeNs: LONG_AGO_NS, mtimeNs: null });
+      }
+      const stored = await client.stat({ path: `${mapped.source}/one/d` });
+      t.is(stored.uid, STORED, `${what}: where it is stored`);
+      await using overlay = await guest.mountOverlay({ lower }, mounter);
+      t.is(await client.errno.readdir({ path: overlay.file('d') }), 'ok', `${what}: listed`);
+      for (const layer of lower) {
+        const { atimeNs } = await client.stat({ path: `${layer}/d` });
+        t.is(atimeNs, LONG_AGO_NS, `${what}: the access time of ${layer}`);
+      }
+    }
+  },
+);
