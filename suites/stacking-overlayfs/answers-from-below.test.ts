@@ -19,6 +19,34 @@ guestTest('a file of a layer without extended attributes is a file like any othe
   t.is(text(await client.readFile({ path: overlay.file('f') })), 'FROM below', 'copied up');
 });
 
+/** include/uapi/linux/fuse.h. */
+const FOPEN_DIRECT_IO = 1;
+const O_NONBLOCK = 0o4000;
+
+guestTest(
+  'reads on an overlay tell the server of the layer whether F_SETFL has set O_NONBLOCK',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await lowerOnFuse(guest, client);
+    const { overlay, fuse } = stack;
+    await fuse.answerOpen('OPEN', { openFlags: FOPEN_DIRECT_IO });
+    const fd = await client.open({ path: overlay.file('f'), flags: 'O_RDONLY' });
+    for (const [arg, told] of [
+      [0, false],
+      ['O_NONBLOCK', true],
+      [0, false],
+    ] as const) {
+      await client.fcntl({ fd, cmd: 'F_SETFL', arg });
+      const after = await fuse.position();
+      t.is(text(await client.pread({ fd, count: 4, offset: 0 })), 'from');
+      const [read] = await fuse.requests({ opcode: 'READ', after });
+      const flag = (Number(read?.args['flags']) & O_NONBLOCK) !== 0;
+      t.is(flag, told, `O_NONBLOCK after F_SETFL with ${arg}`);
+    }
+    await client.close({ fd });
+  },
+);
+
 /** More than a server is asked for at a time if that is a page, with some bytes besides each name. */
 const NAMES = Array.from({ length: 40 }, (_each, nth) => `${String(nth).padStart(2, '0')}${'n'.repeat(200)}`);
 
