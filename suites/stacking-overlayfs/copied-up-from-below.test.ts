@@ -228,12 +228,12 @@ guestTest('who is stopped and goes on while it copies up gets its file, and not 
   const opened = open(stopped, overlay.file('f'));
   const asked = await held.arrived();
   const after = await fuse.position();
-  await stopped.kill('SIGSTOP');
+  await guest.run(['sh', '-c', `kill -STOP ${stopped.pid}`]);
   await held.stop();
   await held.release(asked);
   // It closes the lower file before it stops, whatever has become of the copy.
   await fuse.waitFor({ opcode: 'RELEASE', after });
-  await stopped.kill('SIGCONT');
+  await guest.run(['sh', '-c', `kill -CONT ${stopped.pid}`]);
   t.is(await opened, 'ok', 'the open that copies it up');
   const copy = await client.open({ path: overlay.file('f'), flags: 'O_RDONLY' });
   t.is(text(await client.pread({ fd: copy, count: 100, offset: MIB })), 'behind a hole', 'its data');
