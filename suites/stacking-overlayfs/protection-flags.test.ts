@@ -79,6 +79,36 @@ for (const [flag, { what, append }] of Object.entries(FLAGS)) {
   });
 }
 
+guestTest(
+  'a file of an overlay may have both flags, which are taken away one by one, mounted again too',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [, upper = ''] = layers;
+    await fill(client, upper, ['f']);
+    const mark = { path: `${upper}/f`, name: PROTATTR };
+    for (const [change, flags] of [
+      ['+ai', 'ia'],
+      ['-i', 'a'],
+      ['+i', 'ia'],
+      ['-a', 'i'],
+      ['-i', ''],
+    ] as const) {
+      await using overlay = await over(guest, client, layers);
+      await guest.run(['chattr', change, overlay.file('f')]);
+      t.is(await flagsOf(guest, overlay.file('f')), flags, `chattr ${change}`);
+      t.is(
+        await client.errno.getxattr(mark),
+        flags === '' ? 'ENODATA' : 'ok',
+        `chattr ${change}: the attribute`,
+      );
+      await overlay.unmount();
+      await using again = await over(guest, client, layers);
+      t.is(await flagsOf(guest, again.file('f')), flags, `chattr ${change}, mounted again`);
+    }
+  },
+);
+
 /** By what the attribute has: the flags that the file has of that, in the order of lsattr(1). */
 const VALUES: Readonly<Record<string, string>> = {
   a: 'a',
