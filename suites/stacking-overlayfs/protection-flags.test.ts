@@ -89,8 +89,6 @@ guestTest(
     const mark = { path: `${upper}/f`, name: PROTATTR };
     for (const [change, flags] of [
       ['+ai', 'ia'],
-      ['-i', 'a'],
-      ['+i', 'ia'],
       ['-a', 'i'],
       ['-i', ''],
     ] as const) {
