@@ -237,3 +237,25 @@ guestTest(
     }
   },
 );
+
+guestTest(
+  'a name that is not copied up of a file whose metadata are has the data from below (E4, E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    const layers = await upperOn(guest);
+    await fill(client, lower, ['a']);
+    await client.link({ from: `${lower}/a`, to: `${lower}/b` });
+    const options = 'metacopy=on,redirect_dir=on,index=on';
+    {
+      await using overlay = await guest.mountOverlay({ lower, ...layers, options }, client);
+      await client.chmod({ path: overlay.file('a'), mode: 0o640 });
+      t.deepEqual(await client.readdir({ path: layers.upper }), ['a'], 'what is copied up');
+    }
+    // Mounted again, so that the index alone knows what is above of the other name.
+    await using overlay = await guest.mountOverlay({ lower, ...layers, options }, client);
+    t.is(text(await client.readFile({ path: overlay.file('b') })), 'a at the bottom', 'the other name');
+    t.is((await client.stat({ path: overlay.file('b') })).mode & 0o777, 0o640, 'and its mode');
+    t.is(text(await client.readFile({ path: overlay.file('a') })), 'a at the bottom');
+  },
+);
