@@ -1,3 +1,4 @@
+import { text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
 import { upperOnFuse } from '../lib/overlay-on-fuse.ts';
@@ -129,5 +130,35 @@ guestTest(
       const below = known ? `${lower}/${each}` : fuse.file(`upper/${each}`);
       t.is(ino, (await client.stat({ path: below })).ino, `${title}: the number`);
     }
+  },
+);
+
+guestTest(
+  'a path from the root that a lower layer says is followed in the layers below that one, whichever have its directory (E16)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 4);
+    const [bottom = '', middle = '', top = ''] = layers;
+    // The uppermost of the lower layers has not the directory that the others have.
+    for (const at of [bottom, middle]) await fill(client, at, ['p/']);
+    await fill(client, middle, ['p/d/', 'p/d/of-middle']);
+    await client.setxattr({ path: `${middle}/p/d`, name: REDIRECT, data: '/q' });
+    for (const [at, name] of [
+      [bottom, 'below'],
+      [middle, 'beside'],
+      [top, 'above'],
+    ] as const) {
+      await fill(client, at, ['q/', `q/${name}`]);
+      await client.writeFile({ path: `${at}/n`, data: name.padEnd(6) });
+    }
+    await client.writeFile({ path: `${middle}/p/m`, data: '' });
+    await client.truncate({ path: `${middle}/p/m`, length: 6 });
+    await client.setxattr({ path: `${middle}/p/m`, name: 'trusted.overlay.metacopy', data: '' });
+    await client.setxattr({ path: `${middle}/p/m`, name: REDIRECT, data: '/n' });
+    await using overlay = await over(guest, client, layers, 'redirect_dir=on,metacopy=on');
+    const names = await client.readdir({ path: overlay.file('p/d') });
+    t.deepEqual(names, ['below', 'of-middle'], 'a directory is merged with the one below its layer alone');
+    const data = await client.readFile({ path: overlay.file('p/m') });
+    t.is(text(data), 'below ', 'metadata have the data below their layer');
   },
 );

@@ -85,3 +85,21 @@ guestTest(
     t.deepEqual(await list('upper'), ['f', 'w'], 'marked in the upper layer');
   },
 );
+
+guestTest(
+  'whiteouts of a directory that one lower layer alone has are not listed if it was copied up when that was the upper one',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 3);
+    const [, middle = '', upper = ''] = layers;
+    for (const name of ['copied', 'new']) {
+      await fill(client, middle, [`${name}/`, `${name}/f`]);
+      await client.mknod({ path: `${middle}/${name}/gone`, mode: CHARACTER_DEVICE });
+    }
+    await client.setxattr({ path: `${middle}/copied`, name: 'trusted.overlay.origin', data: '' });
+    await using overlay = await over(guest, client, layers);
+    t.deepEqual(await client.readdir({ path: overlay.file('copied') }), ['f'], 'one that was copied up');
+    t.deepEqual(await client.readdir({ path: overlay.file('new') }), ['f', 'gone'], 'one that was not');
+    t.deepEqual(await client.readdir({ path: upper }), []);
+  },
+);
