@@ -2,6 +2,8 @@ import { aclFor } from '../lib/access-control-list.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { idmapped, SHIFT } from '../lib/idmapped.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
+import { lowerOnFuse } from '../lib/overlay-on-fuse.ts';
+import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import { upperOn } from '../lib/stack.ts';
 
 /** Access control lists on an overlay: who may set which, and what becomes of those of its layers. */
@@ -179,5 +181,28 @@ guestTest(
     t.deepEqual(await searches(STRANGER, SHIFT + GROUP), may, 'the group');
     t.deepEqual(await searches(NAMED, STRANGER), mayNot, 'whose number the user has below');
     t.deepEqual(await searches(STRANGER, GROUP), mayNot, 'whose number the group has below');
+  },
+);
+
+guestTest(
+  'a list that a server of a layer keeps is told on the overlay, and heeded there if that server lets the kernel heed lists (A45)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const data = aclFor([NAMED], READ);
+    for (const [what, init, reads] of [
+      ['a server that has POSIX_ACL', { ...WITHOUT_PASSTHROUGH, addFlags: ['POSIX_ACL'] }, 'ok'],
+      ['a server without POSIX_ACL', WITHOUT_PASSTHROUGH, 'EACCES'],
+    ] as const) {
+      await using stack = await lowerOnFuse(guest, client, { init });
+      const { fuse, overlay } = stack;
+      await client.setxattr({ path: fuse.backing('f'), name: ACCESS, data });
+      await client.chmod({ path: overlay.path, mode: 0o755 });
+      const told = new Uint8Array(await client.getxattr({ path: overlay.file('f'), name: ACCESS }));
+      t.deepEqual(told, data, `${what}: the list is told`);
+      await using named = await guest.client();
+      await named.chdir({ path: overlay.path });
+      await named.setCredentials({ uid: NAMED, gid: NAMED });
+      t.is(await named.errno.open({ path: 'f', flags: 'O_RDONLY' }), reads, `${what}: who is named reads`);
+    }
   },
 );
