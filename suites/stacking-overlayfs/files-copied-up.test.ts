@@ -138,6 +138,8 @@ guestTest('with metacopy=on what has no data is copied up whole, and has no mark
   t.deepEqual(marks, { file: 'ok', directory: 'ENODATA', fifo: 'ENODATA', device: 'ENODATA' });
 });
 
+const [FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_NODUMP_FL] = [0x8008_6601, 0x4008_6602, 0x40];
+
 /** What changes a file of the lower layer, but not its data. */
 const CHANGES: Readonly<Record<string, (client: Client, path: string) => Promise<unknown>>> = {
   chmod: (client, path) => client.chmod({ path, mode: 0o600 }),
@@ -147,6 +149,14 @@ const CHANGES: Readonly<Record<string, (client: Client, path: string) => Promise
   removexattr: (client, path) => client.removexattr({ path, name: 'user.below' }),
   'a list': (client, path) =>
     client.setxattr({ path, name: 'system.posix_acl_access', data: aclFor([1500], 4) }),
+  'inode flags': async (client, path) => {
+    const fd = await client.open({ path, flags: 'O_RDONLY' });
+    const told = await client.ioctl({ fd, request: FS_IOC_GETFLAGS, arg: new Uint8Array(8) });
+    const flags = Buffer.from(told.arg ?? []);
+    flags.writeUInt32LE(flags.readUInt32LE(0) | FS_NODUMP_FL, 0);
+    await client.ioctl({ fd, request: FS_IOC_SETFLAGS, arg: new Uint8Array(flags) });
+    await client.close({ fd });
+  },
   link: (client, path) => client.link({ from: path, to: `${path}-linked` }),
   rename: (client, path) => client.rename({ from: path, to: `${path}-moved` }),
 };

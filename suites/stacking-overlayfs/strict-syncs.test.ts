@@ -3,11 +3,11 @@ import { guestTest } from '../lib/guest-test.ts';
 import type { Client } from '../lib/client.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill } from '../lib/layers.ts';
-import { upperOnFuse, WORK_DIR } from '../lib/overlay-on-fuse.ts';
+import { lowerOnFuse, upperOnFuse, WORK_DIR } from '../lib/overlay-on-fuse.ts';
 import { upperOn } from '../lib/stack.ts';
 import { overlayRequest } from '../lib/stacked-mount.ts';
 
-/** fsync=strict: what is copied up of files and directories is synced before it gets its name (overlayfs.rst). */
+/** What an overlay syncs, and with fsync=strict before what is copied up gets its name (overlayfs.rst). */
 
 async function needsStrict(guest: TestGuest, client: Client): Promise<void> {
   const lower = await guest.directory('ext4', 'lower');
@@ -75,3 +75,26 @@ guestTest('with fsync=strict a file of more than 2 GiB is synced as any other', 
   t.is((await client.fstat({ fd })).size, size);
   await client.close({ fd });
 });
+
+guestTest(
+  'fsync of a directory on an overlay sends nothing to the server of its lower layer (E19)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await lowerOnFuse(guest, client);
+    const { overlay, fuse } = stack;
+    await fill(client, fuse.root, ['low/', 'merged/']);
+    await client.writeFile({ path: overlay.file('merged/new'), data: '' });
+    const below = await client.open({ path: fuse.file('low'), flags: 'O_RDONLY|O_DIRECTORY' });
+    await client.fsync({ fd: below });
+    await client.close({ fd: below });
+    t.is((await fuse.requests('FSYNCDIR')).length, 1, 'one that is made there');
+    const after = await fuse.position();
+    for (const name of ['low', 'merged']) {
+      const fd = await client.open({ path: overlay.file(name), flags: 'O_RDONLY|O_DIRECTORY' });
+      t.is(await client.errno.fsync({ fd }), 'ok', `${name}: fsync`);
+      t.is(await client.errno.fdatasync({ fd }), 'ok', `${name}: fdatasync`);
+      await client.close({ fd });
+    }
+    t.deepEqual(await fuse.opcodes({ opcode: 'FSYNCDIR', after }), [], 'one on the overlay');
+  },
+);
