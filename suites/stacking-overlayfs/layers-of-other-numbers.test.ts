@@ -99,3 +99,22 @@ guestTest(
     }
   },
 );
+
+guestTest(
+  'inode flags on an overlay are for who owns the upper file by the numbers of the mount (E15)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using mounter = await guest.client({ launcher: HEEDS_OWNERS });
+    await using mapped = await mappedLayers(guest, client, ['lower', 'upper', 'work']);
+    const at = (name: string) => `${mapped.path}/${name}`;
+    await client.unlink({ path: at('work/f') });
+    const layers = { lower: at('lower'), upper: at('upper'), work: at('work') };
+    await using overlay = await guest.mountOverlay(layers, mounter);
+    const chattr = (change: string, path: string) => guest.tryRun(['chattr', change, path]);
+    t.is((await chattr('+d', overlay.file('f'))).code, 0, 'set on the overlay');
+    const flags = async () => (await guest.run(['lsattr', at('upper/f')])).stdout.split(' ')[0] ?? '';
+    t.true((await flags()).includes('d'), 'in the upper layer');
+    t.is((await chattr('-d', overlay.file('f'))).code, 0, 'taken away on the overlay');
+    t.false((await flags()).includes('d'), 'in the upper layer no more');
+  },
+);
