@@ -181,6 +181,7 @@ const DONE_THERE: Partial<Readonly<Record<OpcodeName, (client: Client, fd: numbe
   GETXATTR: (client) => client.errno.getxattr({ path: 'f', name: 'user.x', size: 10 }),
   UNLINK: (client) => client.unlink({ path: 'l' }),
   GETATTR: (client, fd) => client.fstat({ fd }),
+  READ: (client, fd) => client.pread({ fd, count: 8, offset: 0 }),
   FSYNC: (client, fd) => client.fsync({ fd }),
   FLUSH: (client, fd) => client.close({ fd }),
 };
@@ -190,7 +191,8 @@ guestTest(
   'with ALLOW_IDMAP the server is told who asks where something is made, and nowhere else (E15)',
   async (t, guest) => {
     guest.needs(guest.expected.idmappedFuse === 'ok', 'idmapped mounts of FUSE');
-    const init = { addFlags: ['ALLOW_IDMAP'] } as const;
+    // With ASYNC_READ a READ is sent in the background, for whoever it is.
+    const init = { addFlags: ['ALLOW_IDMAP', 'ASYNC_READ'] } as const;
     const options = { passthrough: 'off', defaultPermissions: true, allowOther: true, init } as const;
     await using fuse = await guest.mountFuse(options);
     await using root = await guest.client();

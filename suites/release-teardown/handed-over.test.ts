@@ -157,3 +157,26 @@ guestTest('what is sent again comes before what no server has read yet (H11)', a
   t.deepEqual(numbers(again.slice(0, 2)), numbers(read), 'the same requests');
   t.deepEqual(await Promise.all(asking), ['EIO', 'EIO', 'EIO']);
 });
+
+guestTest('what is sent again more than once is marked each time (H11)', async (t, guest) => {
+  guest.needs(guest.expected.resend === 'ok', 'FUSE_NOTIFY_RESEND');
+  await using fuse = await guest.mountFuse({ passthrough: 'off' });
+  await using client = await guest.client();
+  const { successor, device } = await successorOf(guest, fuse);
+  await using _successor = successor;
+  await fuse.server.kill('SIGKILL');
+  const asking = client.errno.stat({ path: fuse.file('none') });
+  asking.catch(() => undefined);
+  const first = await nextRequest(successor, device);
+  t.false(first.isResent, 'the first time');
+  let last = first;
+  for (const time of ['once', 'twice', 'three times']) {
+    const resend = { unique: 0n, error: NotifyCode.RESEND };
+    t.is(await answerRequest(successor, device, resend), 'ok');
+    last = await nextRequest(successor, device);
+    t.true(last.isResent, `sent again ${time}: it says so`);
+    t.is(BigInt.asUintN(63, last.unique), first.unique, `sent again ${time}: the same request`);
+  }
+  t.is(await answerRequest(successor, device, { unique: last.unique, error: -5 }), 'ok');
+  t.is(await asking, 'EIO');
+});
