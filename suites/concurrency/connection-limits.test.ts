@@ -1,5 +1,6 @@
 import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
+import { eventually } from '../lib/eventually.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { mountWritebackCache } from '../lib/writeback-cache.ts';
@@ -85,6 +86,21 @@ async function readsBeyondMax(fuse: FuseMount, client: Client, count: number) {
   return { fd, hold, held, reading, waiting: await fuse.untilWaiting(3) };
 }
 
+/** More than usual: the threads that make the calls may have to be started first. */
+const TRIES = 4000;
+
+/** Waits until so many requests and callers wait. @returns how many there are then, or at last. */
+function untilAllWait(fuse: FuseMount, count: number): Promise<number | null> {
+  return eventually(
+    () => fuse.waiting(),
+    (waiting) => waiting === count,
+    TRIES,
+  );
+}
+
+/** Of which one is served, and more wait than what ends with it lets go. */
+const READERS = 4;
+
 const TWO_AT_ONCE = {
   passthrough: 'off',
   init: { maxBackground: 2, addFlags: ['ASYNC_DIO'] },
@@ -152,6 +168,58 @@ guestTest(
   },
 );
 
+guestTest('all who wait for max_background are told when the connection is aborted', async (t, guest) => {
+  const init = { maxBackground: 1, addFlags: ['ASYNC_DIO'] } as const;
+  await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: new Uint8Array(READERS * PAGE) });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_DIRECT' });
+  const hold = await fuse.hold('READ');
+  const reading: Promise<string>[] = [];
+  for (let nth = 0; nth < READERS; nth++) {
+    const operations = [{ op: 'pread', fd, count: PAGE, offset: nth * PAGE }] as const;
+    const outcome = client.aio({ operations }).then(
+      ([read]) => String(read?.result),
+      (error: unknown) => String(error),
+    );
+    reading.push(outcome);
+    if (nth === 0) await hold.arrived();
+  }
+  t.is(await untilAllWait(fuse, READERS), READERS, 'one request at the server, and callers that wait');
+  await fuse.abort();
+  t.is(await untilAllWait(fuse, 0), 0, 'nobody waits after the abort');
+  for (const outcome of await Promise.all(reading)) t.regex(outcome, /ECONNABORTED|ENOTCONN/);
+  await client.errno.close({ fd });
+});
+
+guestTest('who reads in parts how many requests wait reads one number', async (t, guest) => {
+  const init = { maxBackground: 20, addFlags: ['ASYNC_DIO'] } as const;
+  await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+  await using client = await guest.client();
+  await using other = await guest.client();
+  const COUNT = 10;
+  await client.writeFile({ path: fuse.backing('f'), data: new Uint8Array(COUNT * PAGE) });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR|O_DIRECT' });
+  const hold = await fuse.hold('READ');
+  const operations = Array.from(
+    { length: COUNT },
+    (_none, nth) => ({ op: 'pread', fd, count: PAGE, offset: nth * PAGE }) as const,
+  );
+  const reading = client.aio({ operations });
+  reading.catch(() => undefined);
+  const held = [];
+  for (let nth = 0; nth < COUNT; nth++) held.push(await hold.arrived());
+  const waiting = await other.open({ path: control(fuse, 'waiting'), flags: 'O_RDONLY' });
+  t.is(text(await other.read({ fd: waiting, count: 1 })), '1', 'of ten the first figure');
+  for (const each of held) await hold.release(each);
+  await reading;
+  t.is(await untilAllWait(fuse, 0), 0, 'none waits any more');
+  t.is(text(await other.read({ fd: waiting, count: 10 })), '0\n', 'the rest of what the number was');
+  t.is(text(await other.read({ fd: waiting, count: 10 })), '', 'its end');
+  await other.close({ fd: waiting });
+  await client.close({ fd });
+});
+
 /** What `max_background` becomes while four requests are at the server: as many, or fewer. */
 for (const lowered of [4, 2]) {
   guestTest(
@@ -178,7 +246,7 @@ for (const lowered of [4, 2]) {
       for (let nth = 0; nth < BEFORE; nth++) held.push(await hold.arrived());
       t.is(await change(other, control(fuse, 'max_background'), String(lowered)), 'ok');
       reading.push(read(BEFORE, LATER));
-      t.is(await fuse.untilWaiting(BEFORE + 1), BEFORE + 1, 'a caller waits with its first request');
+      t.is(await untilAllWait(fuse, BEFORE + 1), BEFORE + 1, 'a caller waits with its first request');
       const sent = async (): Promise<number> => {
         // What the kernel sends now comes after every READ that it would send.
         await other.stat({ path: fuse.path });

@@ -53,13 +53,18 @@ guestTest(
 /** More than usual: the thread that makes the call may have to be started first. */
 const TRIES = 4000;
 
-/** Waits until a call waits beside the INIT that is held. */
-function oneMoreWaits(fuse: FuseMount): Promise<number | null> {
+/** @returns how many requests and calls wait in the end. */
+function untilWaiting(fuse: FuseMount, expected: number): Promise<number | null> {
   return eventually(
     () => fuse.waiting(),
-    (count) => count === 2,
+    (count) => count === expected,
     TRIES,
   );
+}
+
+/** Waits until a call waits beside the INIT that is held. */
+function oneMoreWaits(fuse: FuseMount): Promise<number | null> {
+  return untilWaiting(fuse, 2);
 }
 
 guestTest('a call that comes before INIT is answered waits, and goes on then (B25)', async (t, guest) => {
@@ -106,5 +111,31 @@ guestTest(
     t.deepEqual(await fuse.opcodes({}), ['INIT']);
     await fuse.server.call('held.release', { seq: init.seq });
     t.is(text(await client.readFile({ path: fuse.file('f') })), 'served', 'the mount works');
+  },
+);
+
+guestTest(
+  'all calls that come before INIT is answered go on then, or are refused if it is an error (B25)',
+  async (t, guest) => {
+    const CALLS = 2;
+    for (const [what, action, errno] of [
+      ['taken', undefined, 'ok'],
+      ['an error', { do: 'error', errno: 'EIO' }, 'ECONNREFUSED'],
+    ] as const) {
+      await using fuse = await guest.mountFuse({ waitForInit: false, rules: [HOLD_INIT] });
+      await using client = await guest.client();
+      const init = await fuse.waitFor('INIT', 'held');
+      // Which needs no lock: names of one directory would wait for each other.
+      const asking = Array.from({ length: CALLS }, () => client.errno.statfs({ path: fuse.path }));
+      for (const asked of asking) asked.catch(() => undefined);
+      t.is(await untilWaiting(fuse, 1 + CALLS), 1 + CALLS, `${what}: INIT and the calls`);
+      await fuse.server.call('held.release', { seq: init.seq, ...(action === undefined ? {} : { action }) });
+      t.is(await untilWaiting(fuse, 0), 0, `${what}: none of the calls waits any more`);
+      t.deepEqual(
+        await Promise.all(asking),
+        asking.map(() => errno),
+        `${what}: what they gave`,
+      );
+    }
   },
 );
