@@ -72,6 +72,54 @@ guestTest(
   },
 );
 
+guestTest(
+  'attributes of a node that is found are not asked for anew where what was forgotten meanwhile had been removed',
+  async (t, guest) => {
+    guest.needs(guest.expected.abi === 'backing-id', 'a look at what was forgotten during a LOOKUP');
+    await using fuse = await guest.mountFuse({ entryValidS: LONG, attrValidS: LONG });
+    await using client = await guest.client();
+    await client.mkdir({ path: fuse.backing('d') });
+    for (const name of ['a', 'd/b']) await client.writeFile({ path: fuse.backing(name), data: name });
+    await client.stat({ path: fuse.file('d/b') });
+    const hold = await fuse.hold({ opcode: 'LOOKUP', path: '/a' });
+    const asking = client.stat({ path: fuse.file('a') });
+    asking.catch(() => undefined);
+    const lookup = await hold.arrived();
+    const after = await fuse.position();
+    await client.unlink({ path: fuse.file('d/b') });
+    await fuse.waitFor({ opcode: 'FORGET', after }, 'arrived');
+    await hold.release(lookup);
+    await asking;
+    const path = '/a';
+    t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', path, after }), [], 'they came with the name');
+  },
+);
+
+guestTest(
+  'of a node that is known attributes that come with another name count, whatever was forgotten meanwhile',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ entryValidS: LONG, attrValidS: LONG });
+    await using client = await guest.client();
+    await client.mkdir({ path: fuse.backing('d') });
+    for (const name of ['a', 'd/b']) await client.writeFile({ path: fuse.backing(name), data: name });
+    await client.link({ from: fuse.backing('a'), to: fuse.backing('a2') });
+    const { ino } = await client.stat({ path: fuse.file('a') });
+    await client.stat({ path: fuse.file('d/b') });
+    t.is(await fuse.notify({ inode: '/a', offset: -1, length: 0 }), 'ok', 'its attributes are old');
+    const after = await fuse.position();
+    const hold = await fuse.hold({ opcode: 'LOOKUP', path: '/a2' });
+    const asking = client.stat({ path: fuse.file('a2') });
+    asking.catch(() => undefined);
+    const lookup = await hold.arrived();
+    t.is(await fuse.notify({ parent: '/d', name: 'b' }), 'ok');
+    await fuse.waitFor({ opcode: 'FORGET', after }, 'arrived');
+    await hold.release(lookup);
+    t.like(await asking, { ino, nlink: 2 }, 'the same node');
+    const sent = await fuse.opcodes({ opcode: ['LOOKUP', 'GETATTR'], after });
+    t.deepEqual(sent, ['LOOKUP'], 'they came with the name');
+  },
+);
+
 guestTest('a root that the server says to be a file is EIO until it is unmounted (B24)', async (t, guest) => {
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();
