@@ -1,4 +1,4 @@
-import { concat } from '../lib/bytes.ts';
+import { bytes, concat, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { u32, u64 } from '../lib/entry-answer.ts';
 import { OpenFlag } from '../lib/fuse-abi.ts';
@@ -27,7 +27,14 @@ async function cached(
     client,
     pages,
     maxPages = 32,
-  }: { readonly client: Client; readonly pages: number; readonly maxPages?: number },
+    size = PAGES * PAGE,
+  }: {
+    readonly client: Client;
+    readonly pages: number;
+    readonly maxPages?: number;
+    /** Of the file. Bytes. */
+    readonly size?: number;
+  },
 ): Promise<Cached> {
   const init = {
     maxPages,
@@ -39,6 +46,7 @@ async function cached(
   const fuse = stack.use(await guest.mountFuse(how));
   await fuse.answerOpen('OPEN', { openFlags: OpenFlag.KEEP_CACHE });
   await client.writeFile({ path: fuse.backing('f'), data: new Uint8Array(PAGES * PAGE).fill(0x6f) });
+  await client.truncate({ path: fuse.backing('f'), length: size });
   const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
   await client.posix_fadvise({ fd, offset: 0, length: 0, advice: 'POSIX_FADV_RANDOM' });
   await client.fstat({ fd });
@@ -124,4 +132,31 @@ guestTest('nothing is retrieved over a connection that was aborted', async (t, g
   await client.munmap({ map });
   await client.errno.close({ fd });
   t.is(await fuse.unmount(), 'ok');
+});
+
+const GIB = 2 ** 30;
+
+guestTest('pages beyond 4 GiB are stored, retrieved and forgotten where they are', async (t, guest) => {
+  await using stack = new AsyncDisposableStack();
+  await using client = await guest.client();
+  const { fuse, fd, retrieve } = await cached(guest, stack, { client, pages: 1, size: 6 * GIB });
+  /** What is read there, and whether the server was asked for it. */
+  const read = async (offset: number): Promise<readonly [string, number]> => {
+    const after = await fuse.position();
+    const data = await client.pread({ fd, count: 6, offset });
+    return [text(data), (await fuse.requests({ opcode: 'READ', after })).length];
+  };
+  // The same but for the upper half of the offset.
+  const [near, far] = [GIB, 5 * GIB];
+  const stored = new Uint8Array(PAGE);
+  stored.set(bytes('stored'));
+  t.is(await fuse.notify({ store: '/f', offset: far, data: stored }), 'ok');
+  t.deepEqual(await retrieve(near, PAGE), [near, 0], 'nothing was stored 4 GiB before');
+  t.deepEqual(await retrieve(far, PAGE), [far, PAGE], 'it is retrieved from where it was stored');
+  t.deepEqual(await read(far), ['stored', 0], 'and read there');
+  t.deepEqual(await read(near), ['\0'.repeat(6), 1], '4 GiB before is what the server has');
+  t.is(await fuse.notify({ inode: '/f', offset: far, length: PAGE }), 'ok');
+  t.deepEqual(await read(near), ['\0'.repeat(6), 0], 'which stays when the other page is forgotten');
+  t.deepEqual(await read(far), ['\0'.repeat(6), 1], 'and that one is asked for');
+  await client.close({ fd });
 });

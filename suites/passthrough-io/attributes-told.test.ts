@@ -132,6 +132,8 @@ guestTest('a device is the one that the server says, by both numbers', async (t,
   for (const [name, kind, major, minor] of [
     ['null', CHARACTER, 1, 3],
     ['loop', BLOCK, 7, 200],
+    ['partition', BLOCK, 259, 0x1_2345],
+    ['far', CHARACTER, 0xfff, 0xf_ffff],
     ['none', CHARACTER, 0, 0],
   ] as const) {
     await client.mknod({ path: fuse.backing(name), mode: kind | 0o600, major, minor });

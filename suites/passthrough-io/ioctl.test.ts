@@ -20,6 +20,8 @@ const SETFLAGS = 0x4008_6602;
 const FSGETXATTR = 0x801c_581f;
 const FSSETXATTR = 0x401c_5820;
 const FSXATTR_BYTES = 28;
+/** Of an open that is the kernel’s own: nothing else, not even O_LARGEFILE. */
+const O_RDONLY = 0;
 
 function sha1(data: Uint8Array): string {
   return createHash('sha1').update(data).digest('hex');
@@ -242,10 +244,12 @@ guestTest(
       const got = await client.ioctl({ fd, request: GETFLAGS, arg: new Uint8Array(8) });
       t.deepEqual(got.arg?.subarray(0, 4), u32(0x40), `${name}: flags that the server says`);
       t.deepEqual(await asked(fuse, after), [[GETFLAGS, flags, 0, 4, none]], `${name}: GETFLAGS`);
-      const { reply } = await fuse.waitFor({ opcode: opens[0], after });
+      const opened = await fuse.waitFor({ opcode: opens[0], after });
       const { args } = await fuse.waitFor({ opcode: 'IOCTL', after });
-      t.is(args['fh'], reply?.open?.fh, `${name}: by the handle of that open`);
-      await fuse.waitFor({ opcode: opens[1], after });
+      t.is(args['fh'], opened.reply?.open?.fh, `${name}: by the handle of that open`);
+      t.is(opened.args['flags'], O_RDONLY, `${name}: which is for reading only`);
+      const released = await fuse.waitFor({ opcode: opens[1], after });
+      t.like(released.args, { fh: args['fh'], flags: O_RDONLY }, `${name}: and ends as such`);
       t.deepEqual(
         await fuse.opcodes({ opcode: [...opens], after }),
         [...opens],
