@@ -177,7 +177,7 @@ guestTest('all who wait for max_background are told when the connection is abort
   const hold = await fuse.hold('READ');
   const reading: Promise<string>[] = [];
   for (let nth = 0; nth < READERS; nth++) {
-    const operations = [{ op: 'pread', fd, count: PAGE, offset: nth * PAGE }] as const;
+    const operations = [{ op: 'pread', fd, count: PAGE, offset: nth * PAGE } as const];
     const outcome = client.aio({ operations }).then(
       ([read]) => String(read?.result),
       (error: unknown) => String(error),
