@@ -1,6 +1,7 @@
 import { text } from '../lib/bytes.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill, layersOf } from '../lib/layers.ts';
+import { INDEX_DIR, indexEntries, layersOnFuse } from '../lib/overlay-on-fuse.ts';
 import { upperOn } from '../lib/stack.ts';
 
 /** Lower files of two names: when these are one file on the overlay, and what an index keeps of it. */
@@ -51,6 +52,39 @@ guestTest(
       for (const name of ['b', 'a']) {
         t.is((await client.stat({ path: overlay.file(name) })).nlink, 3, `${when}: ${name}`);
       }
+    }
+  },
+);
+
+guestTest(
+  'an index stores how many names a file has besides those below while a further upper name is made, and then besides those above (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using other = await guest.client();
+    await using layers = await layersOnFuse(guest, client);
+    const { fuse } = layers;
+    await fill(client, fuse.backing('lower'), ['a']);
+    await client.link({ from: fuse.backing('lower/a'), to: fuse.backing('lower/b') });
+    await using overlay = await layers.mount('index=on');
+    const stored = async (): Promise<string> => {
+      const [entry = ''] = await indexEntries(other, fuse);
+      const path = fuse.backing(`${INDEX_DIR}/${entry}`);
+      return text(await other.getxattr({ path, name: 'trusted.overlay.nlink' }));
+    };
+    // Above, the entry in the index is a name as well.
+    for (const [name, then] of [
+      ['a', 'U+0'],
+      ['b', 'U-1'],
+    ] as const) {
+      const hold = await fuse.hold({ opcode: 'LINK', path: `/upper/${name}` });
+      const copied = client.chmod({ path: overlay.file(name), mode: 0o600 });
+      copied.catch(() => undefined);
+      const link = await hold.arrived();
+      t.is(await stored(), 'L+0', `${name}, when its name is to be made above`);
+      await hold.stop();
+      await hold.release(link);
+      await copied;
+      t.is(await stored(), then, `${name}, when it has been made`);
     }
   },
 );
