@@ -115,11 +115,16 @@ guestTest(
     const lower = await guest.directory('ext4', 'encrypted');
     await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
     await client.writeFile({ path: ecryptfs.file('f'), data: 'contents' });
-    await client.link({ from: `${lower}/f`, to: `${lower}/g` });
     t.is((await client.stat({ path: ecryptfs.file('f') })).size, 8);
-    await client.writeFile({ path: `${lower}/f`, data: sizeOf(3), flags: 'O_WRONLY' });
-    for (const name of ['g', 'f']) {
-      t.is((await client.stat({ path: ecryptfs.file(name) })).size, 3, name);
+    for (const [name, size] of [
+      ['g', 5],
+      ['h', 3],
+    ] as const) {
+      await client.link({ from: `${lower}/f`, to: `${lower}/${name}` });
+      await client.writeFile({ path: `${lower}/f`, data: sizeOf(size), flags: 'O_WRONLY' });
+      for (const each of [name, 'f']) {
+        t.is((await client.stat({ path: ecryptfs.file(each) })).size, size, `${name} is new: ${each}`);
+      }
     }
     t.is(text(await client.readFile({ path: ecryptfs.file('f') })), 'con');
   },

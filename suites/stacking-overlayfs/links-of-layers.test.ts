@@ -112,3 +112,25 @@ guestTest(
     t.deepEqual(await client.readdir({ path: overlay.path }), ['b']);
   },
 );
+
+guestTest(
+  'a file that has a name more than was counted keeps it when all that were counted are removed (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    const layers = await upperOn(guest);
+    await fill(client, lower, ['a']);
+    await client.link({ from: `${lower}/a`, to: `${lower}/b` });
+    await using overlay = await guest.mountOverlay({ lower, ...layers, options: 'index=on' }, client);
+    const { nlink } = await client.stat({ path: overlay.file('a') });
+    t.is(nlink, 2);
+    // Known to the overlay while its entry is in memory alone.
+    await client.link({ from: `${lower}/a`, to: `${lower}/c` });
+    await client.chmod({ path: overlay.file('c'), mode: 0o604 });
+    await guest.run(['sh', '-c', 'echo 2 > /proc/sys/vm/drop_caches']);
+    for (const name of ['a', 'b']) await client.unlink({ path: overlay.file(name) });
+    const left = await client.stat({ path: overlay.file('c') });
+    t.deepEqual([left.nlink, left.mode & 0o777], [1, 0o604], 'counted anew');
+    t.is(text(await client.readFile({ path: overlay.file('c') })), 'a at the bottom');
+  },
+);
