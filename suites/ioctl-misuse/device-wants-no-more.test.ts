@@ -1,5 +1,5 @@
 import { concat, pattern } from '../lib/bytes.ts';
-import { DeviceServer, needsDevices } from '../lib/device-server.ts';
+import { askedBy, DeviceServer, needsDevices } from '../lib/device-server.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { askAgain, ioctlAnswer } from '../lib/ioctl-answer.ts';
 
@@ -23,13 +23,7 @@ guestTest(
     const out = pattern(8, 5);
     let told: unknown;
     await server.answer(IOCTL, (body) => {
-      const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
-      const [fh, command] = [view.getBigUint64(0, true), view.getUint32(12, true)];
-      const [arg, inSize, outSize] = [
-        view.getBigUint64(16, true),
-        view.getUint32(24, true),
-        view.getUint32(28, true),
-      ];
+      const { fh, command, arg, inSize, outSize } = askedBy(body);
       told = { fh, command, arg, inSize, outSize };
       return ioctlAnswer(42, out);
     });

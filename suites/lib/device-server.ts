@@ -14,10 +14,27 @@ const TRIES = 4000;
 
 /** An IOCTL as it came. */
 export interface Asked {
+  readonly fh: bigint;
+  readonly command: number;
+  readonly inSize: number;
   readonly flags: number;
   readonly arg: bigint;
   readonly outSize: number;
   readonly data: Uint8Array;
+}
+
+/** Reads `fuse_ioctl_in` and what comes behind it. */
+export function askedBy(body: Uint8Array): Asked {
+  const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+  return {
+    fh: view.getBigUint64(0, true),
+    flags: view.getUint32(8, true),
+    command: view.getUint32(12, true),
+    arg: view.getBigUint64(16, true),
+    inSize: view.getUint32(24, true),
+    outSize: view.getUint32(28, true),
+    data: body.slice(32),
+  };
 }
 
 export type Answer = (asked: Asked) => Uint8Array;
@@ -178,12 +195,9 @@ export class DeviceServer implements AsyncDisposable {
     const asked: Asked[] = [];
     for (const answer of answers) {
       await this.answer(IOCTL, (body) => {
-        const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
-        const [flags, arg] = [view.getUint32(8, true), view.getBigUint64(16, true)];
-        const [inSize, outSize] = [view.getUint32(24, true), view.getUint32(28, true)];
-        const data = body.slice(32);
+        const one = askedBy(body);
+        const { data, inSize } = one;
         if (data.length !== inSize) throw new Error(`${data.length} bytes came, not ${inSize}`);
-        const one = { flags, arg, outSize, data };
         asked.push(one);
         return answer(one);
       });

@@ -1,16 +1,11 @@
-import type { BatchCall, Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { allOf } from '../lib/all-of.ts';
 
 /** Files on ecryptfs of which the kernel knows very many at once. */
 
 /** So many that several are in the same place of the kernel's table of files, whatever their addresses are. */
 const FILES = 4000;
 const FIFO = 0o010_600;
-
-async function all(client: Client, calls: readonly BatchCall[]): Promise<unknown[]> {
-  const results = await client.batch({ calls, oneThread: true });
-  return results.map((result) => ('value' in result ? result.value : result.errno));
-}
 
 guestTest(
   'every file on ecryptfs is the lower file of its name, however many are known',
@@ -19,14 +14,14 @@ guestTest(
     const lower = await guest.directory('ext4', 'encrypted');
     const names = Array.from({ length: FILES }, (_none, nth) => `f${nth}`);
     // Pipes: there is nothing in them that would have to be read.
-    const made = await all(
+    const made = await allOf(
       client,
       names.map((name) => ({ call: 'mknod', args: { path: `${lower}/${name}`, mode: FIFO } })),
     );
     t.true(made.every((value) => value === 0));
     await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
     const numbers = async (at: string) => {
-      const stats = await all(
+      const stats = await allOf(
         client,
         names.map((name) => ({ call: 'lstat', args: { path: `${at}/${name}` } })),
       );

@@ -2,6 +2,7 @@ import { bytes, text } from '../lib/bytes.ts';
 import { DONE, FsContext } from '../lib/fs-context.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { idmapped } from '../lib/idmapped.ts';
 import { mountedAt } from '../lib/mounted-at.ts';
 import { ecryptfsOptions } from '../lib/stacked-mount.ts';
 
@@ -16,18 +17,12 @@ guestTest(
   async (t, guest) => {
     await using client = await guest.client();
     const lower = await guest.directory('ext4', 'encrypted');
-    const target = await guest.directory('area', 'idmapped');
-    await using inside = await guest.client({ launcher: ['unshare', '--user'] });
-    await inside.getpid({});
-    for (const map of ['uid_map', 'gid_map']) {
-      const path = `/proc/${inside.pid}/${map}`;
-      await client.writeFile({ path, data: '0 1000 10\n', flags: 'O_WRONLY' });
-    }
-    await client.mountIdmapped({ source: lower, target, namespaceOf: inside.pid });
     const mount = async (source: string, more = ''): Promise<string> =>
       guest.mountErrno({ source, type: 'ecryptfs', options: await optionsFor(guest, more) }, client);
-    t.is(await mount(target), 'EINVAL', 'an idmapped mount');
-    await client.umount2({ target });
+    {
+      await using mapped = await idmapped(guest, client, lower);
+      t.is(await mount(mapped.path), 'EINVAL', 'an idmapped mount');
+    }
     t.is(await mount(lower), 'ok', 'the directory itself');
     t.is(await mount(lower, ',ecryptfs_check_dev_ruid'), 'ok', 'and it is who mounts who owns it');
     await client.chown({ path: lower, uid: 1500, gid: 1500 });

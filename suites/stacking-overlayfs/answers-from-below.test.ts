@@ -3,6 +3,7 @@ import { guestTest } from '../lib/guest-test.ts';
 import { fill } from '../lib/layers.ts';
 import { lowerOnFuse, upperOnFuse } from '../lib/overlay-on-fuse.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
+import { HEEDS_MODES } from '../lib/launchers.ts';
 
 /** What an overlay makes of what a plain FUSE server that has one of its layers answers. */
 
@@ -93,8 +94,6 @@ guestTest(
   },
 );
 
-/** Root, to whom the mode of a file counts as it does to anybody else. */
-const HEEDS_MODES = ['setpriv', '--bounding-set', '-dac_override,-dac_read_search'];
 const OWNER = 1234;
 
 guestTest('nothing is copied up that who has mounted the overlay may not read', async (t, guest) => {

@@ -3,14 +3,12 @@ import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill } from '../lib/layers.ts';
 import { upperOn } from '../lib/stack.ts';
+import { flagsOf } from '../lib/inode-flags.ts';
 
 /** Which flags of chattr(1) a copy in the upper layer has: those about syncing and access times of the lower file, and no others. */
 
 /** Of S (written at once), A (no access times) and d (not backed up). */
-async function flagsOf(guest: TestGuest, path: string): Promise<string> {
-  const { stdout } = await guest.run(['lsattr', '-d', path]);
-  return (stdout.split(' ')[0] ?? '').replaceAll(/[^SAd]/g, '');
-}
+const LETTERS = 'SAd';
 
 /** By name in the lower layer: the flags there, and those of the copy. */
 const FLAGS: Readonly<Record<string, readonly [below: string, copied: string]>> = {
@@ -36,7 +34,7 @@ async function copied(guest: TestGuest, client: Client, overlay: string, upper: 
   for (const name of Object.keys(FLAGS)) {
     for (const each of [name, `${name}, directory`]) {
       await client.chmod({ path: `${overlay}/${each}`, mode: 0o700 });
-      found[each] = await flagsOf(guest, `${upper}/${each}`);
+      found[each] = await flagsOf(guest, `${upper}/${each}`, LETTERS);
     }
   }
   return found;

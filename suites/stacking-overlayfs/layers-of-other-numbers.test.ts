@@ -3,14 +3,13 @@ import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { idmapped } from '../lib/idmapped.ts';
+import { HEEDS_MODES } from '../lib/launchers.ts';
 
 /** Layers on an idmapped mount: files are opened there with the owner that they have on that mount. */
 
 /** Who owns the layers where they are stored; on the mount it is root. */
 const STORED = 5000;
 const LONG_AGO_NS = 1_500_000_000_000_000_000;
-/** Root, to whom the mode of a file counts as it does to anybody else, or its owner. */
-const HEEDS_MODES = ['setpriv', '--bounding-set', '-dac_override,-dac_read_search'];
 const HEEDS_OWNERS = ['setpriv', '--bounding-set', '-fowner'];
 
 /** Directories, each with a private file `f`, whose stored numbers are not those of the mount at `path`. */

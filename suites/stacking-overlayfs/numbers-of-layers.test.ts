@@ -1,9 +1,10 @@
 import { text } from '../lib/bytes.ts';
-import type { BatchCall, Client } from '../lib/client.ts';
+import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill } from '../lib/layers.ts';
 import type { StackedMount } from '../lib/stacked-mount.ts';
+import { allOf } from '../lib/all-of.ts';
 
 /** Numbers of names from several lower layers: one and the same by stat, in the list of the directory, and in /proc. */
 
@@ -29,24 +30,18 @@ async function twoLower(guest: TestGuest, client: Client, place: 'ext4' | 'tmpfs
   return { second, upper, mount };
 }
 
-/** What calls give that all work, in one go. */
-async function all(client: Client, calls: readonly BatchCall[]): Promise<unknown[]> {
-  const results = await client.batch({ calls, oneThread: true });
-  return results.map((result) => ('value' in result ? result.value : result.errno));
-}
-
 /** By path: the number that stat tells, the one that the directory lists, and that of the inode itself. */
 async function numbersOf(client: Client, overlay: StackedMount) {
   const tree = await client.tree({ path: overlay.path });
-  const fds = await all(
+  const fds = await allOf(
     client,
     tree.map(({ path }) => ({ call: 'open', args: { path: overlay.file(path), flags: 'O_RDONLY' } })),
   );
-  const infos = await all(
+  const infos = await allOf(
     client,
     fds.map((fd) => ({ call: 'readFile', args: { path: `/proc/${client.pid}/fdinfo/${String(fd)}` } })),
   );
-  await all(
+  await allOf(
     client,
     fds.map((fd) => ({ call: 'close', args: { fd } })),
   );

@@ -4,6 +4,7 @@ import { guestTest } from '../lib/guest-test.ts';
 import { idmapped, SHIFT, SHIFTED } from '../lib/idmapped.ts';
 import { fill } from '../lib/layers.ts';
 import { upperOn } from '../lib/stack.ts';
+import { HEEDS_MODES } from '../lib/launchers.ts';
 
 /** An overlay over an idmapped mount: what its owners may change, and what is told, by the numbers of that mount. */
 
@@ -92,8 +93,6 @@ guestTest(
 
 /** Who owns the layers where they are stored; on the mount it is root. */
 const STORED = 5000;
-/** Root, to whom the mode of a file counts as it does to its owner. */
-const HEEDS_MODES = ['setpriv', '--bounding-set', '-dac_override,-dac_read_search'];
 
 guestTest(
   'whiteouts in a private directory that belongs to who mounts by the numbers of an idmapped layer are none of its names',

@@ -2,6 +2,7 @@ import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
+import { flagsOf } from '../lib/inode-flags.ts';
 
 /**
  * Files of an overlay that may only grow, or not change at all. The overlay keeps that in an attribute of the upper
@@ -17,10 +18,7 @@ const FLAGS: Readonly<Record<string, { readonly what: string; readonly append: s
 };
 
 /** Those of FLAGS: a filesystem has others besides. */
-async function flagsOf(guest: TestGuest, path: string): Promise<string> {
-  const { stdout } = await guest.run(['lsattr', '-d', path]);
-  return (stdout.split(' ')[0] ?? '').replaceAll(/[^ai]/g, '');
-}
+const LETTERS = 'ai';
 
 /** STATX_ATTR_APPEND and STATX_ATTR_IMMUTABLE, statx(2). */
 const ATTRIBUTES: Readonly<Record<string, number>> = { a: 0x20, i: 0x10 };
@@ -57,15 +55,15 @@ for (const [flag, { what, append }] of Object.entries(FLAGS)) {
     {
       await using overlay = await over(guest, client, layers);
       await guest.run(['chattr', `+${flag}`, overlay.file('f')]);
-      t.is(await flagsOf(guest, overlay.file('f')), flag, 'the flag is told');
+      t.is(await flagsOf(guest, overlay.file('f'), LETTERS), flag, 'the flag is told');
       t.is(await attributesOf(guest, overlay.file('f')), flag, 'and so it is by statx');
       t.deepEqual(await attempts(client, overlay.file('f')), refused, 'and counts');
       t.is(Buffer.from(await client.getxattr(mark)).toString(), flag, 'it is an attribute of the upper file');
-      t.is(await flagsOf(guest, mark.path), '', 'and no flag of the upper file');
+      t.is(await flagsOf(guest, mark.path, LETTERS), '', 'and no flag of the upper file');
     }
     {
       await using overlay = await over(guest, client, layers);
-      t.is(await flagsOf(guest, overlay.file('f')), flag, 'mounted again: the flag is told');
+      t.is(await flagsOf(guest, overlay.file('f'), LETTERS), flag, 'mounted again: the flag is told');
       t.deepEqual(await attempts(client, overlay.file('f')), refused, 'mounted again: and counts');
       t.is(await client.errno.unlink({ path: overlay.file('f') }), 'EPERM', 'and it cannot be removed');
       await guest.run(['chattr', `-${flag}`, overlay.file('f')]);
@@ -73,7 +71,7 @@ for (const [flag, { what, append }] of Object.entries(FLAGS)) {
       t.is(await client.errno.getxattr(mark), 'ENODATA', 'taken away: the attribute is gone');
     }
     await using overlay = await over(guest, client, layers);
-    t.is(await flagsOf(guest, overlay.file('f')), '', 'mounted again: it is gone');
+    t.is(await flagsOf(guest, overlay.file('f'), LETTERS), '', 'mounted again: it is gone');
     t.deepEqual(await attempts(client, overlay.file('f')), NONE, 'mounted again: it is gone');
     t.is(await client.errno.unlink({ path: overlay.file('f') }), 'ok');
   });
@@ -94,7 +92,7 @@ guestTest(
     ] as const) {
       await using overlay = await over(guest, client, layers);
       await guest.run(['chattr', change, overlay.file('f')]);
-      t.is(await flagsOf(guest, overlay.file('f')), flags, `chattr ${change}`);
+      t.is(await flagsOf(guest, overlay.file('f'), LETTERS), flags, `chattr ${change}`);
       t.is(
         await client.errno.getxattr(mark),
         flags === '' ? 'ENODATA' : 'ok',
@@ -102,7 +100,7 @@ guestTest(
       );
       await overlay.unmount();
       await using again = await over(guest, client, layers);
-      t.is(await flagsOf(guest, again.file('f')), flags, `chattr ${change}, mounted again`);
+      t.is(await flagsOf(guest, again.file('f'), LETTERS), flags, `chattr ${change}, mounted again`);
     }
   },
 );
@@ -131,7 +129,7 @@ guestTest(
       await client.setxattr({ path: `${upper}/${name}`, name: PROTATTR, data: value });
       {
         await using overlay = await over(guest, client, layers);
-        t.is(await flagsOf(guest, overlay.file(name)), flags, `“${value}”`);
+        t.is(await flagsOf(guest, overlay.file(name), LETTERS), flags, `“${value}”`);
         const written = await client.errno.truncate({ path: overlay.file(name), length: 1 });
         t.is(written, flags === '' ? 'ok' : 'EPERM', `“${value}”: truncated`);
       }
@@ -157,11 +155,11 @@ guestTest(
     await guest.run(['chattr', '+a', overlay.file('f')]);
     await guest.run(['chattr', '-d', overlay.file('f')]);
     t.notRegex(await of(overlay.file('f')), /d/);
-    t.is(await flagsOf(guest, overlay.file('f')), 'a', 'it stays what it is');
+    t.is(await flagsOf(guest, overlay.file('f'), LETTERS), 'a', 'it stays what it is');
     // Behind the back of the overlay: there is nothing left to remove.
     await client.removexattr(mark);
     await guest.run(['chattr', '-a', overlay.file('f')]);
-    t.is(await flagsOf(guest, overlay.file('f')), '', 'taken away');
+    t.is(await flagsOf(guest, overlay.file('f'), LETTERS), '', 'taken away');
     t.deepEqual(await attempts(client, overlay.file('f')), NONE, 'taken away');
   },
 );
@@ -188,7 +186,7 @@ guestTest(
       struct.writeUInt32LE(struct.readUInt32LE(0) & ~xflag, 0);
       const arg = new Uint8Array(struct);
       t.is(await client.errno.ioctl({ fd, request: FSSETXATTR, arg }), 'ok', `${flag} is taken away`);
-      t.is(await flagsOf(guest, path), '', `${flag} is gone`);
+      t.is(await flagsOf(guest, path, LETTERS), '', `${flag} is gone`);
       t.is(await client.errno.getxattr({ path: `${upper}/f`, name: PROTATTR }), 'ENODATA', flag);
     }
     await client.close({ fd });
@@ -208,8 +206,8 @@ guestTest(
     await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
     for (const flag of flags) {
       await guest.run(['chattr', `+${flag}`, overlay.file(flag)]);
-      t.is(await flagsOf(guest, overlay.file(flag)), flag, 'of the file of the overlay');
-      t.is(await flagsOf(guest, `${layers.upper}/${flag}`), '', `${flag}: of the upper file`);
+      t.is(await flagsOf(guest, overlay.file(flag), LETTERS), flag, 'of the file of the overlay');
+      t.is(await flagsOf(guest, `${layers.upper}/${flag}`, LETTERS), '', `${flag}: of the upper file`);
       await guest.run(['chattr', `-${flag}`, overlay.file(flag)]);
     }
   },
@@ -227,9 +225,9 @@ guestTest('flags of a file of more than 2 GiB are told and set on an overlay', a
     await client.truncate({ path: `${at}/${name}`, length: 3 * 2 ** 30 });
   }
   await using overlay = await over(guest, client, layers);
-  t.is(await flagsOf(guest, overlay.file('below')), '', 'of a lower file');
+  t.is(await flagsOf(guest, overlay.file('below'), LETTERS), '', 'of a lower file');
   await guest.run(['chattr', '+a', overlay.file('above')]);
-  t.is(await flagsOf(guest, overlay.file('above')), 'a', 'of an upper file');
+  t.is(await flagsOf(guest, overlay.file('above'), LETTERS), 'a', 'of an upper file');
   await guest.run(['chattr', '-a', overlay.file('above')]);
 });
 
@@ -241,9 +239,9 @@ guestTest('a file whose upper file is protected itself gets no flag more', async
   await guest.run(['chattr', '+i', `${upper}/f`]);
   try {
     await using overlay = await over(guest, client, layers);
-    t.is(await flagsOf(guest, overlay.file('f')), 'i', 'as the upper file is');
+    t.is(await flagsOf(guest, overlay.file('f'), LETTERS), 'i', 'as the upper file is');
     t.not((await guest.tryRun(['chattr', '+a', overlay.file('f')])).code, 0, 'refused');
-    t.is(await flagsOf(guest, overlay.file('f')), 'i', 'as it was');
+    t.is(await flagsOf(guest, overlay.file('f'), LETTERS), 'i', 'as it was');
     t.is(await client.errno.getxattr({ path: `${upper}/f`, name: PROTATTR }), 'ENODATA');
   } finally {
     await guest.run(['chattr', '-i', `${upper}/f`]);
