@@ -102,3 +102,27 @@ guestTest(
     for (const way of ways) t.is(await mark(way), 'ok', `${way}: a file from below`);
   },
 );
+
+guestTest(
+  'a file from below that gets a link in a directory whose numbers are kept is listed there with its own',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = ''] = layers;
+    await fill(client, lower, ['low1', 'low2']);
+    await using overlay = await over(guest, client, layers);
+    await fill(client, overlay.path, ['one/']);
+    const at = (name: string) => overlay.file(name);
+    const numbers = async (): Promise<(readonly [name: string, listed: unknown, ino: unknown])[]> =>
+      (await client.tree({ path: at('one') }))
+        .filter(({ entry }) => entry !== null)
+        .map(({ path, entry, ino }) => [path, entry?.ino, ino]);
+    const links = ['low1', 'low2'];
+    for (const [before, name] of links.entries()) {
+      await client.link({ from: at(name), to: at(`one/${name}`) });
+      const listed = await numbers();
+      t.is(listed.length, before + 1, `${name} is listed`);
+      for (const [path, entry, ino] of listed) t.is(entry, ino, `with ${name}: the number of ${path}`);
+    }
+  },
+);

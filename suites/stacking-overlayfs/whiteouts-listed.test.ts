@@ -103,3 +103,23 @@ guestTest(
     t.deepEqual(await client.readdir({ path: upper }), []);
   },
 );
+
+guestTest(
+  'a directory whose only names are whiteouts that are attributes is empty, and is removed',
+  async (t, guest) => {
+    guest.needs(guest.expected.overlaysWithDataLayers, 'whiteouts that are attributes');
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 3);
+    const [bottom = '', middle = '', upper = ''] = layers;
+    await fill(client, bottom, ['d/', 'd/a']);
+    await fill(client, middle, ['d/']);
+    await client.writeFile({ path: `${middle}/d/a`, data: '' });
+    await client.setxattr({ path: `${middle}/d/a`, name: 'trusted.overlay.whiteout', data: 'y' });
+    await client.setxattr({ path: `${middle}/d`, name: 'trusted.overlay.opaque', data: 'x' });
+    await using overlay = await over(guest, client, layers);
+    t.deepEqual(await client.readdir({ path: overlay.file('d') }), [], 'no names');
+    t.is(await client.errno.stat({ path: overlay.file('d/a') }), 'ENOENT', 'nothing under the name');
+    t.is(await client.errno.rmdir({ path: overlay.file('d') }), 'ok', 'it is removed');
+    t.deepEqual(await client.readdir({ path: upper }), ['d'], 'a whiteout for it');
+  },
+);
