@@ -1,9 +1,8 @@
 import { bytes, concat, firstDifference, pattern } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
-import { eventually } from '../lib/eventually.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import type { TestGuest } from '../lib/guest.ts';
+import { whereItWaits } from '../lib/where-it-waits.ts';
 import { beginWriteback, mountWritebackCache, pageOf } from '../lib/writeback-cache.ts';
 
 /** Pages that wait in the writeback cache: where they go, by which handle, and who waits for them. */
@@ -18,19 +17,6 @@ const WAITS_FOR_A_PAGE = /fuse_wait_on_page_writeback|fuse_launder_folio|fuse_wr
 async function open(client: Client, fuse: FuseMount, data: Uint8Array): Promise<number> {
   await client.writeFile({ path: fuse.backing('f'), data });
   return client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
-}
-
-/** Where a client's only call stands, once it waits for a page; or that it is done. */
-async function whereItWaits(guest: TestGuest, client: Client, call: Promise<unknown>): Promise<string> {
-  let done = false;
-  const end = (): void => {
-    done = true;
-  };
-  call.then(end, end);
-  return eventually(
-    async () => (done ? 'done' : await guest.where(client.pid)),
-    (where) => where === 'done' || WAITS_FOR_A_PAGE.test(where),
-  );
 }
 
 guestTest('pages beyond 4 GiB are written back to where they were written', async (t, guest) => {
@@ -110,7 +96,11 @@ guestTest('a write to a page that is being written back waits for it', async (t,
   await beginWriteback(client, fd);
   const first = await hold.arrived();
   const writing = other.pwrite({ fd: second, data: 'second', offset: 0 });
-  t.regex(await whereItWaits(guest, other, writing), WAITS_FOR_A_PAGE, 'the second write waits');
+  t.regex(
+    await whereItWaits(guest, other, { call: writing, at: WAITS_FOR_A_PAGE }),
+    WAITS_FOR_A_PAGE,
+    'the second write waits',
+  );
   await hold.stop();
   await hold.release(first);
   t.is(await writing, 6);
@@ -130,7 +120,11 @@ guestTest('an open that empties the cache waits for what it has written back', a
   await client.pwrite({ fd, data: pageOf(1), offset: 0 });
   const opening = other.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
   const write = await hold.arrived();
-  t.regex(await whereItWaits(guest, other, opening), WAITS_FOR_A_PAGE, 'the open waits');
+  t.regex(
+    await whereItWaits(guest, other, { call: opening, at: WAITS_FOR_A_PAGE }),
+    WAITS_FOR_A_PAGE,
+    'the open waits',
+  );
   await hold.stop();
   await hold.release(write);
   const reader = await opening;
