@@ -59,6 +59,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
     flags: 'O_RDWR',
     calls: {
       read: (client, fd) => client.errno.pread({ fd, count: 1, offset: 0 }),
+      'a close': async (client, fd) => client.errno.close({ fd: await client.dup({ fd }) }),
       'another open': (client, fd) => client.errno.open({ path: `/proc/self/fd/${fd}`, flags: 'O_RDONLY' }),
       access: (client, fd) => client.errno.access({ path: `/proc/self/fd/${fd}`, mode: 'R_OK' }),
     },
