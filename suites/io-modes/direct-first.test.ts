@@ -1,7 +1,9 @@
 import { firstDifference, pattern, text } from '../lib/bytes.ts';
 import { eventually } from '../lib/eventually.ts';
+import { OpenFlag } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { mountWithModes, openAs, register } from '../lib/open-modes.ts';
+import { whereItWaits } from '../lib/where-it-waits.ts';
 
 const PAGE = 4096;
 
@@ -118,3 +120,38 @@ guestTest('a direct read at the end of a file or behind it asks the server for n
     await client.close({ fd });
   }
 });
+
+guestTest(
+  'of an asynchronous read of a direct file that was opened without O_DIRECT one request is sent after the other',
+  async (t, guest) => {
+    const init = { addFlags: ['ASYNC_DIO'] } as const;
+    for (const [flags, atOnce] of [
+      ['O_RDONLY', false],
+      ['O_RDONLY|O_DIRECT', true],
+    ] as const) {
+      await using fuse = await guest.mountFuse({ passthrough: 'off', init, maxRead: PAGE });
+      await using client = await guest.client();
+      await using other = await guest.client();
+      await client.writeFile({ path: fuse.backing('f'), data: pattern(2 * PAGE) });
+      await fuse.answerOpen('OPEN', { openFlags: OpenFlag.DIRECT_IO });
+      const fd = await client.open({ path: fuse.file('f'), flags });
+      const hold = await fuse.hold('READ');
+      const reading = client.aio({ operations: [{ op: 'pread', fd, count: 2 * PAGE, offset: 0 }] });
+      reading.catch(() => undefined);
+      const held = [await hold.arrived()];
+      // Who submits does not come back from a read that is not asynchronous to the server.
+      const at = atOnce ? WAITS_FOR_EVENTS : /request_wait_answer/;
+      t.regex(await whereItWaits(guest, client, { call: reading, at }), at, `${flags}: who has submitted it`);
+      if (atOnce) held.push(await hold.arrived());
+      // A request that is sent now comes after one that would have been sent at once.
+      await other.stat({ path: fuse.path });
+      t.is((await fuse.requests('READ')).length, held.length, `${flags}: requests at once`);
+      await hold.stop();
+      for (const request of held) await hold.release(request);
+      const [done] = await reading;
+      t.is(done?.result, 2 * PAGE, flags);
+      t.is(firstDifference(done?.data ?? new Uint8Array(), pattern(2 * PAGE)), undefined, flags);
+      await client.close({ fd });
+    }
+  },
+);

@@ -4,6 +4,7 @@ import { OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { WRITEBACK_CACHE } from '../lib/writeback-cache.ts';
 
 /** What an open, or a write, does to pages and attributes that the kernel has of a file already. */
 
@@ -145,5 +146,66 @@ guestTest(
       t.is(firstDifference(seen, wanted), undefined, `${what} was written`);
       await client.close({ fd });
     }
+  },
+);
+
+interface Grows {
+  readonly init: NonNullable<FuseOptions['init']>;
+  /** Makes the empty file longer, and what its first 12 bytes are then. */
+  readonly grow: (client: Client, at: { fuse: FuseMount; fd: number }) => Promise<unknown>;
+  readonly wanted: string;
+}
+
+/** Ways for a file to become longer by which no page leaves the cache. */
+const GROWTHS: Readonly<Record<string, Grows>> = {
+  'a write that waits in the cache': {
+    init: WRITEBACK_CACHE,
+    grow: (client, { fd }) => client.pwrite({ fd, data: 'new', offset: PAGE }),
+    wanted: '\0'.repeat(12),
+  },
+  'the server, which says itself what is not valid any more': {
+    init: { addFlags: ['EXPLICIT_INVAL_DATA'] },
+    grow: async (client, { fuse, fd }) => {
+      await client.writeFile({ path: fuse.backing('f'), data: 'NEW CONTENTS' });
+      await client.fstat({ fd, flags: 'AT_STATX_FORCE_SYNC' });
+    },
+    wanted: 'NEW CONTENTS',
+  },
+};
+
+guestTest(
+  'of a file that an open has emptied nothing stays in the cache, whatever makes it longer then',
+  async (t, guest) => {
+    await using client = await guest.client();
+    for (const [what, { init, grow, wanted }] of Object.entries(GROWTHS)) {
+      const { fuse, fd } = await knownFile(guest, client, init);
+      await using _fuse = fuse;
+      await client.close({ fd: await client.open({ path: fuse.file('f'), flags: 'O_WRONLY|O_TRUNC' }) });
+      t.is((await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).size, 0, `${what}: empty`);
+      await grow(client, { fuse, fd });
+      t.is(text(await client.pread({ fd, count: 12, offset: 0 })), wanted, `longer by ${what}`);
+      await client.close({ fd });
+    }
+  },
+);
+
+guestTest(
+  'an open for direct I/O that does not keep the cache empties it for those who have the file cached',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { fuse, fd } = await knownFile(guest, client);
+    await using _fuse = fuse;
+    for (const [openFlags, asked] of [
+      [OpenFlag.DIRECT_IO | OpenFlag.KEEP_CACHE, []],
+      [OpenFlag.DIRECT_IO, ['READ']],
+    ] as const) {
+      await fuse.answerOpen('OPEN', { openFlags }, 1);
+      await client.close({ fd: await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' }) });
+      const after = await fuse.position();
+      t.is(text(await client.pread({ fd, count: 3, offset: 0 })), 'old');
+      const keeps = openFlags === OpenFlag.DIRECT_IO ? 'without KEEP_CACHE' : 'with KEEP_CACHE';
+      t.deepEqual(await fuse.opcodes({ opcode: 'READ', after }), [...asked], `a cached read, ${keeps}`);
+    }
+    await client.close({ fd });
   },
 );

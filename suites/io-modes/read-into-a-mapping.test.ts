@@ -53,3 +53,36 @@ guestTest(
     }
   },
 );
+
+guestTest(
+  'all the pages that a direct read fills are written back, though they were written back while it was under way',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off', entryValidS: LONG, attrValidS: LONG });
+    await using client = await guest.client();
+    await fuse.answerOpen('OPEN', { openFlags: OpenFlag.KEEP_CACHE });
+    const [PAGES, old, read] = [3, pattern(3 * PAGE), pattern(3 * PAGE, 9)];
+    await client.writeFile({ path: fuse.backing('source'), data: read });
+    await client.writeFile({ path: fuse.backing('f'), data: old });
+    const source = await client.open({ path: fuse.file('source'), flags: 'O_RDONLY|O_DIRECT' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    const how = { length: PAGES * PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' };
+    const map = await client.mmap({ fd, ...how });
+    const hold = await fuse.hold({ opcode: 'READ', path: '/source' });
+    const reading = client.readInto({ fd: source, map, offset: 0, length: PAGES * PAGE });
+    reading.catch(() => undefined);
+    const request = await hold.arrived();
+    t.is(request.args['size'], PAGES * PAGE, 'one request for all of them');
+    // The kernel was about to store into them: they are dirty, as they were. Now they are clean.
+    await client.fsync({ fd });
+    const before = await client.readFile({ path: fuse.backing('f') });
+    t.is(firstDifference(before, old), undefined, 'written back before the data came');
+    await hold.stop();
+    await hold.release(request);
+    t.is(await reading, PAGES * PAGE);
+    await client.fsync({ fd });
+    const stored = await client.readFile({ path: fuse.backing('f') });
+    t.is(firstDifference(stored, read), undefined, 'what the server has of what was read');
+    await client.munmap({ map });
+    for (const each of [fd, source]) await client.close({ fd: each });
+  },
+);
