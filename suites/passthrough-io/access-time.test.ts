@@ -18,6 +18,11 @@ const READS: Readonly<Record<string, (client: Client, fd: number) => Promise<unk
     await client.splice({ fdIn, offIn: 0, fdOut, length: 10 });
     for (const fd of [end, fdOut]) await client.close({ fd });
   },
+  'a splice at the end': async (client, fdIn) => {
+    const [end, fdOut] = await client.pipe({});
+    await client.splice({ fdIn, offIn: PAGE, fdOut, length: 10 });
+    for (const fd of [end, fdOut]) await client.close({ fd });
+  },
   sendfile: async (client, fdIn) => {
     const [end, fdOut] = await client.pipe({});
     await client.sendfile({ fdOut, fdIn, offset: 0, count: 10 });

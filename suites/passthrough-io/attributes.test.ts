@@ -169,6 +169,18 @@ guestTest(
   },
 );
 
+/** Ways to write where the backing filesystem has no room in a file. */
+const REFUSED: Readonly<Record<string, (client: Client, fd: number) => Promise<string>>> = {
+  pwrite: (client, fd) => client.errno.pwrite({ fd, data: 'x', offset: BEYOND_EXT4 }),
+  splice: async (client, fd) => {
+    const [fdIn, end] = await client.pipe({});
+    await client.write({ fd: end, data: 'x' });
+    const errno = await client.errno.splice({ fdIn, fdOut: fd, offOut: BEYOND_EXT4, length: 1 });
+    for (const each of [fdIn, end]) await client.close({ fd: each });
+    return errno;
+  },
+};
+
 guestTest('a write that fails makes the attributes be asked for again (A39, A41)', async (t, guest) => {
   // Whoever tells nothing of a write that succeeded does not of one that failed.
   const ways = guest.expected.asksSizeAfterWrite ? (['auto', 'off'] as const) : (['off'] as const);
@@ -177,13 +189,16 @@ guestTest('a write that fails makes the attributes be asked for again (A39, A41)
     await using client = await guest.client();
     await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
     const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
-    const after = await fuse.position();
-    await client.fstat({ fd });
-    t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', after }), [], `${passthrough}: believed for an hour`);
-    const errno = await client.errno.pwrite({ fd, data: 'x', offset: BEYOND_EXT4 });
-    t.is(errno, 'EFBIG', `${passthrough}: more than the backing filesystem has room for in a file`);
-    await client.fstat({ fd });
-    t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', after }), ['GETATTR'], passthrough);
+    for (const [how, write] of Object.entries(REFUSED)) {
+      const what = `passthrough ${passthrough}, ${how}`;
+      const after = await fuse.position();
+      await client.fstat({ fd });
+      t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', after }), [], `${what}: believed for an hour`);
+      const errno = await write(client, fd);
+      t.is(errno, 'EFBIG', `${what}: more than the backing filesystem has room for in a file`);
+      await client.fstat({ fd });
+      t.deepEqual(await fuse.opcodes({ opcode: 'GETATTR', after }), ['GETATTR'], what);
+    }
     await client.close({ fd });
   }
 });

@@ -88,7 +88,7 @@ const GROWTHS: Readonly<Record<string, (client: Client, fd: number) => Promise<u
   fallocate: (client, fd) => client.fallocate({ fd, offset: 0, length: 2001 }),
 };
 
-/** A store behind the end in the last page, then the file grows: what lies between, and is it zeros? */
+/** A store into the last page from the end on, then the file grows: what lies between, and is it zeros? */
 async function betweenOldEndAndNew(
   client: Client,
   path: string,
@@ -97,7 +97,7 @@ async function betweenOldEndAndNew(
   const fd = await client.open({ path, flags: 'O_RDWR|O_CREAT' });
   await client.write({ fd, data: 'x'.repeat(100) });
   const map = await client.mmap({ fd, length: PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' });
-  await client.mwrite({ map, offset: 200, data: bytes('BEYOND') });
+  await client.mwrite({ map, offset: 100, data: bytes('BEYOND'.repeat(300)) });
   await grow(client, fd);
   const between = await client.pread({ fd, count: 1900, offset: 100 });
   await client.munmap({ map });
