@@ -142,6 +142,32 @@ async function mapped(client: Client, path: string, data: Uint8Array): Promise<v
   await client.close({ fd });
 }
 
+guestTest('data that come with a result that is an error reach the caller as well', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  const at = await guest.directory('ext4', 'memory');
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+  for (const bytes of [8, PAGE, 5000]) {
+    const name = `memory-of-${bytes}`;
+    await client.writeFile({ path: `${at}/${name}`, data: pattern(bytes, 3) });
+    const memory = await client.open({ path: `${at}/${name}`, flags: 'O_RDWR' });
+    const how = { fd: memory, length: bytes, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_PRIVATE' };
+    const map = await client.mmap(how);
+    const arg = Number(await addressOf(client, name));
+    await fuse.rule({
+      match: { opcode: 'IOCTL' },
+      action: { do: 'body', body: ioctlAnswer(-1, pattern(bytes, 5)) },
+    });
+    t.is(await client.errno.ioctl({ fd, request: ioctlNumber(OUT, bytes), arg }), 'EPERM', `${bytes} bytes`);
+    const has = await client.mread({ map, offset: 0, length: bytes });
+    t.deepEqual(has, pattern(bytes, 5), `${bytes} bytes: what the server says beside the error`);
+    await client.munmap({ map });
+    await client.close({ fd: memory });
+  }
+  await client.close({ fd });
+});
+
 /** `struct fsverity_enable_arg`. */
 function enableArg(salt: [bytes: number, at: bigint], signature: [bytes: number, at: bigint]): Uint8Array {
   const head = concat(u32(1), u32(1), u32(PAGE), u32(salt[0]), u64(salt[1]));
