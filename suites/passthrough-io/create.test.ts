@@ -1,4 +1,7 @@
 import { firstDifference, pattern, text } from '../lib/bytes.ts';
+import type { Client } from '../lib/client.ts';
+import { ENTRY, u64 } from '../lib/entry-answer.ts';
+import type { OpcodeName } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { openFlagNames } from '../lib/open-flag-names.ts';
 
@@ -61,12 +64,14 @@ guestTest(
       'O_WRONLY|O_CREAT|O_APPEND',
       'O_RDWR|O_CREAT|O_EXCL',
       'O_RDWR|O_CREAT|O_EXCL|O_SYNC',
+      // Whose terminal a file becomes is not the server's business.
+      'O_RDWR|O_CREAT|O_NOCTTY',
     ].entries()) {
       const after = await fuse.position();
       const path = fuse.file(`f${at}`);
       await client.close({ fd: await client.open({ path, flags }) });
       const [request] = await fuse.requests({ opcode: 'CREATE', after });
-      t.is(openFlagNames(request?.args['flags']), flags);
+      t.is(openFlagNames(request?.args['flags']), flags.replace('|O_NOCTTY', ''), flags);
     }
   },
 );
@@ -111,3 +116,43 @@ guestTest('a directory is asked about again after a file without a name was made
   t.deepEqual(await stat(), ['GETATTR'], 'after O_TMPFILE');
   await client.close({ fd });
 });
+
+/** How something is made, and opened, by the request for it. */
+const MADE: Partial<Readonly<Record<OpcodeName, (client: Client, path: string) => Promise<number>>>> = {
+  CREATE: (client, path) => client.open({ path, flags: 'O_RDWR|O_CREAT' }),
+  MKNOD: async (client, path) => {
+    await client.mknod({ path, mode: 0o100_600 });
+    return client.open({ path, flags: 'O_RDWR' });
+  },
+  MKDIR: async (client, path) => {
+    await client.mkdir({ path });
+    return client.open({ path, flags: 'O_RDONLY|O_DIRECTORY' });
+  },
+};
+
+guestTest(
+  'what is made is of the generation that the server says, and the same when its name is looked up again',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    for (const [opcode, make] of Object.entries(MADE)) {
+      const path = `/${opcode}`;
+      const generation = { do: 'patch', at: ENTRY.generation, bytes: u64(7n) } as const;
+      const answers: readonly OpcodeName[] = [opcode as OpcodeName, 'LOOKUP'];
+      await fuse.rule({ match: { opcode: answers, path }, action: generation });
+      const start = await fuse.position();
+      const fd = await make(client, fuse.file(opcode));
+      // Before it is made, and when it is opened if its maker has not.
+      const looks = opcode === 'CREATE' ? ['LOOKUP'] : ['LOOKUP', 'LOOKUP'];
+      const made = await fuse.opcodes({ opcode: 'LOOKUP', path, after: start });
+      t.deepEqual(made, looks, `${opcode}: looked up while it was made and opened`);
+      const after = await fuse.position();
+      t.is(await client.errno.stat({ path: fuse.file(opcode) }), 'ok');
+      const asked = await fuse.opcodes({ opcode: 'LOOKUP', after });
+      t.deepEqual(asked, ['LOOKUP'], `${opcode}: the name is looked up once, and leads to what is known`);
+      t.is(await client.errno.fstat({ fd }), 'ok', `${opcode}: what is open is still what the server means`);
+      await client.close({ fd });
+    }
+    t.deepEqual(await fuse.dataRequests(), []);
+  },
+);

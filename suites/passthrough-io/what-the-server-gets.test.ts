@@ -87,22 +87,22 @@ const CALLS: readonly Call[] = [
   },
   {
     opcode: 'LINK',
-    make: (client, fuse) => client.link({ from: fuse.file('f'), to: fuse.file('d/l') }),
+    make: (client, fuse) => client.link({ from: fuse.file('f'), to: fuse.file('d/link') }),
     path: '/d',
-    args: { name: 'l' },
+    args: { name: 'link' },
     unknown: 'EPERM',
   },
   {
     opcode: 'RENAME',
-    make: (client, fuse) => client.rename({ from: fuse.file('d/l'), to: fuse.file('m') }),
+    make: (client, fuse) => client.rename({ from: fuse.file('d/link'), to: fuse.file('renamed') }),
     path: '/d',
-    args: { name: 'l', newName: 'm', newdir: 1 },
+    args: { name: 'link', newName: 'renamed', newdir: 1 },
   },
   {
     opcode: 'UNLINK',
-    make: (client, fuse) => client.unlink({ path: fuse.file('m') }),
+    make: (client, fuse) => client.unlink({ path: fuse.file('renamed') }),
     path: '/',
-    args: { name: 'm' },
+    args: { name: 'renamed' },
   },
   {
     opcode: 'SETATTR',
@@ -325,7 +325,7 @@ guestTest(
       if (once) t.is((await fuse.requests({ opcode, after })).length, 1, `${what}: how often it was sent`);
       await takeBack();
       // Newer kernels do not ask again for links either.
-      if (opcode === 'LINK') await client.link({ from: fuse.backing('f'), to: fuse.backing('d/l') });
+      if (opcode === 'LINK') await client.link({ from: fuse.backing('f'), to: fuse.backing('d/link') });
       else if (!once) await make(client, fuse);
     }
     await client.close({ fd });
