@@ -12,6 +12,7 @@ import { guestTest } from '../lib/guest-test.ts';
 /** include/uapi/linux/fuse.h */
 const OPEN_KILL_SUIDGID = 1 << 0;
 const WRITE_KILL_SUIDGID = 1 << 2;
+const [FATTR_MODE, FATTR_UID, FATTR_GID] = [1 << 0, 1 << 1, 1 << 2];
 const FATTR_SIZE = 1 << 3;
 const FATTR_KILL_SUIDGID = 1 << 11;
 
@@ -95,3 +96,59 @@ for (const [what, { init, asked }] of Object.entries(AGREED)) {
     },
   );
 }
+
+/** Changes of a setuid program that take the bit away, by root but without CAP_FSETID; and what is to be set by them. */
+const CHANGES: Readonly<
+  Record<string, { readonly make: (client: Client, path: string) => Promise<unknown>; readonly sets: number }>
+> = {
+  chown: {
+    make: (client, path) => client.chown({ path, uid: 1, gid: 2 }),
+    sets: FATTR_UID | FATTR_GID,
+  },
+  truncate: {
+    make: (client, path) => client.truncate({ path, length: 3 }),
+    sets: FATTR_SIZE,
+  },
+  ftruncate: {
+    make: async (client, path) => {
+      const fd = await client.open({ path, flags: 'O_WRONLY' });
+      await client.ftruncate({ fd, length: 2 });
+      await client.close({ fd });
+    },
+    sets: FATTR_SIZE,
+  },
+};
+
+/** Who takes the bit away: the server by itself, the server where it is asked to, or the kernel by a mode. */
+const CLEARED_BY: Readonly<Record<string, { readonly init: Init; readonly bit: number }>> = {
+  HANDLE_KILLPRIV: { init: { addFlags: ['HANDLE_KILLPRIV'] }, bit: 0 },
+  HANDLE_KILLPRIV_V2: { init: { addFlags: ['HANDLE_KILLPRIV_V2'] }, bit: FATTR_KILL_SUIDGID },
+  neither: { init: {}, bit: FATTR_MODE },
+};
+const TOLD = FATTR_MODE | FATTR_UID | FATTR_GID | FATTR_SIZE | FATTR_KILL_SUIDGID;
+
+guestTest(
+  'a server that has agreed to clear setuid bits is told no mode by which the kernel would, whichever way it has agreed (A42)',
+  async (t, guest) => {
+    for (const [agreed, { init, bit }] of Object.entries(CLEARED_BY)) {
+      await using fuse = await guest.mountFuse({ passthrough: 'off', init });
+      await using root = await guest.client();
+      await using client = await guest.client({ launcher: ['setpriv', '--bounding-set', '-fsetid'] });
+      for (const [what, { make, sets }] of Object.entries(CHANGES)) {
+        await root.writeFile({ path: fuse.backing(what), data: 'program' });
+        await root.chmod({ path: fuse.backing(what), mode: 0o4755 });
+        const after = await fuse.position();
+        await make(client, fuse.file(what));
+        const sent = await fuse.requests({ opcode: 'SETATTR', after });
+        const told = sent.map(({ args }) => Number(args['valid']) & TOLD);
+        t.deepEqual(told, [sets | bit], `${what}, by a server that has agreed to ${agreed}`);
+        if (bit === FATTR_MODE) {
+          t.is(Number(sent[0]?.args['mode']) & 0o7777, 0o755, `${what}: the mode without the bit`);
+        }
+        const asked = await fuse.opcodes({ opcode: 'GETATTR', after });
+        const why = `${what}, ${agreed}: the mode is asked for where the kernel has to know it`;
+        t.is(asked.length > 0, bit === FATTR_MODE, why);
+      }
+    }
+  },
+);
