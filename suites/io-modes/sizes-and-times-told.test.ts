@@ -89,3 +89,54 @@ guestTest(
     }
   },
 );
+
+/** Longer, shorter and as long as before, each written over the one before behind FUSE. */
+const GENERATIONS = ['NEW contents, and more of them', 'short', 'equal'];
+
+guestTest(
+  'the size that the answer to a chmod tells is that of the file, and pages of a file of another size are read anew',
+  async (t, guest) => {
+    const init = { dropFlags: ['AUTO_INVAL_DATA'] } as const;
+    await using fuse = await guest.mountFuse({ passthrough: 'off', attrValidS: LONG, init });
+    await using client = await guest.client();
+    let before = 'old contents';
+    await client.writeFile({ path: fuse.backing('f'), data: before });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    // Not at the end, where a read asks for more.
+    const read = async (): Promise<string> => text(await client.pread({ fd, count: 3, offset: 0 }));
+    for (const [nth, data] of GENERATIONS.entries()) {
+      const what = `from ${before.length} to ${data.length} bytes`;
+      t.is(await read(), before.slice(0, 3), `${what}: before`);
+      await client.writeFile({ path: fuse.backing('f'), data });
+      t.is(await read(), before.slice(0, 3), `${what}: of the cache`);
+      await client.fchmod({ fd, mode: 0o600 + nth });
+      t.is((await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' })).size, data.length, `${what}: the size`);
+      // What is as long as before may be the same.
+      const now = data.length === before.length ? before : data;
+      t.is(await read(), now.slice(0, 3), `${what}: after the chmod`);
+      before = now;
+    }
+    await client.close({ fd });
+  },
+);
+
+guestTest(
+  'with the writeback cache the size that the answer to a chmod tells is not that of the file, which the kernel keeps',
+  async (t, guest) => {
+    await using fuse = await mountWritebackCache(guest, { attrValidS: LONG });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
+    await client.fstat({ fd });
+    for (const data of ['contents, and more', 'con']) {
+      await client.writeFile({ path: fuse.backing('f'), data });
+      const after = await fuse.position();
+      await client.fchmod({ fd, mode: 0o600 + data.length });
+      t.deepEqual(await fuse.opcodes({ opcode: 'SETATTR', after }), ['SETATTR']);
+      const { size, mode } = await client.fstat({ fd, flags: 'AT_STATX_DONT_SYNC' });
+      t.is(size, 8, `the server has ${data.length} bytes`);
+      t.is(mode & 0o7777, 0o600 + data.length, 'the mode is the one that was set');
+    }
+    await client.close({ fd });
+  },
+);
