@@ -1,3 +1,4 @@
+import { bytesLeft } from '../lib/bytes-left.ts';
 import { bytes, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
 import { eventually } from '../lib/eventually.ts';
@@ -8,13 +9,6 @@ import { upperOn } from '../lib/stack.ts';
 /** Calls on open files of an overlay: what the overlay itself knows has to agree with the file below it. */
 
 const PAGE = 4096;
-/** Bytes from the position to the end, by the size that the overlay itself has: ioctl_tty(2), and fs/ioctl.c. */
-const FIONREAD = 0x541b;
-
-async function bytesLeft(client: Client, fd: number): Promise<number> {
-  const { arg } = await client.ioctl({ fd, request: FIONREAD, arg: new Uint8Array(4) });
-  return Buffer.from(arg ?? []).readInt32LE();
-}
 
 async function overlayWith(guest: TestGuest, client: Client, data: string) {
   await using undo = new AsyncDisposableStack();
