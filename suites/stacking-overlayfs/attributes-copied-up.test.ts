@@ -3,6 +3,7 @@ import type { FuseMount } from '../lib/fuse-mount.ts';
 import { u32 } from '../lib/entry-answer.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { ioctlAnswer } from '../lib/ioctl-answer.ts';
+import { fill } from '../lib/layers.ts';
 import { lowerOnFuse, upperOnFuse } from '../lib/overlay-on-fuse.ts';
 import { upperOn } from '../lib/stack.ts';
 
@@ -48,6 +49,32 @@ guestTest(
       t.is(await client.errno.getxattr({ path: overlay.file(file), name }), left, `${what}: the attribute`);
       t.is(await change(), 'ok', `${what}: once more`);
       t.is(text(await client.readFile({ path: overlay.file(file) })), 'from below', what);
+    }
+  },
+);
+
+guestTest(
+  'attributes without a value are copied up as well, and so are those that are listed behind them (E4)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    const layers = await upperOn(guest);
+    // Two of them, and two others: a filesystem may list them in any order.
+    const attributes = { 'trusted.a': '', 'trusted.b': 'value', 'trusted.c': '', 'trusted.d': 'other' };
+    await fill(client, lower, ['f', 'd/']);
+    for (const path of [`${lower}/f`, `${lower}/d`]) {
+      for (const [name, data] of Object.entries(attributes)) await client.setxattr({ path, name, data });
+    }
+    await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
+    for (const name of ['f', 'd']) {
+      await client.chmod({ path: overlay.file(name), mode: 0o700 });
+      for (const path of [`${layers.upper}/${name}`, overlay.file(name)]) {
+        const names = await client.listxattr({ path });
+        const found: Record<string, string> = {};
+        for (const each of names.filter((one) => one in attributes).toSorted())
+          found[each] = text(await client.getxattr({ path, name: each }));
+        t.deepEqual(found, attributes, path);
+      }
     }
   },
 );

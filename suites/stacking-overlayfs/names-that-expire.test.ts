@@ -97,6 +97,28 @@ guestTest('names that were copied up are looked up again when they have expired'
 });
 
 guestTest(
+  'a file that came into the upper layer without a name is looked up by the name that it got there',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await onFuse(guest, client, 'upper');
+    await fill(client, stack.lower, ['low/', 'low/f']);
+    const path = stack.overlay.file('low/f');
+    const before = await stack.fuse.position();
+    await client.chmod({ path, mode: 0o600 });
+    const made = await stack.fuse.opcodes({ opcode: ['TMPFILE', 'LINK'], after: before });
+    t.deepEqual(made, ['TMPFILE', 'LINK'], 'how it is copied up');
+    for (const round of ['first', 'second']) {
+      const after = await stack.fuse.position();
+      t.is(await client.errno.stat({ path }), 'ok', `the ${round} stat`);
+      const asked = await stack.fuse.requests({ opcode: 'LOOKUP', after });
+      t.deepEqual([...new Set(asked.map(({ args }) => args['name']))], ['low', 'f'], `the ${round} stat`);
+    }
+    await client.unlink({ path: stack.fuse.backing('upper/low/f') });
+    t.is(await client.errno.stat({ path }), 'ESTALE', 'removed in the layer');
+  },
+);
+
+guestTest(
   'of a further name of what was copied up the entry in the index is looked up again when it has expired (E17)',
   async (t, guest) => {
     await using client = await guest.client();
