@@ -241,6 +241,33 @@ guestTest(
 );
 
 guestTest(
+  'nothing is copied up for the handle of a file, wherever it is: only directories have to be found from the root (E17)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { lower, upper, mount } = await handleLayers(guest, client);
+    await fill(client, lower, ['d/g']);
+    {
+      // Before there were handles: a directory in it would be copied up for its own.
+      await using overlay = await mount();
+      await client.chmod({ path: overlay.file('d'), mode: 0o700 });
+    }
+    for (const when of ['at first', 'mounted again']) {
+      await using overlay = await mount(WITH_HANDLES);
+      const mountFd = await client.open({ path: overlay.path, flags: 'O_RDONLY|O_DIRECTORY' });
+      for (const name of ['d/g', 'd/s/f']) {
+        const handle = await client.nameToHandle({ path: overlay.file(name) });
+        const fd = await client.openByHandle({ mountFd, ...handle, flags: 'O_RDONLY' });
+        const data = text(await client.pread({ fd, count: 100, offset: 0 }));
+        t.is(data, `${name} at the bottom`, `${name} ${when}`);
+        await client.close({ fd });
+        t.deepEqual(await client.readdir({ path: `${upper}/d` }), [], `${name} ${when}: copied up`);
+      }
+      await client.close({ fd: mountFd });
+    }
+  },
+);
+
+guestTest(
   'no handle is given for what would have to be copied up for it and cannot be (E17)',
   async (t, guest) => {
     await using client = await guest.client();

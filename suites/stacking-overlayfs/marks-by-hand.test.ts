@@ -89,6 +89,21 @@ guestTest('a mark of metadata alone is empty, or has at least its four bytes (E4
   }
 });
 
+guestTest(
+  'metadata alone that a lower layer has are followed to their data only where the mount says so (E4)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    for (const [options, errno] of [
+      ['metacopy=on,redirect_dir=on', 'ok'],
+      ['metacopy=off,redirect_dir=on', 'EPERM'],
+      ['metacopy=off,redirect_dir=off', 'EPERM'],
+    ] as const) {
+      const made = await openMetadata(guest, client, { mark: NOTHING, options });
+      t.deepEqual(made, { stat: errno, open: errno }, options);
+    }
+  },
+);
+
 /** A mark with a digest, and what opening the file gives with `verity=on` and with `verity=require`. */
 const DIGESTS: Readonly<Record<string, readonly [mark: Uint8Array, on: string, require: string]>> = {
   'an empty one': [NOTHING, 'ok', 'EIO'],
