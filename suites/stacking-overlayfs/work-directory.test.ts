@@ -42,6 +42,9 @@ guestTest(
       await using overlay = await guest.mountOverlay({ lower, ...layers }, client);
       const writes = await client.errno.mkdir({ path: overlay.file('new') });
       t.is(writes, cleaned ? 'ok' : 'EROFS', what);
+      const remount = { source: 'overlay', target: overlay.path, type: 'overlay', flags: 'MS_REMOUNT' };
+      const writable = await client.errno.mount(remount);
+      t.is(writable, cleaned ? 'ok' : 'EROFS', `${what}: remounted to be written`);
       if (cleaned) t.deepEqual(await client.readdir({ path: `${layers.work}/work` }), [], what);
     }
   },
