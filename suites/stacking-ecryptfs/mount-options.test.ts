@@ -165,6 +165,10 @@ guestTest('the options of a mount of ecryptfs are there to see', async (t, guest
   for (const keyBytes of [16, 32] as const) {
     const key = ecryptfsOptions(signature, { keyBytes });
     t.deepEqual(await shown(key), ['rw', ...key.split(',')].sort(), `a key of ${keyBytes} bytes`);
+    const fnek = `ecryptfs_fnek_sig=${signature}`;
+    const meant = [fnek, 'ecryptfs_fn_cipher=aes', `ecryptfs_fn_key_bytes=${keyBytes}`];
+    const all = ['rw', ...key.split(','), ...meant].sort();
+    t.deepEqual(await shown(`${key},${fnek}`), all, `names with as much of a key as data, ${keyBytes} bytes`);
   }
   const names = ecryptfsOptions(signature, { namesKey: signature });
   t.deepEqual(await shown(names), ['rw', 'ecryptfs_fn_cipher=aes', ...names.split(',')].sort(), 'names');
@@ -181,6 +185,8 @@ const REFUSED: Readonly<Record<string, string>> = {
   'no length of a key': 'ecryptfs_sig=S,ecryptfs_cipher=aes',
   'a key of no length': 'ecryptfs_sig=S,ecryptfs_cipher=aes,ecryptfs_key_bytes=0',
   'no options that count': ',,unknown',
+  'a key for names alone': 'ecryptfs_fnek_sig=S,ecryptfs_cipher=aes,ecryptfs_key_bytes=16',
+  'a cipher that there is not, with the short name of the option': 'sig=S,cipher=rot13,ecryptfs_key_bytes=16',
   // Blowfish, which is a module in other kernels.
   'a cipher that is not built': 'ecryptfs_sig=S,ecryptfs_cipher=blowfish,ecryptfs_key_bytes=16',
   'a key of more than 64 bytes': 'ecryptfs_sig=S,ecryptfs_cipher=blowfish,ecryptfs_key_bytes=65',
