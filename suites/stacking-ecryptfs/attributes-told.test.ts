@@ -52,6 +52,20 @@ guestTest('times that are set on ecryptfs are set below, each to its own', async
   }
 });
 
+guestTest('times that are set on ecryptfs keep their nanoseconds', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  const set = { atimeNs: LONG_AGO_NS + 123_456_512, mtimeNs: LONGER_AGO_NS + 987_654_400 };
+  for (const at of [lower, ecryptfs.path]) {
+    const path = `${at}/${at === lower ? 'native' : 'f'}`;
+    await client.writeFile({ path, data: 'contents' });
+    await client.utimens({ path, ...set });
+    const { atimeNs, mtimeNs } = await client.stat({ path });
+    t.deepEqual({ atimeNs, mtimeNs }, set, at === lower ? 'on ext4' : 'on ecryptfs');
+  }
+});
+
 guestTest(
   'a truncation to the size that a file on ecryptfs has changes when it was modified',
   async (t, guest) => {
