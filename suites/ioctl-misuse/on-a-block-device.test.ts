@@ -1,5 +1,6 @@
 import { text } from '../lib/bytes.ts';
 import { SyscallError, type Client } from '../lib/client.ts';
+import { eventually } from '../lib/eventually.ts';
 import { Opcode } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
@@ -172,6 +173,44 @@ guestTest('without an answer to INIT no DESTROY is sent for a block device', asy
   t.is(await server.errno.read({ fd: device, count: 2 ** 21 }), 'ENODEV');
   t.is(await exclusiveErrno(client, source), 'ok', 'the block device is free');
 });
+
+/** Answers to INIT that the kernel does not take: of another version of the interface, and an error. */
+const REFUSED: Readonly<Record<string, Pick<Parameters<typeof answerRequest>[2], 'body' | 'error'>>> = {
+  'another major version': { body: Uint8Array.from(initBody(31), (byte, at) => (at === 0 ? 8 : byte)) },
+  'an error': { error: ENOSYS },
+};
+
+guestTest(
+  'with an answer to INIT that is not taken no DESTROY is sent for a block device',
+  async (t, guest) => {
+    const source = await blockDevice(guest);
+    await using client = await guest.client();
+    for (const [what, answer] of Object.entries(REFUSED)) {
+      await using server = await guest.client();
+      const device = await openDevice(server);
+      const mounter = await guest.client();
+      await using _mounter = mounter;
+      const fd = await mounter.adoptFd({ pid: server.pid, fd: device });
+      const options = `fd=${fd},${NEEDED}`;
+      await using mount = await guest.mount({ source, type: 'fuseblk', options }, mounter);
+      await mounter.close({ fd });
+      const { opcode, unique } = await nextRequest(server, device);
+      t.is(opcode, Opcode.INIT, what);
+      t.is(await answerRequest(server, device, { unique, ...answer }), 'ok', what);
+      t.is(await client.errno.stat({ path: mount.path }), 'ECONNREFUSED', `${what}: it cannot be used`);
+      const unmounting = mount.unmount();
+      unmounting.catch(() => undefined);
+      const read = await eventually(
+        () => server.errno.read({ fd: device, count: 2 ** 21 }),
+        (errno) => errno !== 'EAGAIN',
+      );
+      t.is(read, 'ENODEV', `${what}: the connection ends without another request`);
+      if (read !== 'ENODEV') await server.close({ fd: device });
+      t.is(await unmounting, 'ok', what);
+      t.is(await exclusiveErrno(client, source), 'ok', `${what}: the block device is free`);
+    }
+  },
+);
 
 guestTest(
   'a block device whose mount was forced away is not the filesystem any more that is still in use',
