@@ -62,6 +62,11 @@ const CHANGES: readonly {
     model: (data) => patched(data, 100, bytes('inside')),
   },
   {
+    what: 'a write inside of the last page, not up to its end',
+    apply: (client, fd) => client.pwrite({ fd, data: 'of the last', offset: 9000 }),
+    model: (data) => patched(data, 9000, bytes('of the last')),
+  },
+  {
     what: 'a write over the border of two pages',
     apply: (client, fd) => client.pwrite({ fd, data: pattern(200, 3), offset: PAGE - 100 }),
     model: (data) => patched(data, PAGE - 100, pattern(200, 3)),
