@@ -7,6 +7,7 @@ import type { TestGuest } from '../lib/guest.ts';
 import { mapIds } from '../lib/idmapped.ts';
 import { mountedAt } from '../lib/mounted-at.ts';
 import { openErrno } from '../lib/open-errno.ts';
+import type { MountRequest } from '../lib/stacked-mount.ts';
 
 /** Servers in namespaces of their own, and callers from outside. */
 
@@ -215,5 +216,35 @@ guestTest(
     const table = text(await root.readFile({ path: `/proc/${inside.pid}/mounts` }));
     const line = table.split('\n').find((each) => each.includes(mount.path));
     t.regex(line ?? '', /user_id=3,group_id=4/, 'outside');
+  },
+);
+
+guestTest(
+  'the group of a mount is looked for among the groups of its user namespace, not among the users',
+  async (t, guest) => {
+    await using root = await guest.client();
+    await using inside = await guest.client({ launcher: ['unshare', '--user', '--mount', '--keep-caps'] });
+    await inside.getpid({});
+    // No number is that of a user and of a group.
+    for (const [map, line] of [
+      ['uid_map', `0 ${OUTSIDE} ${IDS}`],
+      ['gid_map', `100 ${OUTSIDE + IDS} ${IDS}`],
+    ] as const) {
+      await root.writeFile({ path: `/proc/${inside.pid}/${map}`, data: `${line}\n`, flags: 'O_WRONLY' });
+    }
+    const request = async (user: number, group: number): Promise<MountRequest> => {
+      const fd = await inside.open({ path: '/dev/fuse', flags: 'O_RDWR' });
+      const options = `fd=${fd},rootmode=40000,user_id=${user},group_id=${group}`;
+      return { source: 'by-hand', type: 'fuse', options };
+    };
+    for (const [user, group, errno, what] of [
+      [3, 3, 'EINVAL', 'a group by the number of a user'],
+      [103, 103, 'EINVAL', 'a user by the number of a group'],
+      [3, 103, 'ok', 'each by a number of its own'],
+    ] as const) {
+      t.is(await guest.mountErrno(await request(user, group), inside), errno, what);
+    }
+    await using mount = await guest.mount(await request(3, 103), inside);
+    t.is((await mountedAt(inside, mount.path)).options, 'rw,user_id=3,group_id=103', 'which are shown');
   },
 );

@@ -140,3 +140,34 @@ guestTest(
     await client.close({ fd });
   },
 );
+
+/** When the file was modified, as `utimens` sets it; its ctime is that of now then. */
+const LONG_AGO_NS = 1_000_000_001_000_000_256;
+
+guestTest(
+  'with the writeback cache a file has the ctime that the server told first, which is not its mtime',
+  async (t, guest) => {
+    await using fuse = await mountWritebackCache(guest);
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    await client.utimens({ path: fuse.backing('f'), atimeNs: null, mtimeNs: LONG_AGO_NS });
+    const told = async (path: string, flags = ''): Promise<Record<'mtimeNs' | 'ctimeNs', number>> => {
+      const { mtimeNs, ctimeNs } = await client.stat({ path, flags });
+      return { mtimeNs, ctimeNs };
+    };
+    const first = await told(fuse.backing('f'));
+    t.is(first.mtimeNs, LONG_AGO_NS);
+    t.true(first.ctimeNs > LONG_AGO_NS + 1e9, 'they are far apart');
+    const path = fuse.file('f');
+    const fd = await client.open({ path, flags: 'O_RDONLY' });
+    t.deepEqual(await told(path, 'AT_STATX_DONT_SYNC'), first, 'when it has been looked up');
+    t.deepEqual(await told(path, 'AT_STATX_FORCE_SYNC'), first, 'when the server is asked once more');
+    // Behind FUSE.
+    await client.chmod({ path: fuse.backing('f'), mode: 0o640 });
+    await client.utimens({ path: fuse.backing('f'), atimeNs: null, mtimeNs: LONG_AGO_NS + 5e9 });
+    for (const flags of ['AT_STATX_FORCE_SYNC', 'AT_STATX_DONT_SYNC']) {
+      t.deepEqual(await told(path, flags), first, `when the server has other times, ${flags}`);
+    }
+    await client.close({ fd });
+  },
+);

@@ -143,3 +143,30 @@ guestTest('a device is the one that the server says, by both numbers', async (t,
     }
   }
 });
+
+guestTest(
+  'what is kept of a file is what the server has said, of each attribute by itself',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off', attrValidS: LONG });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+    const numbers = { ino: 1_234_567, size: 5000, blocks: 24 };
+    const kept = { mode: 0o100_641, nlink: 3, uid: 1001, gid: 1002 };
+    const times = { atimeNs: 11e9 + 4, mtimeNs: 22e9 + 5, ctimeNs: 33e9 + 6 };
+    const seconds = [11n, 22n, 33n];
+    // `fuse_attr`: without a device number, and with no flags.
+    const attr = concat(
+      ...[...Object.values(numbers).map(BigInt), ...seconds].map(u64),
+      ...[4, 5, 6, ...Object.values(kept), 0, 2048, 0].map(u32),
+    );
+    const body = concat(u64(BigInt(LONG)), u64(0n), attr);
+    await fuse.rule({ match: { opcode: 'GETATTR' }, action: { do: 'body', body } });
+    const told = { ...numbers, ...kept, ...times, blksize: 2048 };
+    for (const flags of ['AT_STATX_FORCE_SYNC', 'AT_STATX_DONT_SYNC', '']) {
+      t.like(await client.fstat({ fd, flags }), told, flags);
+    }
+    t.deepEqual(await fuse.opcodes('GETATTR'), ['GETATTR'], 'it is asked once');
+    await client.close({ fd });
+  },
+);
