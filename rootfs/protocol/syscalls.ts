@@ -203,6 +203,8 @@ export interface Syscalls {
   linkFd: { args: Fd & { to: string }; value: number };
   /** `room`: bytes for the handle, default MAX_HANDLE_SZ (name_to_handle_at(2)). */
   nameToHandle: { args: At & { flags?: Flags; room?: number }; value: FileHandle };
+  /** How many bytes of handle that call asks for where it has less room than it needs. */
+  handleRoom: { args: At & { flags?: Flags; room: number }; value: number };
   /** `mountFd`: any open file of the filesystem. */
   openByHandle: { args: { mountFd: number; flags: Flags } & FileHandle; value: number };
   symlink: { args: { target: string; path: string }; value: number };

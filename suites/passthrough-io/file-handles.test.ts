@@ -214,6 +214,15 @@ guestTest('a handle of no file, and one that is too short, is ESTALE (E17)', asy
   await client.close({ fd: mountFd });
 });
 
+guestTest('who has too little room for a handle is told how much it takes (E17)', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  for (const room of [0, HANDLE_BYTES - 1]) {
+    t.is(await client.handleRoom({ path: fuse.file('f'), room }), HANDLE_BYTES, `who has ${room} bytes`);
+  }
+});
+
 guestTest(
   'a server without memory for a look-up does not make a handle stale: ENOMEM (E17)',
   async (t, guest) => {

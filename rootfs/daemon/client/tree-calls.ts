@@ -1,4 +1,4 @@
-import type { CallResult, NewTime, Stat } from '../../protocol/syscalls.ts';
+import type { CallResult, NewTime, Stat, Syscalls } from '../../protocol/syscalls.ts';
 import { viewOf } from '../sys/bytes.ts';
 import { flagBits } from '../sys/constants.ts';
 import { cString } from '../sys/memory.ts';
@@ -13,6 +13,25 @@ const XATTR_MAX_BYTES = 65_536;
 /** linux/fs.h: `struct file_handle` before its handle, and MAX_HANDLE_SZ. */
 const HANDLE_HEADER_BYTES = 8;
 const MAX_HANDLE_BYTES = 128;
+
+/** What the kernel has made of a `struct file_handle` with so much room, also where it was too little. */
+async function nameToHandle({
+  dirfd,
+  path,
+  flags,
+  room,
+}: Syscalls['handleRoom']['args']): Promise<{ result: CallResult<number>; bytes: Uint8Array }> {
+  const bytes = new Uint8Array(HANDLE_HEADER_BYTES + room);
+  viewOf(bytes).setUint32(0, room, true);
+  const mountId = new Uint8Array(4);
+  const at = dirfd ?? AT_FDCWD;
+  const result = await syscall('name_to_handle_at', at, cString(path), bytes, mountId, flagBits(flags));
+  return { result, bytes };
+}
+
+function handleBytes(handle: Uint8Array): number {
+  return viewOf(handle).getUint32(0, true);
+}
 
 /** Calls that name files: the tree, attributes, extended attributes, mounts. */
 export const treeCalls = {
@@ -61,17 +80,17 @@ export const treeCalls = {
     const source = cString(`/proc/self/fd/${fd}`);
     return syscall('linkat', AT_FDCWD, source, AT_FDCWD, cString(to), flagBits('AT_SYMLINK_FOLLOW'));
   },
-  nameToHandle: async ({ dirfd, path, flags, room = MAX_HANDLE_BYTES }) => {
-    const bytes = new Uint8Array(HANDLE_HEADER_BYTES + room);
-    const view = viewOf(bytes);
-    view.setUint32(0, room, true);
-    const mountId = new Uint8Array(4);
-    const at = dirfd ?? AT_FDCWD;
-    const result = await syscall('name_to_handle_at', at, cString(path), bytes, mountId, flagBits(flags));
+  nameToHandle: async ({ room = MAX_HANDLE_BYTES, ...what }) => {
+    const { result, bytes } = await nameToHandle({ room, ...what });
     return mapValue(result, () => ({
-      type: view.getInt32(4, true),
-      handle: bytes.slice(HANDLE_HEADER_BYTES, HANDLE_HEADER_BYTES + view.getUint32(0, true)),
+      type: viewOf(bytes).getInt32(4, true),
+      handle: bytes.slice(HANDLE_HEADER_BYTES, HANDLE_HEADER_BYTES + handleBytes(bytes)),
     }));
+  },
+  handleRoom: async (what) => {
+    const { result, bytes } = await nameToHandle(what);
+    const tooLittle = 'errno' in result && result.errno === 'EOVERFLOW';
+    return tooLittle ? { value: handleBytes(bytes) } : result;
   },
   openByHandle: ({ mountFd, type, handle, flags }) => {
     const bytes = new Uint8Array(HANDLE_HEADER_BYTES + handle.length);
