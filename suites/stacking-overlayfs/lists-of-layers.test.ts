@@ -89,7 +89,7 @@ guestTest(
     await using client = await guest.client();
     const layers = await layersOf(guest, 2);
     const [lower = '', upper = ''] = layers;
-    const names = ['of-member', 'of-root', 'of-other'];
+    const names = ['of-member', 'of-further-member', 'of-root', 'of-other'];
     for (const name of names) {
       await client.mkdir({ path: `${lower}/${name}` });
       await client.chown({ path: `${lower}/${name}`, uid: OWNER, gid: STRANGER });
@@ -97,16 +97,18 @@ guestTest(
     }
     await using overlay = await over(guest, client, layers);
     await client.chmod({ path: overlay.path, mode: 0o755 });
-    const setsList = async (path: string, gid: number, name: string) => {
+    const setsList = async (path: string, gid: number, name: string, groups?: number[]) => {
       await using who = await guest.client();
       await who.chdir({ path: overlay.path });
-      await who.setCredentials({ uid: OWNER, gid });
+      await who.setCredentials({ uid: OWNER, gid, ...(groups && { groups }) });
       return await who.errno.setxattr({ path, name, data: aclFor([NAMED], READ) });
     };
     const setgid = async (name: string) =>
       ((await client.stat({ path: `${upper}/${name}` })).mode & 0o2000) !== 0;
     t.is(await setsList('of-member', STRANGER, ACCESS), 'ok');
     t.true(await setgid('of-member'), 'from a member');
+    t.is(await setsList('of-further-member', OWNER, ACCESS, [STRANGER]), 'ok');
+    t.true(await setgid('of-further-member'), 'from who has the group besides another one');
     t.is(
       await client.errno.setxattr({
         path: overlay.file('of-root'),
