@@ -105,3 +105,34 @@ guestTest(
     }
   },
 );
+
+guestTest(
+  'names of attributes after one that is called like a mark are listed as they are (A45)',
+  async (t, guest) => {
+    guest.needs(guest.expected.hasIoModes, 'attributes of an overlay that are called like its marks');
+    await using client = await guest.client();
+    for (const [options, prefix] of [
+      [undefined, 'trusted.overlay.'],
+      ['userxattr', 'user.overlay.'],
+    ] as const) {
+      const lower = await guest.directory('ext4', 'lower');
+      const layers = await upperOn(guest);
+      await fill(client, layers.upper, ['f']);
+      await using overlay = await guest.mountOverlay({ lower, ...layers, options }, client);
+      const path = overlay.file('f');
+      const names: string[] = [];
+      // Each comes after those that are there already, or before them, as the filesystem likes.
+      for (const name of [`${prefix}a-first`, 'user.b', `${prefix}third`, 'user.last-of-all']) {
+        await client.setxattr({ path, name, data: 'value' });
+        names.push(name);
+        t.deepEqual((await client.listxattr({ path })).toSorted(), names.toSorted(), `with ${name}`);
+      }
+      await client.removexattr({ path, name: `${prefix}a-first` });
+      t.deepEqual(
+        (await client.listxattr({ path })).toSorted(),
+        names.slice(1).toSorted(),
+        'without the first',
+      );
+    }
+  },
+);

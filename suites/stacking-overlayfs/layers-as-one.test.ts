@@ -123,6 +123,9 @@ guestTest(
     await client.mkdir({ path: at('directory'), mode: 0o1777 });
     await client.mknod({ path: at('character'), mode: 0o020_620, major: 1, minor: 3 });
     await client.mknod({ path: at('block'), mode: 0o060_660, major: 7, minor: 200 });
+    // More than the eight bits that minor numbers once had.
+    await client.mknod({ path: at('many'), mode: 0o060_660, major: 259, minor: 0x345 });
+    await client.mknod({ path: at('many-characters'), mode: 0o020_660, major: 0, minor: 0x100 });
     await client.mknod({ path: at('fifo'), mode: 0o010_640 });
     await client.mknod({ path: at('socket'), mode: 0o140_755 });
     await client.mknod({ path: at('file'), mode: 0o106_751 });
@@ -132,6 +135,8 @@ guestTest(
       directory: ['41777', 0, 0],
       character: ['20620', 1, 3],
       block: ['60660', 7, 200],
+      many: ['60660', 259, 0x345],
+      'many-characters': ['20660', 0, 0x100],
       fifo: ['10640', 0, 0],
       socket: ['140755', 0, 0],
       file: ['106751', 0, 0],

@@ -1,3 +1,4 @@
+import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { isListedInParts } from '../lib/list-in-parts.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
@@ -5,6 +6,14 @@ import { fill, layersOf, over } from '../lib/layers.ts';
 /** Whiteouts of a directory: none of its names, wherever the directory is from, and however it is read. */
 
 const CHARACTER_DEVICE = 0o020_000;
+
+/** A whiteout that is an attribute, as a layer has it that lies on an overlay. */
+async function hideByAttribute(client: Client, directory: string, name: string): Promise<void> {
+  const path = `${directory}/${name}`;
+  await client.writeFile({ path, data: '' });
+  await client.setxattr({ path, name: 'trusted.overlay.whiteout', data: 'y' });
+  await client.setxattr({ path: directory, name: 'trusted.overlay.opaque', data: 'x' });
+}
 
 guestTest(
   'a merged directory in which names were removed is read on from where each of its parts began',
@@ -75,9 +84,7 @@ guestTest(
     ] as const) {
       await fill(client, bottom, [`${name}/`, `${name}/f`]);
       await fill(client, at, [`${name}/`]);
-      await client.writeFile({ path: `${at}/${name}/w`, data: '' });
-      await client.setxattr({ path: `${at}/${name}/w`, name: 'trusted.overlay.whiteout', data: 'y' });
-      await client.setxattr({ path: `${at}/${name}`, name: 'trusted.overlay.opaque', data: 'x' });
+      await hideByAttribute(client, `${at}/${name}`, 'w');
     }
     await using overlay = await over(guest, client, [bottom, middle, upper]);
     const list = (name: string) => client.readdir({ path: overlay.file(name) });
@@ -113,13 +120,34 @@ guestTest(
     const [bottom = '', middle = '', upper = ''] = layers;
     await fill(client, bottom, ['d/', 'd/a']);
     await fill(client, middle, ['d/']);
-    await client.writeFile({ path: `${middle}/d/a`, data: '' });
-    await client.setxattr({ path: `${middle}/d/a`, name: 'trusted.overlay.whiteout', data: 'y' });
-    await client.setxattr({ path: `${middle}/d`, name: 'trusted.overlay.opaque', data: 'x' });
+    await hideByAttribute(client, `${middle}/d`, 'a');
     await using overlay = await over(guest, client, layers);
     t.deepEqual(await client.readdir({ path: overlay.file('d') }), [], 'no names');
     t.is(await client.errno.stat({ path: overlay.file('d/a') }), 'ENOENT', 'nothing under the name');
     t.is(await client.errno.rmdir({ path: overlay.file('d') }), 'ok', 'it is removed');
     t.deepEqual(await client.readdir({ path: upper }), ['d'], 'a whiteout for it');
+  },
+);
+
+guestTest(
+  'whiteouts that are attributes hide names of the layers below theirs, whichever lower layer has them',
+  async (t, guest) => {
+    guest.needs(guest.expected.overlaysWithDataLayers, 'whiteouts that are attributes');
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 4);
+    const [bottom = '', second = '', first = ''] = layers;
+    await fill(client, bottom, ['d/', 'd/a', 'd/b', 'd/kept']);
+    for (const [at, name] of [
+      [first, 'a'],
+      [second, 'b'],
+    ] as const) {
+      await fill(client, at, ['d/']);
+      await hideByAttribute(client, `${at}/d`, name);
+    }
+    await using overlay = await over(guest, client, layers);
+    t.deepEqual(await client.readdir({ path: overlay.file('d') }), ['kept'], 'what is listed');
+    for (const name of ['a', 'b']) {
+      t.is(await client.errno.stat({ path: overlay.file(`d/${name}`) }), 'ENOENT', `${name} is not there`);
+    }
   },
 );
