@@ -1,8 +1,12 @@
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
+import { upperOnFuse } from '../lib/overlay-on-fuse.ts';
 
-/** Who watches a file of an overlay (inotify(7)) is told that it is gone when it has lost its last name, and not before. */
+/**
+ * Who watches a file of an overlay (inotify(7)) is told that it is gone when it has lost its last name, and not before. A
+ * removal that is refused takes no name away.
+ */
 
 type Change = (client: Client, at: string) => Promise<unknown>;
 
@@ -73,6 +77,33 @@ guestTest(
         'ok',
         `${name}: linked where it is now`,
       );
+    }
+  },
+);
+
+guestTest(
+  'a file whose removal the server of the upper layer refuses has its name still, and gets others',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using stack = await upperOnFuse(guest, client);
+    const { overlay, fuse, lower } = stack;
+    await fill(client, lower, ['low']);
+    for (const [name, opcode] of [
+      ['old', ['UNLINK']],
+      ['low', ['RENAME', 'RENAME2']],
+    ] as const) {
+      const path = overlay.file(name);
+      // While it is open, it is one and the same file of the overlay.
+      const fd = await client.open({ path, flags: 'O_RDONLY' });
+      const permit = await fuse.fail({ opcode }, 'EDQUOT');
+      t.is(await client.errno.unlink({ path }), 'EDQUOT', `${name}: refused`);
+      await permit();
+      const link = { from: path, to: `${path}-2` };
+      t.is(await client.errno.link(link), 'ok', `${name}: a file that has a name can be linked`);
+      await client.close({ fd });
+      for (const each of [link.from, link.to]) {
+        t.is(await client.errno.unlink({ path: each }), 'ok', `${name}: removed in the end`);
+      }
     }
   },
 );
