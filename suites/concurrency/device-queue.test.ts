@@ -232,6 +232,7 @@ guestTest(
     for (const fd of fds) await client.close({ fd });
     for (let released = 0; released < names.length; released++) {
       const release = await hold.arrived();
+      t.is(release.path, `/${names[released]}`, `${released} answered: what comes is next in turn`);
       // What the kernel sends now comes after every RELEASE that it would send.
       await client.stat({ path: fuse.file('a') });
       const there = (await fuse.requests('RELEASE')).length;

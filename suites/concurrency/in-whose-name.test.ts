@@ -80,16 +80,26 @@ guestTest(
     t.is(await asking, 'EIO');
 
     t.is(await forgetName(server, device, 'a'), 'ok');
+    const one = await headerOf(server, device);
     t.like(
-      await headerOf(server, device),
+      one,
       { opcode: Opcode.FORGET, nodeid, ...NOBODY },
       'one node that is forgotten is named, and nobody',
     );
+    t.true(
+      one.unique > asked.unique,
+      `a FORGET has a number of its own: ${one.unique} after ${asked.unique}`,
+    );
     for (const name of ['b', 'c']) t.is(await forgetName(server, device, name), 'ok');
+    const several = await headerOf(server, device);
     t.like(
-      await headerOf(server, device),
+      several,
       { opcode: Opcode.BATCH_FORGET, nodeid: 0n, ...NOBODY },
       'several that are forgotten are in the list alone',
+    );
+    t.true(
+      several.unique > one.unique,
+      `a BATCH_FORGET has a number of its own: ${several.unique} after ${one.unique}`,
     );
   },
 );

@@ -126,15 +126,21 @@ const BUFFERS = 3;
 
 guestTest('a request that takes more buffers than a pipe has is refused with EIO', async (t, guest) => {
   await using client = await guest.client();
-  const { fuse, server, device, fd } = await takenOver(guest, client, 0);
-  await using _fuse = fuse;
-  await using _server = server;
-  const [, fdOut] = await server.pipe({});
-  await server.fcntl({ fd: fdOut, cmd: 'F_SETPIPE_SZ', arg: (BUFFERS - 1) * PAGE });
-  const writing = client.errno.pwrite({ fd, ...TWO_PAGES });
-  t.is(await spliceOne(server, device, fdOut), 'EIO', 'what the server is told');
-  t.is(await writing, 'EIO', 'what the writer is told');
-  t.is(await fuse.waiting(), 0, 'the request is over');
+  for (const [what, openFlags] of [
+    ['a cached write', 0],
+    ['a direct write', OpenFlag.DIRECT_IO],
+  ] as const) {
+    const { fuse, server, device, fd } = await takenOver(guest, client, openFlags);
+    await using _fuse = fuse;
+    await using _server = server;
+    const [, fdOut] = await server.pipe({});
+    await server.fcntl({ fd: fdOut, cmd: 'F_SETPIPE_SZ', arg: (BUFFERS - 1) * PAGE });
+    // From two pages of the caller, which a direct write is about.
+    const writing = client.errno.pwrite({ fd, ...TWO_PAGES, misalign: 1000 });
+    t.is(await spliceOne(server, device, fdOut), 'EIO', `${what}: what the server is told`);
+    t.is(await writing, 'EIO', `${what}: what the writer is told`);
+    t.is(await fuse.waiting(), 0, `${what}: the request is over`);
+  }
 });
 
 /** Bytes that are in the pipe before, and so take buffers of its four. */
