@@ -56,6 +56,17 @@ guestTest(
   },
 );
 
+guestTest(
+  'with ABORT_ERROR, too, a server whose mount is gone is told ENODEV, and not that it was aborted (H4)',
+  async (t, guest) => {
+    for (const flags of ['', 'MNT_FORCE']) {
+      await using fuse = await guest.mountFuse({ init: { addFlags: ['ABORT_ERROR'] } });
+      t.is(await fuse.unmount(flags), 'ok');
+      t.is(await endOf(fuse), 'ENODEV', `unmounted with ${flags === '' ? 'no flag' : flags}`);
+    }
+  },
+);
+
 guestTest('BACKING_CLOSE works on an aborted connection (C12, H3)', async (t, guest) => {
   guest.needs(guest.expected.hasClose, 'BACKING_CLOSE');
   await using fuse = await guest.mountFuse({ passthrough: 'off' });

@@ -81,6 +81,32 @@ guestTest('requests that were read from any device of a connection are sent anew
   await answerAnew(t, { asking, uniques, server, device });
 });
 
+guestTest(
+  'a request is answered by the device that it was read from, and by no other of its connection',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse();
+    await using client = await guest.client();
+    await using server = await guest.client();
+    const mounted = await fuse.server.lendDevice(server);
+    await fuse.server.kill('SIGKILL');
+    const clone = await cloneOf(server, mounted);
+    for (const [from, other] of [
+      [mounted, clone],
+      [clone, mounted],
+    ] as const) {
+      const what = from === clone ? 'read from the clone' : 'read from the device of the mount';
+      const asking = client.errno.stat({ path: fuse.file(`none-${from}`) });
+      asking.catch(() => undefined);
+      const { unique } = await nextRequest(server, from);
+      const answer = { unique, error: EIO };
+      t.is(await answerRequest(server, other, answer), 'ENOENT', `${what}: an answer by the other one`);
+      t.is(await fuse.waiting(), 1, `${what}: the request waits on`);
+      t.is(await answerRequest(server, from, answer), 'ok', `${what}: an answer by that one`);
+      t.is(await asking, 'EIO', `${what}: who has asked`);
+    }
+  },
+);
+
 guestTest('whoever polls one of several files is told when their connection ends', async (t, guest) => {
   await using fuse = await guest.mountFuse();
   await using client = await guest.client();
