@@ -151,6 +151,44 @@ guestTest(
 );
 
 guestTest(
+  'an answer from a file whose pages are not taken from their beginning is read byte for byte, given away or not',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ passthrough: 'off' });
+    await using client = await guest.client();
+    await using helper = await guest.client();
+    const device = await fuse.server.lendDevice(helper);
+    const source = pattern(PAGES * PAGE, 7);
+    const [offIn, length] = [100, (PAGES - 1) * PAGE];
+    await client.writeFile({ path: fuse.backing('f'), data: new Uint8Array(length) });
+    await client.writeFile({ path: fuse.backing('source'), data: source });
+    for (const flags of ['', 'SPLICE_F_MOVE']) {
+      const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+      const file = await helper.open({ path: fuse.backing('source'), flags: 'O_RDONLY' });
+      const hold = await fuse.hold('READ');
+      const reading = client.pread({ fd, count: length, offset: 0 });
+      reading.catch(() => undefined);
+      const { unique, args } = await hold.arrived();
+      await hold.stop();
+      t.is(args['size'], length, 'all in one request');
+      const [fdIn, fdOut] = await helper.pipe({});
+      await helper.write({ fd: fdOut, data: outHeader({ unique: BigInt(unique), bodyBytes: length }) });
+      // Pages of the file itself, the first of them without its beginning.
+      t.is(await helper.splice({ fdIn: file, offIn, fdOut, length }), length, 'moved to the pipe');
+      const whole = OUT_HEADER_BYTES + length;
+      t.is(
+        await helper.splice({ fdIn, fdOut: device, length: whole, flags }),
+        whole,
+        `taken whole, flags ${flags}`,
+      );
+      const expected = source.subarray(offIn, offIn + length);
+      t.is(firstDifference(await reading, expected), undefined, `what is read, flags ${flags}`);
+      for (const each of [file, fdIn, fdOut]) await helper.close({ fd: each });
+      await client.close({ fd });
+    }
+  },
+);
+
+guestTest(
   'answers are spliced one by one out of a pipe that has more, and none out of a pipe that has less',
   async (t, guest) => {
     await using fuse = await guest.mountFuse();

@@ -115,6 +115,31 @@ guestTest(
 );
 
 guestTest(
+  'who waits for INIT to be answered goes on waiting after a signal that does not kill (B25)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ waitForInit: false, rules: [HOLD_INIT] });
+    await using client = await guest.client();
+    const init = await fuse.waitFor('INIT', 'held');
+    const asking = client.errno.statfs({ path: fuse.path });
+    asking.catch(() => undefined);
+    t.is(await oneMoreWaits(fuse), 2, 'INIT and the call');
+    // The one signal that interrupts a wait and needs no handler.
+    const stopped = client.kill('SIGSTOP');
+    const state = new RegExp(String.raw`^process ${client.pid} \S+ T`);
+    const where = await eventually(
+      () => guest.where(client.pid),
+      (shown) => state.test(shown),
+    );
+    t.regex(where, state, 'all threads have the signal');
+    t.is(await fuse.waiting(), 2, 'INIT and the call still');
+    await fuse.server.call('held.release', { seq: init.seq });
+    await stopped;
+    await client.kill('SIGCONT');
+    t.is(await asking, 'ok', 'what the call gives once INIT is answered');
+  },
+);
+
+guestTest(
   'all calls that come before INIT is answered go on then, or are refused if it is an error (B25)',
   async (t, guest) => {
     const CALLS = 2;
