@@ -1,6 +1,5 @@
 import { text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
-import { eventually } from '../lib/eventually.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { mountWritebackCache } from '../lib/writeback-cache.ts';
@@ -84,18 +83,6 @@ async function readsBeyondMax(fuse: FuseMount, client: Client, count: number) {
   const held = [await hold.arrived(), await hold.arrived()];
   // Those two, and the one whose caller is kept from sending more.
   return { fd, hold, held, reading, waiting: await fuse.untilWaiting(3) };
-}
-
-/** More than usual: the threads that make the calls may have to be started first. */
-const TRIES = 4000;
-
-/** Waits until so many requests and callers wait. @returns how many there are then, or at last. */
-function untilAllWait(fuse: FuseMount, count: number): Promise<number | null> {
-  return eventually(
-    () => fuse.waiting(),
-    (waiting) => waiting === count,
-    TRIES,
-  );
 }
 
 /** Of which one is served, and more wait than what ends with it lets go. */
@@ -185,9 +172,9 @@ guestTest('all who wait for max_background are told when the connection is abort
     reading.push(outcome);
     if (nth === 0) await hold.arrived();
   }
-  t.is(await untilAllWait(fuse, READERS), READERS, 'one request at the server, and callers that wait');
+  t.is(await fuse.untilWaiting(READERS), READERS, 'one request at the server, and callers that wait');
   await fuse.abort();
-  t.is(await untilAllWait(fuse, 0), 0, 'nobody waits after the abort');
+  t.is(await fuse.untilWaiting(0), 0, 'nobody waits after the abort');
   for (const outcome of await Promise.all(reading)) t.regex(outcome, /ECONNABORTED|ENOTCONN/);
   await client.errno.close({ fd });
 });
@@ -213,7 +200,7 @@ guestTest('who reads in parts how many requests wait reads one number', async (t
   t.is(text(await other.read({ fd: waiting, count: 1 })), '1', 'of ten the first figure');
   for (const each of held) await hold.release(each);
   await reading;
-  t.is(await untilAllWait(fuse, 0), 0, 'none waits any more');
+  t.is(await fuse.untilWaiting(0), 0, 'none waits any more');
   t.is(text(await other.read({ fd: waiting, count: 10 })), '0\n', 'the rest of what the number was');
   t.is(text(await other.read({ fd: waiting, count: 10 })), '', 'its end');
   await other.close({ fd: waiting });
@@ -246,7 +233,7 @@ for (const lowered of [4, 2]) {
       for (let nth = 0; nth < BEFORE; nth++) held.push(await hold.arrived());
       t.is(await change(other, control(fuse, 'max_background'), String(lowered)), 'ok');
       reading.push(read(BEFORE, LATER));
-      t.is(await untilAllWait(fuse, BEFORE + 1), BEFORE + 1, 'a caller waits with its first request');
+      t.is(await fuse.untilWaiting(BEFORE + 1), BEFORE + 1, 'a caller waits with its first request');
       const sent = async (): Promise<number> => {
         // What the kernel sends now comes after every READ that it would send.
         await other.stat({ path: fuse.path });

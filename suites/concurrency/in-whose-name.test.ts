@@ -10,8 +10,6 @@ import { answerRequest, forgetName } from '../lib/raw-server.ts';
 const LONG = 100_000;
 const ROOM = 2 ** 21;
 const EIO = -5;
-/** More than usual: the thread that makes the call may have to be started first. */
-const TRIES = 4000;
 /** Who asks; nobody has these ids in a request that the kernel makes. */
 const [UID, GID] = [4000, 4001];
 
@@ -31,7 +29,6 @@ async function headerOf(server: Client, device: number): Promise<Header> {
   await eventually(
     () => server.poll({ fd: device }),
     (seen) => seen === 'in|out',
-    TRIES,
   );
   const raw = await server.read({ fd: device, count: ROOM });
   const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);

@@ -3,6 +3,7 @@ import { eventually } from '../lib/eventually.ts';
 import { Opcode } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { answerRequest, nextRequest } from '../lib/raw-server.ts';
+import { showsAsStopped } from '../lib/where-it-waits.ts';
 
 guestTest(
   'a signal during an open is told to the server as INTERRUPT, and the open still becomes passthrough (H10)',
@@ -101,12 +102,7 @@ guestTest(
     opening.catch(() => undefined);
     t.is(await fuse.untilWaiting(1), 1, 'a request is in the queue');
     const stopped = client.kill('SIGSTOP');
-    const state = new RegExp(String.raw`^process ${client.pid} \S+ T`);
-    const where = await eventually(
-      () => guest.where(client.pid),
-      (text) => state.test(text),
-    );
-    t.regex(where, state, 'all threads have the signal');
+    t.true(await showsAsStopped(guest, client), 'the caller has the signal');
     await fuse.server.kill('SIGCONT');
     const request = await hold.arrived();
     const interrupt = await fuse.waitFor('INTERRUPT', 'arrived');

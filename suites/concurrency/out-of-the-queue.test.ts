@@ -1,7 +1,6 @@
 import { pattern } from '../lib/bytes.ts';
 import { eventually } from '../lib/eventually.ts';
 import { Opcode, OpenFlag } from '../lib/fuse-abi.ts';
-import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { answerRequest, nextRequest } from '../lib/raw-server.ts';
 
@@ -13,17 +12,6 @@ const LONG = 100_000;
 const EIO = -5;
 /** fuse.h: set in the number of an INTERRUPT, the rest of which is that of the request. */
 const INTERRUPT = 1n;
-/** More than usual: the threads that make the calls may have to be started first. */
-const TRIES = 4000;
-
-/** Waits until so many requests and callers wait. @returns how many there are then, or at last. */
-function untilAllWait(fuse: FuseMount, count: number): Promise<number | null> {
-  return eventually(
-    () => fuse.waiting(),
-    (waiting) => waiting === count,
-    TRIES,
-  );
-}
 
 guestTest('an INTERRUPT is read before requests that wait to be read (H10)', async (t, guest) => {
   await using fuse = await guest.mountFuse();
@@ -44,7 +32,7 @@ guestTest('an INTERRUPT is read before requests that wait to be read (H10)', asy
   // Needs no lock that the first call may have.
   const later = other.errno.statfs({ path: fuse.path });
   later.catch(() => undefined);
-  t.is(await untilAllWait(fuse, 2), 2, 'and so does a request');
+  t.is(await fuse.untilWaiting(2), 2, 'and so does a request');
   const asks = /request_wait_answer|fuse_simple_request|fuse_statfs/;
   const where = await eventually(
     () => guest.where(other.pid),
@@ -88,7 +76,7 @@ guestTest(
     const reading = [read(0)];
     const held = [await hold.arrived()];
     for (let nth = 1; nth <= CALLERS; nth++) reading.push(read(nth));
-    t.is(await untilAllWait(fuse, 1 + CALLERS), 1 + CALLERS, 'one request at the server, and callers');
+    t.is(await fuse.untilWaiting(1 + CALLERS), 1 + CALLERS, 'one request at the server, and callers');
     const path = `/sys/fs/fuse/connections/${fuse.connection}/max_background`;
     await other.writeFile({ path, data: '10', flags: 'O_WRONLY' });
     for (let nth = 1; nth <= CALLERS; nth++) {

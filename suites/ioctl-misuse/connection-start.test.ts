@@ -1,8 +1,8 @@
 import { text } from '../lib/bytes.ts';
-import { eventually } from '../lib/eventually.ts';
 import type { Rule } from '../lib/fuse-abi.ts';
 import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
+import { showsAsStopped } from '../lib/where-it-waits.ts';
 
 /** Calls to a mount whose INIT has no answer yet, or one that the kernel does not take. */
 
@@ -50,21 +50,9 @@ guestTest(
   },
 );
 
-/** More than usual: the thread that makes the call may have to be started first. */
-const TRIES = 4000;
-
-/** @returns how many requests and calls wait in the end. */
-function untilWaiting(fuse: FuseMount, expected: number): Promise<number | null> {
-  return eventually(
-    () => fuse.waiting(),
-    (count) => count === expected,
-    TRIES,
-  );
-}
-
 /** Waits until a call waits beside the INIT that is held. */
 function oneMoreWaits(fuse: FuseMount): Promise<number | null> {
-  return untilWaiting(fuse, 2);
+  return fuse.untilWaiting(2);
 }
 
 guestTest('a call that comes before INIT is answered waits, and goes on then (B25)', async (t, guest) => {
@@ -125,12 +113,7 @@ guestTest(
     t.is(await oneMoreWaits(fuse), 2, 'INIT and the call');
     // The one signal that interrupts a wait and needs no handler.
     const stopped = client.kill('SIGSTOP');
-    const state = new RegExp(String.raw`^process ${client.pid} \S+ T`);
-    const where = await eventually(
-      () => guest.where(client.pid),
-      (shown) => state.test(shown),
-    );
-    t.regex(where, state, 'all threads have the signal');
+    t.true(await showsAsStopped(guest, client), 'the caller has the signal');
     t.is(await fuse.waiting(), 2, 'INIT and the call still');
     await fuse.server.call('held.release', { seq: init.seq });
     await stopped;
@@ -153,9 +136,9 @@ guestTest(
       // Which needs no lock: names of one directory would wait for each other.
       const asking = Array.from({ length: CALLS }, () => client.errno.statfs({ path: fuse.path }));
       for (const asked of asking) asked.catch(() => undefined);
-      t.is(await untilWaiting(fuse, 1 + CALLS), 1 + CALLS, `${what}: INIT and the calls`);
+      t.is(await fuse.untilWaiting(1 + CALLS), 1 + CALLS, `${what}: INIT and the calls`);
       await fuse.server.call('held.release', { seq: init.seq, ...(action === undefined ? {} : { action }) });
-      t.is(await untilWaiting(fuse, 0), 0, `${what}: none of the calls waits any more`);
+      t.is(await fuse.untilWaiting(0), 0, `${what}: none of the calls waits any more`);
       t.deepEqual(
         await Promise.all(asking),
         asking.map(() => errno),

@@ -9,8 +9,6 @@ import { answerRequest, nextRequest, openBody, type RawRequest } from './raw-ser
 const [OPEN, RELEASE, IOCTL, CUSE_INIT] = [14, 18, 39, 4096];
 /** What a request to read or to write may ask for at most. Bytes. */
 export const DEVICE_MOST = 4096;
-/** More than usual: the thread that makes the call may have to be started first. */
-const TRIES = 4000;
 
 /** An IOCTL as it came. */
 export interface Asked {
@@ -129,7 +127,6 @@ export class DeviceServer implements AsyncDisposable {
     const asked = await eventually(
       async () => !settled && (await this.isAsked()),
       (is) => is || settled,
-      TRIES,
     );
     return asked ? 'the server is asked' : call;
   }
@@ -144,7 +141,6 @@ export class DeviceServer implements AsyncDisposable {
     const asked = await eventually(
       () => this.isAsked(),
       (is) => is,
-      TRIES,
     );
     if (!asked) throw new Error(`the server of the device is not asked for ${opcode}`);
     const request = await nextRequest(this.#client, this.#device);

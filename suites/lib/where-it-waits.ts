@@ -18,3 +18,16 @@ export async function whereItWaits(
     (where) => where === 'done' || at.test(where),
   );
 }
+
+/**
+ * Waits until a client that is sent SIGSTOP shows as stopped, though a call of it goes on in the kernel. By then its
+ * other threads have stopped, and the one that waits has the signal.
+ */
+export async function showsAsStopped(guest: TestGuest, client: Client): Promise<boolean> {
+  const stopped = new RegExp(String.raw`^process ${client.pid} \S+ T`);
+  const where = await eventually(
+    () => guest.where(client.pid),
+    (shown) => stopped.test(shown),
+  );
+  return stopped.test(where);
+}

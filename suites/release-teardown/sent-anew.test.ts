@@ -1,9 +1,9 @@
 import type { Client } from '../lib/client.ts';
-import { eventually } from '../lib/eventually.ts';
 import { NotifyCode, Opcode } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { answerRequest, nextRequest, type RawRequest } from '../lib/raw-server.ts';
+import { showsAsStopped } from '../lib/where-it-waits.ts';
 
 /** A request that the server has had sent anew (FUSE_NOTIFY_RESEND) and not read again is one that nobody has read. */
 
@@ -45,12 +45,7 @@ guestTest(
     const { server, device, client, asking, request } = await sentAnew(guest, stack);
     t.is(await server.poll({ fd: device }), 'in|out', 'the request is to be read again');
     const stopped = client.kill('SIGSTOP');
-    const state = new RegExp(String.raw`^process ${client.pid} \S+ T`);
-    const where = await eventually(
-      () => guest.where(client.pid),
-      (text) => state.test(text),
-    );
-    t.regex(where, state, 'all threads have the signal');
+    t.true(await showsAsStopped(guest, client), 'the caller has the signal');
     const again = await nextRequest(server, device);
     t.is(again.opcode, request.opcode, 'the request comes first');
     t.true(again.isResent, 'which is marked');
