@@ -7,7 +7,7 @@ import { HEEDS_MODES } from '../lib/launchers.ts';
 
 /** Layers on an idmapped mount: files are opened there with the owner that they have on that mount. */
 
-/** Who owns the layers where they are stored; on the mount it is root. */
+/** Who owns the layers where they are stored; on the mount it is root. The next number is that of somebody there, too. */
 const STORED = 5000;
 const LONG_AGO_NS = 1_500_000_000_000_000_000;
 const HEEDS_OWNERS = ['setpriv', '--bounding-set', '-fowner'];
@@ -21,7 +21,7 @@ async function mappedLayers(guest: TestGuest, client: Client, names: readonly st
     await client.chmod({ path: `${source}/${name}/f`, mode: 0o600 });
   }
   await guest.run(['chown', '-R', `${STORED}:${STORED}`, source]);
-  const mapped = await idmapped(guest, client, source, { inside: STORED, outside: 0, count: 1 });
+  const mapped = await idmapped(guest, client, source, { inside: STORED, outside: 0, count: 2 });
   return { source, path: mapped.path, [Symbol.asyncDispose]: () => mapped[Symbol.asyncDispose]() };
 }
 
@@ -95,6 +95,38 @@ guestTest(
         const { atimeNs } = await client.stat({ path: `${layer}/d` });
         t.is(atimeNs, LONG_AGO_NS, `${what}: the access time of ${layer}`);
       }
+    }
+  },
+);
+
+guestTest(
+  'an upper directory with other numbers is listed without access times where its owner by those of the mount has mounted the overlay (E15)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    await using mounter = await guest.client({ launcher: HEEDS_OWNERS });
+    await using mapped = await mappedLayers(guest, client, ['lower', 'upper', 'work']);
+    const at = (name: string) => `${mapped.path}/${name}`;
+    await client.unlink({ path: at('work/f') });
+    for (const name of ['lower/merged', 'upper/merged', 'upper/alone']) {
+      await client.mkdir({ path: at(name), mode: 0o700 });
+    }
+    await client.mkdir({ path: at('upper/foreign') });
+    await client.chown({ path: at('upper/foreign'), uid: 1, gid: 1 });
+    const layers = { lower: at('lower'), upper: at('upper'), work: at('work') };
+    await using overlay = await guest.mountOverlay(layers, mounter);
+    for (const [name, kept] of [
+      ['merged', true],
+      ['alone', true],
+      ['foreign', false],
+    ] as const) {
+      const path = at(`upper/${name}`);
+      // Of a lower layer they are never changed, and for the overlay itself not with O_NOATIME.
+      const flags = 'O_RDONLY|O_DIRECTORY|O_NOATIME';
+      const fd = await client.open({ path: overlay.file(name), flags });
+      await client.utimens({ path, atimeNs: LONG_AGO_NS, mtimeNs: null });
+      await client.readdirFd({ fd });
+      await client.close({ fd });
+      t.is((await client.stat({ path })).atimeNs === LONG_AGO_NS, kept, `${name}: its access time is kept`);
     }
   },
 );
