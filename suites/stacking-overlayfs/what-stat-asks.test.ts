@@ -1,4 +1,5 @@
 import type { Client } from '../lib/client.ts';
+import { eventually } from '../lib/eventually.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
 import { lowerOnFuse } from '../lib/overlay-on-fuse.ts';
@@ -110,6 +111,17 @@ guestTest(
     await client.utimens({ path, atimeNs: time + 10 * HOUR_NS, mtimeNs: old });
     await client.readdir({ path });
     t.is(await accessed(), time + 10 * HOUR_NS, 'read after an access that is later than any change');
+
+    await client.utimens({ path, atimeNs: recent, mtimeNs: old });
+    const readAgain = async () => {
+      await client.readdir({ path });
+      await client.utimens({ path: `${upper}/d`, atimeNs: recent, mtimeNs: null });
+      await client.readdir({ path });
+      return accessed();
+    };
+    // The clock of files ticks slowly: an access is later than the last change only after its next tick.
+    const kept = await eventually(readAgain, (atimeNs) => atimeNs === recent);
+    t.is(kept, recent, 'read again after an access that the overlay knows to be later than any change');
   },
 );
 
