@@ -223,6 +223,8 @@ guestTest('who may not open files by handles has no index and no numbers that la
     const how = { lower, ...(await upperOn(guest, 'tmpfs')), options };
     t.deepEqual(await outcomeOf(guest, by, how), expected, what);
   }
+  const outright = { lower, ...(await upperOn(guest, 'tmpfs')), options: 'xino=on' };
+  t.deepEqual(await outcomeOf(guest, client, outright), ['xino=on'], 'without, but asked for outright');
   // Which are none of the lower layer that is the only one.
   const readOnly = { lower: [lower, await guest.directory('tmpfs', 'lower')], options: 'xino=auto' };
   t.true((await outcomeOf(guest, client, readOnly)).includes('xino=auto'), 'without an upper layer');
