@@ -3,14 +3,13 @@ import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { idmapped } from '../lib/idmapped.ts';
-import { HEEDS_MODES } from '../lib/launchers.ts';
+import { HEEDS_MODES, HEEDS_OWNERS } from '../lib/launchers.ts';
 
 /** Layers on an idmapped mount: files are opened there with the owner that they have on that mount. */
 
 /** Who owns the layers where they are stored; on the mount it is root. The next number is that of somebody there, too. */
 const STORED = 5000;
 const LONG_AGO_NS = 1_500_000_000_000_000_000;
-const HEEDS_OWNERS = ['setpriv', '--bounding-set', '-fowner'];
 
 /** Directories, each with a private file `f`, whose stored numbers are not those of the mount at `path`. */
 async function mappedLayers(guest: TestGuest, client: Client, names: readonly string[]) {
