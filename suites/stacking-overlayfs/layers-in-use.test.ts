@@ -8,6 +8,8 @@ import { overlayRequest, type OverlayOptions } from '../lib/stacked-mount.ts';
 /** Directories that cannot be layers of one overlay, or of two at a time (filesystems/overlayfs.rst). */
 
 const LONG_AGO_NS = 1_500_000_000_000_000_000;
+/** Later than any change: an access time that is relative to those stays as it is. */
+const TO_COME_NS = 4_000_000_000_000_000_000;
 
 async function errnoOf(
   guest: TestGuest,
@@ -161,6 +163,38 @@ guestTest(
       const layers = { lower, upper: `${bound}/upper`, work: `${bound}/work` };
       await using overlay = await guest.mountOverlay(layers, client);
       t.not(await after(overlay.file('f')), LONG_AGO_NS, 'read on the overlay');
+    }
+    await client.umount2({ target: bound });
+  },
+);
+
+guestTest(
+  'access times of an overlay change as its own mount has it, not as that of the upper layer has it',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'lower');
+    const both = await guest.directory('ext4', 'both');
+    await fill(client, both, ['upper/', 'upper/f', 'upper/d/', 'work/']);
+    const bound = await guest.directory('area', 'bound');
+    await client.mount({ source: both, target: bound, type: 'none', flags: 'MS_BIND' });
+    // Which is relative to other times as well, as all mounts are that say nothing else.
+    await guest.run(['mount', '-o', 'remount,bind,nodiratime', bound]);
+    const after = async (at: string, name: 'f' | 'd', before: number): Promise<number> => {
+      const path = `${both}/upper/${name}`;
+      await client.utimens({ path, atimeNs: before, mtimeNs: null });
+      if (name === 'f') await client.readFile({ path: `${at}/f` });
+      else await client.readdir({ path: `${at}/d` });
+      return (await client.stat({ path })).atimeNs;
+    };
+    t.is(await after(`${bound}/upper`, 'd', LONG_AGO_NS), LONG_AGO_NS, 'a directory read on that mount');
+    t.is(await after(`${bound}/upper`, 'f', TO_COME_NS), TO_COME_NS, 'a file read on that mount');
+    {
+      const layers = { lower, upper: `${bound}/upper`, work: `${bound}/work` };
+      await using overlay = await guest.mountOverlay(layers, client);
+      t.not(await after(overlay.path, 'd', LONG_AGO_NS), LONG_AGO_NS, 'a directory read on the overlay');
+      const flags = 'MS_REMOUNT|MS_BIND|MS_STRICTATIME';
+      await client.mount({ source: '', target: overlay.path, type: '', flags });
+      t.not(await after(overlay.path, 'f', TO_COME_NS), TO_COME_NS, 'a file, with strict access times');
     }
     await client.umount2({ target: bound });
   },

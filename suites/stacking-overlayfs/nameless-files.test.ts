@@ -6,6 +6,7 @@ import { upperOnFuse } from '../lib/overlay-on-fuse.ts';
 /** O_TMPFILE on an overlay, in a directory that only the lower layer has. */
 
 const [CALLER, GROUP] = [1500, 2345];
+const LONG_AGO_NS = 1_500_000_000_000_000_000;
 const UNSUPPORTED = { do: 'error', errno: 'EOPNOTSUPP' } as const;
 
 guestTest(
@@ -84,5 +85,27 @@ guestTest(
     t.is(text(await client.pread({ fd: append, count: 9, offset: 0 })), 'onetwo', 'with O_APPEND');
     t.deepEqual(await client.readdir({ path: layers[1] ?? '' }), ['free']);
     for (const fd of [free, kept, append]) await client.close({ fd });
+  },
+);
+
+guestTest(
+  'reading a file without a name changes its access time, but not on an overlay without access times (A4)',
+  async (t, guest) => {
+    guest.needs(guest.expected.hasIoModes, 'files without a name on overlays: they came with 6.3');
+    await using client = await guest.client();
+    await using overlay = await over(guest, client, await layersOf(guest, 2));
+    const read = async (): Promise<number> => {
+      const fd = await client.open({ path: overlay.path, flags: 'O_TMPFILE|O_RDWR', mode: 0o600 });
+      await client.write({ fd, data: 'nameless' });
+      await client.utimens({ path: `/proc/${client.pid}/fd/${fd}`, atimeNs: LONG_AGO_NS, mtimeNs: null });
+      t.is(text(await client.pread({ fd, count: 20, offset: 0 })), 'nameless');
+      const { atimeNs } = await client.fstat({ fd });
+      await client.close({ fd });
+      return atimeNs;
+    };
+    t.not(await read(), LONG_AGO_NS, 'with access times');
+    const remount = { source: '', target: overlay.path, type: '', flags: 'MS_REMOUNT|MS_BIND|MS_NOATIME' };
+    await client.mount(remount);
+    t.is(await read(), LONG_AGO_NS, 'without');
   },
 );

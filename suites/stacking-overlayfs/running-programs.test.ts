@@ -148,3 +148,19 @@ guestTest(
     }
   },
 );
+
+guestTest(
+  'a program that was truncated on an overlay is open for writing no more, and is run from the upper layer as well (A20)',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const { upper, overlay, path } = await shellBelow(guest, client);
+    await using _overlay = overlay;
+    const { size } = await client.stat({ path });
+    // To the length that it has, for it is to be a program still: first the lower one, which is copied up, then that copy.
+    for (const which of ['a lower one', 'an upper one']) {
+      t.is(await client.errno.truncate({ path, length: size }), 'ok', which);
+      t.is(await runs(guest, path), 'ok', `${which}: on the overlay`);
+      t.is(await runs(guest, `${upper}/sh`), 'ok', `${which}: in the upper layer`);
+    }
+  },
+);

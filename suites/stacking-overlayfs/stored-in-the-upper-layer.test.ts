@@ -1,7 +1,7 @@
 import { aclFor } from '../lib/access-control-list.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { idmapped } from '../lib/idmapped.ts';
-import { fill } from '../lib/layers.ts';
+import { fill, layersOf, over } from '../lib/layers.ts';
 import { upperOn } from '../lib/stack.ts';
 
 /** What an overlay stores in its upper layer, and in the index beside it. */
@@ -63,6 +63,36 @@ guestTest(
       const names = await client.readdir({ path: `${layers.work}/index` });
       // Without what is only in the making.
       t.is(names.filter((name) => !name.startsWith('#')).length, indexed, `${options}: entries in the index`);
+    }
+  },
+);
+
+guestTest(
+  'what is made in a setgid directory has the group of that, where a name was removed as well',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const layers = await layersOf(guest, 2);
+    const [lower = '', upper = ''] = layers;
+    const removed = ['file', 'fifo', 'link', 'directory'];
+    await fill(client, lower, ['d/', ...removed.map((name) => `d/${name}`)]);
+    await client.chown({ path: `${lower}/d`, uid: 0, gid: GROUP });
+    await client.chmod({ path: `${lower}/d`, mode: 0o2777 });
+    await using overlay = await over(guest, client, layers);
+    await using caller = await guest.client();
+    await caller.chdir({ path: overlay.file('d') });
+    await caller.setCredentials({ uid: OWNER, gid: OWNER });
+    for (const path of removed) await caller.unlink({ path });
+    for (const fresh of ['', 'fresh-']) {
+      await caller.mknod({ path: `${fresh}file`, mode: 0o100_644 });
+      await caller.mknod({ path: `${fresh}fifo`, mode: 0o010_644 });
+      await caller.symlink({ path: `${fresh}link`, target: 'nowhere' });
+      await caller.mkdir({ path: `${fresh}directory` });
+      for (const name of removed.map((each) => `d/${fresh}${each}`)) {
+        for (const at of [overlay.path, upper]) {
+          const { uid, gid } = await client.lstat({ path: `${at}/${name}` });
+          t.deepEqual([uid, gid], [OWNER, GROUP], `owner and group of ${name}, ${at}`);
+        }
+      }
     }
   },
 );
