@@ -102,3 +102,18 @@ guestTest('layers may be given one by one, those of data alone last', async (t, 
   for (const [what, options] of Object.entries(refused)) t.is(await errnoOf(options), 'EINVAL', what);
   t.is(await errnoOf([`lowerdir=${top}:${bottom}`]), 'ok', 'a list of layers');
 });
+
+guestTest('the name of a layer that is given alone is taken as it is written', async (t, guest) => {
+  guest.needs(guest.expected.overlaysWithDataLayers, 'layers given one by one');
+  await using client = await guest.client();
+  const at = await guest.directory('ext4', 'layers');
+  const names = [String.raw`back\slash`, 'co:lon'];
+  for (const [nth, name] of names.entries()) {
+    await client.mkdir({ path: join(at, name) });
+    await fill(client, join(at, name), [`of-${nth}`]);
+  }
+  const layers = readOnly(names.map((name) => `lowerdir+=${join(at, name)}`));
+  t.is(await guest.mountErrno(layers, client), 'ok', 'a backslash and a colon in lowerdir+');
+  await using overlay = await guest.mount(layers, client);
+  t.deepEqual((await client.readdir({ path: overlay.path })).toSorted(), ['of-0', 'of-1']);
+});

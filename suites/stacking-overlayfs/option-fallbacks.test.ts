@@ -110,6 +110,8 @@ guestTest('options of an overlay without an upper layer', async (t, guest) => {
   const rows: Readonly<Record<string, unknown>> = {
     'redirect_dir=nofollow': ['redirect_dir=nofollow'],
     'redirect_dir=nofollow,nfs_export=on': ['redirect_dir=nofollow', 'nfs_export=on'],
+    // An index is ignored there, and excludes nothing either.
+    'redirect_dir=nofollow,index=on,nfs_export=on': ['redirect_dir=nofollow', 'nfs_export=on'],
     'nfs_export=on': plain,
     'metacopy=on,redirect_dir=nofollow': 'EINVAL',
     'uuid=off': later ? [...plain, 'uuid=null'] : plain,
