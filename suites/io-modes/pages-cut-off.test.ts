@@ -1,7 +1,6 @@
 import { eventually } from '../lib/eventually.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import type { TestGuest } from '../lib/guest.ts';
-import { beginWriteback, mountWritebackCache, pageOf } from '../lib/writeback-cache.ts';
+import { beginWriteback, beingWritten, mountWritebackCache, pageOf } from '../lib/writeback-cache.ts';
 
 /**
  * Pages of which two generations wait to be written: they were given to be written back while a truncation was under
@@ -11,13 +10,6 @@ import { beginWriteback, mountWritebackCache, pageOf } from '../lib/writeback-ca
 const PAGE = 4096;
 /** include/uapi/linux/fuse.h */
 const FATTR_SIZE = 1 << 3;
-
-/** KiB of pages that FUSE has copied to write them. */
-async function beingWritten(guest: TestGuest): Promise<string | undefined> {
-  // What each CPU has counted by itself is put together by a look at this file (sysctl/vm.rst).
-  const { stdout } = await guest.run(['sh', '-c', 'cat /proc/sys/vm/stat_refresh /proc/meminfo']);
-  return /^WritebackTmp: +(\d+) kB$/mu.exec(stdout)?.[1];
-}
 
 for (const end of ['they are cut off', 'the connection is aborted'] as const) {
   guestTest(`of pages that were to be written twice nothing is left when ${end} before`, async (t, guest) => {

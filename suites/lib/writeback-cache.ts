@@ -37,3 +37,10 @@ export async function pagesWritten(fuse: FuseMount, after: number): Promise<[num
   const requests = await fuse.requests({ opcode: 'WRITE', after });
   return requests.map(({ args }) => [Number(args['offset']) / PAGE, Number(args['size']) / PAGE]);
 }
+
+/** KiB of pages that FUSE has copied to write them. */
+export async function beingWritten(guest: TestGuest): Promise<string | undefined> {
+  // What each CPU has counted by itself is put together by a look at this file (sysctl/vm.rst).
+  const { stdout } = await guest.run(['sh', '-c', 'cat /proc/sys/vm/stat_refresh /proc/meminfo']);
+  return /^WritebackTmp: +(\d+) kB$/mu.exec(stdout)?.[1];
+}
