@@ -106,3 +106,23 @@ guestTest(
     await client.close({ fd });
   },
 );
+
+guestTest(
+  'who asks whether a lock is free names its owner and no process, having none yet (A44)',
+  async (t, guest) => {
+    await using fuse = await guest.mountFuse({ init: KEPT_BY['the server'] });
+    await using client = await guest.client();
+    await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+    const fd = await open(client, fuse);
+    for (const type of ['F_RDLCK', 'F_WRLCK'] as const) {
+      const after = await fuse.position();
+      t.is((await client.getlk({ fd, type, start: 0, length: 8 })).type, 'F_UNLCK', type);
+      await client.setlk({ fd, type, start: 0, length: 8 });
+      const [asks, takes] = await fuse.requests({ opcode: ['GETLK', 'SETLK'], after });
+      t.is(asks?.args['pid'], 0, `${type}: GETLK names no process`);
+      t.is(takes?.args['pid'], client.pid, `${type}: SETLK does`);
+      t.is(asks?.args['owner'], takes?.args['owner'], `${type}: the owner is the same`);
+    }
+    await client.close({ fd });
+  },
+);
