@@ -163,6 +163,11 @@ export class DeviceServer implements AsyncDisposable {
     if (errno !== 'ok') throw new Error(`the answer was refused: ${errno}`);
   }
 
+  /** Tells the kernel something by itself: a FUSE_NOTIFY_*. @returns `ok` or the errno of the write. */
+  notify(code: number, body: Uint8Array): Promise<string> {
+    return answerRequest(this.#client, this.#device, { unique: 0n, error: code, body });
+  }
+
   /** @returns the descriptor. `told`: gets what the server is asked. */
   async open(
     by: Client,
