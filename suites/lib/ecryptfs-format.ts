@@ -127,15 +127,23 @@ const NOT_ZERO = 0x42;
 /** What a length in two bytes begins at. */
 const TWO_BYTES_FROM = 192;
 
-/** What a name is called below a mount that encrypts names with AES-128: a tag 70 packet in 64 characters. */
-export function encryptName(name: string, { key, signature }: PassphraseKey): string {
+/** What a name is called below a mount that encrypts names with so much of a key: a tag 70 packet in 64 characters. */
+export function encryptName(
+  name: string,
+  { key, signature }: PassphraseKey,
+  keyBytes: KeyBytes = 16,
+): string {
   const plain = Buffer.from(name);
   const padded = Math.ceil((FILLING_BYTES + 1 + plain.length) / BLOCK) * BLOCK;
   const filling = fillingOf(key, padded - plain.length - 1);
-  const cipher = createCipheriv('aes-128-ecb', key.subarray(0, BLOCK), null);
+  const cipher = createCipheriv(`aes-${8 * keyBytes}-ecb`, key.subarray(0, keyBytes), null);
   cipher.setAutoPadding(false);
   const encrypted = cipher.update(Buffer.concat([filling, Buffer.alloc(1), plain]));
-  const body = Buffer.concat([Buffer.from(signature, 'hex'), Buffer.from([CIPHER_CODES[16]]), encrypted]);
+  const body = Buffer.concat([
+    Buffer.from(signature, 'hex'),
+    Buffer.from([CIPHER_CODES[keyBytes]]),
+    encrypted,
+  ]);
   return NAME_PREFIX + inCharacters(Buffer.concat([Buffer.from([TAG_70]), lengthOf(body), body]));
 }
 

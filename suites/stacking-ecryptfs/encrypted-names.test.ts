@@ -9,8 +9,12 @@ const PASSPHRASE = 'fusegate';
 /** ENC_NAME_MAX_BLOCKLEN_8_OR_16: what of 255 bytes is left for a name. */
 const LONGEST = 143;
 const LENGTHS = [1, 14, 15, 16, 31, 100, 142, LONGEST];
-/** By names of links. The length of a packet is one byte for the first, and two for the other. */
-const TARGETS = { link: 'where/it/leads', 'far-link': 'where/it/leads/'.repeat(14) };
+/** By names of links. The length of a packet is one byte for the first, and two for the others: the same first byte for up to 447, another for the last. */
+const TARGETS = {
+  link: 'where/it/leads',
+  'far-link': 'where/it/leads/'.repeat(14),
+  'farthest-link': 'where/it/leads/'.repeat(46),
+};
 
 guestTest(
   'names below ecryptfs are what their format says, computed by another program (E6)',
@@ -116,3 +120,42 @@ guestTest(
     );
   },
 );
+
+for (const keyBytes of [24, 32] as const) {
+  guestTest(
+    `with a key for names of ${keyBytes} bytes they are encrypted with all of it (E6)`,
+    async (t, guest) => {
+      await using client = await guest.client();
+      const lower = await guest.directory('ext4', 'encrypted');
+      const key = passphraseKey(PASSPHRASE);
+      t.is(await guest.ecryptfsKey(PASSPHRASE), key.signature, 'the key of the mount');
+      // That for data has 16 bytes.
+      const more = [`ecryptfs_fn_key_bytes=${keyBytes}`];
+      const options = ecryptfsOptions(key.signature, { namesKey: key.signature, more });
+      const request = { source: lower, type: 'ecryptfs', options };
+      const names = ['a-longer-name-of-two-blocks', 'name'];
+      const below = names.map((name) => encryptName(name, key, keyBytes)).sort();
+      {
+        await using ecryptfs = await guest.mount(request, client);
+        for (const name of names) await client.mkdir({ path: ecryptfs.file(name) });
+        t.deepEqual(
+          await client.readdir({ path: lower }),
+          below,
+          'names below, as another program encrypts them',
+        );
+        t.is(await ecryptfs.unmount(), 'ok');
+      }
+      // Whatever the kernel has made of them: these are right.
+      for (const name of await client.readdir({ path: lower }))
+        await client.rmdir({ path: `${lower}/${name}` });
+      for (const name of below) await client.mkdir({ path: `${lower}/${name}` });
+      await using ecryptfs = await guest.mount(request, client);
+      t.deepEqual(
+        await client.readdir({ path: ecryptfs.path }),
+        names,
+        'names of another program, decrypted',
+      );
+      t.is(await client.errno.lstat({ path: ecryptfs.file('name') }), 'ok', 'one that is looked up');
+    },
+  );
+}
