@@ -64,9 +64,12 @@ function beforeTheEnd(left: number, first: readonly Uint8Array[] = []): Uint8Arr
 const RIGHT: Readonly<Record<string, Omit<LowerFile, 'data'>>> = {
   'as ecryptfs writes it': { packets: OWN, fileKey },
   'of version 0, which has a header of two extents': { packets: OWN, fileKey, version: 0 },
+  'of version 1': { packets: OWN, fileKey, version: 1 },
+  'of version 2': { packets: OWN, fileKey, version: 2 },
   'whose flags do not say that it is encrypted': { packets: OWN, fileKey, flags: 0 },
   'with a header of three extents': { packets: OWN, fileKey, extents: 3 },
   'with a header of small extents': { packets: OWN, fileKey, extentBytes: 512, extents: 24 },
+  'with a header of more than 255 small extents': { packets: OWN, fileKey, extentBytes: 512, extents: 300 },
   'with a key of 64 bytes': {
     packets: [
       passphrasePacket({ wrapped: wrappedLong(64), cipher: AES[192] }),
