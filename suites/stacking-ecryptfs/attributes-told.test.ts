@@ -154,3 +154,22 @@ guestTest('attributes on ecryptfs need as much room as below, names and values',
     t.deepEqual((await client.listxattr({ path: `${lower}/${what}` })).sort(), names, `${what}: below`);
   }
 });
+
+guestTest('a symlink on ecryptfs has its own attributes, and tells their names', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  await client.symlink({ target: 'nowhere', path: ecryptfs.file('l') });
+  // By a descriptor, so that nobody follows it.
+  const flags = 'O_PATH|O_NOFOLLOW';
+  const [fd, below] = [
+    await client.open({ path: ecryptfs.file('l'), flags }),
+    await client.open({ path: `${lower}/l`, flags }),
+  ];
+  const of = (which: number) => `/proc/${client.pid}/fd/${which}`;
+  await client.setxattr({ path: of(fd), name: 'trusted.word', data: 'value' });
+  t.deepEqual(await client.listxattr({ path: of(below) }), ['trusted.word'], 'names below');
+  t.deepEqual(await client.listxattr({ path: of(fd) }), ['trusted.word'], 'names on ecryptfs');
+  t.is(text(await client.getxattr({ path: of(fd), name: 'trusted.word' })), 'value');
+  for (const each of [fd, below]) await client.close({ fd: each });
+});

@@ -20,6 +20,17 @@ guestTest(
   },
 );
 
+guestTest('a directory on ecryptfs is no file to read from', async (t, guest) => {
+  await using client = await guest.client();
+  const lower = await guest.directory('ext4', 'encrypted');
+  await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+  for (const path of [lower, ecryptfs.path]) {
+    const fd = await client.open({ path, flags: 'O_RDONLY|O_DIRECTORY' });
+    t.is(await client.errno.read({ fd, count: 100 }), 'EISDIR', path);
+    await client.close({ fd });
+  }
+});
+
 guestTest(
   'a rename on ecryptfs changes the directory that it goes to, and ends the file that it replaces',
   async (t, guest) => {

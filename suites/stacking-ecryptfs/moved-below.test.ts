@@ -64,6 +64,25 @@ guestTest('a directory that has been moved into another below ecryptfs stays in 
 });
 
 guestTest(
+  'a directory that is found where it has been moved below ecryptfs is not found where it was any more',
+  async (t, guest) => {
+    await using client = await guest.client();
+    const lower = await guest.directory('ext4', 'encrypted');
+    await using ecryptfs = await guest.mountEcryptfs({ lower }, client);
+    const at = (name: string) => ecryptfs.file(name);
+    for (const name of ['a', 'b', 'a/d']) await client.mkdir({ path: at(name) });
+    const { ino } = await client.stat({ path: at('a/d') });
+    await client.rename({ from: `${lower}/a/d`, to: `${lower}/b/moved` });
+    t.is((await client.stat({ path: at('b/moved') })).ino, ino, 'found where it is');
+    t.is(await client.errno.stat({ path: at('a/d') }), 'ENOENT', 'a directory has one name');
+    t.is(await client.errno.mkdir({ path: at('b/moved/made') }), 'ok');
+    t.deepEqual(await client.readdir({ path: `${lower}/b/moved` }), ['made'], 'below');
+    t.is(await client.errno.rmdir({ path: at('b/moved/made') }), 'ok');
+    t.is(await client.errno.rmdir({ path: at('b/moved') }), 'ok');
+  },
+);
+
+guestTest(
   'one of two names of a file that is removed below ecryptfs is not removed or renamed on it',
   async (t, guest) => {
     await using client = await guest.client();
