@@ -19,13 +19,15 @@ interface Told {
   readonly size?: bigint;
   /** Nanoseconds of the time of birth, if not its own. */
   readonly nanoseconds?: number;
+  readonly times?: typeof TIMES;
 }
 
 const NUMBERS = { ino: 77, nlink: 3, uid: 1001, gid: 1002, blksize: 8192, blocks: 24 };
 const TIMES = { atimeNs: 1000e9 + 1, btimeNs: 2000e9 + 2, ctimeNs: 3000e9 + 3, mtimeNs: 4000e9 + 4 };
 
 /** `fuse_statx_out` with a `fuse_statx` (include/uapi/linux/fuse.h). */
-function statxAnswer({ mask, validS = 0, mode = REGULAR, size = 5n, nanoseconds }: Told): Uint8Array {
+function statxAnswer(told: Told): Uint8Array {
+  const { mask, validS = 0, mode = REGULAR, size = 5n, nanoseconds, times = TIMES } = told;
   const view = new DataView(new ArrayBuffer(288));
   view.setBigUint64(0, BigInt(validS), true);
   const at = 32;
@@ -38,7 +40,7 @@ function statxAnswer({ mask, validS = 0, mode = REGULAR, size = 5n, nanoseconds 
   view.setBigUint64(at + 32, BigInt(NUMBERS.ino), true);
   view.setBigUint64(at + 40, size, true);
   view.setBigUint64(at + 48, BigInt(NUMBERS.blocks), true);
-  for (const [nth, time] of Object.values(TIMES).entries()) {
+  for (const [nth, time] of Object.values(times).entries()) {
     view.setBigInt64(at + 64 + 16 * nth, BigInt(Math.floor(time / 1e9)), true);
     view.setUint32(at + 72 + 16 * nth, time % 1e9, true);
   }
@@ -179,6 +181,26 @@ guestTest(
     }
   },
 );
+
+guestTest('a time that takes more than 32 bits is told as an answer to STATX has it', async (t, guest) => {
+  needsStatx(guest);
+  await using fuse = await guest.mountFuse({ entryValidS: 1000, attrValidS: 0 });
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  // Seconds, with no more digits than a double has.
+  for (const [what, from] of [
+    ['in the year 2242', 2 ** 33],
+    ['in the year 1697', -(2 ** 33)],
+  ] as const) {
+    const at = (nth: number): number => (from + nth * 2048) * 1e9;
+    const times = { atimeNs: at(1), btimeNs: at(2), ctimeNs: at(3), mtimeNs: at(4) };
+    const takeBack = await answer(fuse, { mask: BASIC_STATS | BTIME, validS: 1000, times });
+    for (const flags of ['AT_STATX_FORCE_SYNC', 'AT_STATX_DONT_SYNC']) {
+      t.like(await told(client, fuse.file('f'), flags), times, `${what}, ${flags}`);
+    }
+    await takeBack();
+  }
+});
 
 guestTest(
   'of a file whose answer to STATX has no time of birth none is told, by the cache either',
