@@ -8,7 +8,7 @@ const GROUP = 5000;
 /** Longer than any test. Seconds. */
 const LONG = 100_000;
 const [ACCESS, DEFAULT] = ['system.posix_acl_access', 'system.posix_acl_default'];
-const READ = 4;
+const [READ, EXECUTE] = [4, 1];
 /** FUSE_SETXATTR_ACL_KILL_SGID */
 const KILL_SGID = 1;
 const PAGE = 4096;
@@ -84,3 +84,36 @@ guestTest('an access control list of a whole page is told (A45)', async (t, gues
   const [request] = await fuse.requests('GETXATTR');
   t.is(request?.args['size'], PAGE, 'it is asked for a page');
 });
+
+guestTest(
+  'the access control list of a directory decides who finds the names in it, and who lists them (A45, F4)',
+  async (t, guest) => {
+    const init = { addFlags: ['POSIX_ACL'] } as const;
+    await using fuse = await guest.mountFuse({ init, defaultPermissions: true });
+    await using root = await guest.client();
+    await using stranger = await guest.client();
+    await root.chmod({ path: fuse.root, mode: 0o755 });
+    for (const [name, who] of [
+      ['for him', OWNER],
+      ['for another', OWNER + 1],
+    ] as const) {
+      await root.mkdir({ path: fuse.backing(name), mode: 0o700 });
+      await root.writeFile({ path: fuse.backing(`${name}/f`), data: 'backing', mode: 0o644 });
+      await root.setxattr({ path: fuse.backing(name), name: ACCESS, data: aclFor([who], READ | EXECUTE) });
+    }
+    await stranger.chdir({ path: fuse.path });
+    await stranger.setCredentials({ uid: OWNER, gid: OWNER, groups: [] });
+    for (const [name, errno] of [
+      ['for him', 'ok'],
+      ['for another', 'EACCES'],
+    ] as const) {
+      t.is(
+        await stranger.errno.stat({ path: `${name}/f` }),
+        errno,
+        `a list ${name}: a name in the directory`,
+      );
+      const open = { path: name, flags: 'O_RDONLY|O_DIRECTORY' };
+      t.is(await stranger.errno.open(open), errno, `a list ${name}: the directory itself`);
+    }
+  },
+);
