@@ -67,9 +67,17 @@ guestTest('flags of what is copied up to XFS are flags there (E4)', async (t, gu
   await using disk = await guest.spareDisk('xfs');
   await using client = await guest.client();
   const lower = await lowerWithFlags(guest, client);
-  const [upper, work] = [await disk.directory('upper'), await disk.directory('work')];
-  await using overlay = await guest.mountOverlay({ lower, upper, work }, client);
-  t.deepEqual(await copied(guest, client, overlay.path, upper), EXPECTED);
+  // What is made in a work directory that has a flag has it, too, at first.
+  for (const inherited of ['', 'A']) {
+    const [upper, work] = [
+      await disk.directory(`upper${inherited}`),
+      await disk.directory(`work${inherited}`),
+    ];
+    if (inherited !== '') await guest.run(['chattr', `+${inherited}`, work]);
+    await using overlay = await guest.mountOverlay({ lower, upper, work }, client);
+    const found = await copied(guest, client, overlay.path, upper);
+    t.deepEqual(found, EXPECTED, `the flag of the work directory: ${inherited || 'none'}`);
+  }
 });
 
 guestTest('a directory that may only get names stays one when it is copied up (E4)', async (t, guest) => {
