@@ -19,6 +19,7 @@ const RANGES: readonly (readonly [what: string, offset: number, length: number, 
   ['two bytes of two pages', 2 * PAGE - 1, 2, 'onnoo'],
   ['no more than the beginning', 0, PAGE, 'noooo'],
   ['a range behind the end of the file', 5 * PAGE, PAGE, 'ooooo'],
+  ['a negative length, which is up to the end of the file', 2 * PAGE, -1, 'oonnn'],
 ];
 
 guestTest('INVAL_INODE of a range leaves the page before it and the page behind it', async (t, guest) => {

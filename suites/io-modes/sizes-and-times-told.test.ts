@@ -1,4 +1,5 @@
 import { text } from '../lib/bytes.ts';
+import { ATTR, ATTR_OUT, u32, u64 } from '../lib/entry-answer.ts';
 import { OpenFlag } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { mountWritebackCache } from '../lib/writeback-cache.ts';
@@ -62,6 +63,38 @@ guestTest(
     await client.pwrite({ fd, data: 'w', offset: 3 * PAGE - 1 });
     t.is(await at(2 * PAGE, 2), '\0\0', 'a page that was cut off is not in the cache any more');
     await client.close({ fd });
+  },
+);
+
+/** Offset of mtime in `fuse_attr`, and of its nanoseconds (include/uapi/linux/fuse.h). */
+const [MTIME, MTIME_NS] = [32, 52];
+
+guestTest(
+  'where a symbolic link leads is kept though its server tells another size or time of it (CACHE_SYMLINKS)',
+  async (t, guest) => {
+    const init = { addFlags: ['CACHE_SYMLINKS', 'AUTO_INVAL_DATA'] } as const;
+    await using fuse = await guest.mountFuse({ passthrough: 'off', entryValidS: LONG, init });
+    await using client = await guest.client();
+    await client.symlink({ target: 'over/there', path: fuse.backing('s') });
+    const path = fuse.file('s');
+    t.is(await client.readlink({ path }), 'over/there');
+    const [first] = await fuse.requests('READLINK');
+    for (const [what, at, bytes] of [
+      ['mtime', MTIME, u64(7n)],
+      ['nanoseconds of it', MTIME_NS, u32(8)],
+      ['size, smaller', ATTR.size, u64(4n)],
+      ['size, larger', ATTR.size, u64(100n)],
+    ] as const) {
+      const action = { do: 'patch', at: ATTR_OUT.attr + at, bytes } as const;
+      const takeBack = await fuse.rule({ match: { opcode: 'GETATTR' }, action });
+      const { size, mtimeNs } = await client.stat({ path, flags: 'AT_SYMLINK_NOFOLLOW|AT_STATX_FORCE_SYNC' });
+      if (at === ATTR.size) t.is(size, new DataView(bytes.buffer).getUint32(0, true), `another ${what}`);
+      if (at === MTIME) t.is(Math.floor(mtimeNs / 1e9), 7, `another ${what}`);
+      t.is(await client.readlink({ path }), 'over/there', `another ${what}: where it leads`);
+      const asked = await fuse.opcodes({ opcode: 'READLINK', after: first?.seq ?? 0 });
+      t.deepEqual(asked, [], `another ${what}: the server is not asked again where it leads`);
+      await takeBack();
+    }
   },
 );
 
