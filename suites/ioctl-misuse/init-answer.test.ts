@@ -84,6 +84,11 @@ guestTest(
         init: { maxReadahead: 2 ** 30, timeGran: 1000 },
         seen: { readAheadKib: 128, background: 12, congestion: 9, mtimeNs: 2_700_000_000 },
       },
+      {
+        // A page and most of the next: of read-ahead there are whole pages, and no more than the server wants.
+        init: { maxReadahead: 8 * KIB - 1 },
+        seen: { readAheadKib: 4, background: 12, congestion: 9, mtimeNs: 2_700_000_001 },
+      },
       ...[0, 1_000_000_001, 0xffff_ffff].map((timeGran) => ({
         init: { timeGran },
         seen: { readAheadKib: 128, background: 12, congestion: 9, mtimeNs: 2_700_000_001 },

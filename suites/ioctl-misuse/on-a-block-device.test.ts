@@ -1,64 +1,16 @@
 import { text } from '../lib/bytes.ts';
+import { blockDevice, mountOn, NEEDED, openDevice } from '../lib/block-device-mount.ts';
 import { SyscallError, type Client } from '../lib/client.ts';
 import { eventually } from '../lib/eventually.ts';
 import { Opcode } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import type { TestGuest } from '../lib/guest.ts';
+import { namespace } from '../lib/idmapped.ts';
 import { mountedAt } from '../lib/mounted-at.ts';
 import { answerRequest, initBody, nextRequest } from '../lib/raw-server.ts';
-import type { StackedMount } from '../lib/stacked-mount.ts';
 
 /** FUSE as the filesystem of a block device (`fuseblk`), whose server answers DESTROY before the device is free. */
 
-const NEEDED = 'rootmode=40000,user_id=0,group_id=0';
 const ENOSYS = -38;
-
-/** The machine's spare disk. Nothing is written to it. */
-async function blockDevice(guest: TestGuest): Promise<string> {
-  guest.needsBuilt(await guest.hasFilesystem('fuseblk'), 'fuseblk');
-  const { device } = await guest.lease.call('spare-disk.find', {});
-  return device ?? guest.skip('this machine has no disk to spare');
-}
-
-interface OnDevice extends AsyncDisposable {
-  readonly mount: StackedMount;
-  /** A client that reads and answers requests. */
-  readonly server: Client;
-  readonly device: number;
-}
-
-function openDevice(server: Client): Promise<number> {
-  return server.open({ path: '/dev/fuse', flags: 'O_RDWR|O_NONBLOCK' });
-}
-
-/** Answers INIT. */
-async function initialize(server: Client, device: number): Promise<void> {
-  const request = await nextRequest(server, device);
-  if (request.opcode !== Opcode.INIT) throw new Error(`opcode ${request.opcode} in place of INIT`);
-  await answerRequest(server, device, { unique: request.unique, body: initBody(31) });
-}
-
-async function mountOn(guest: TestGuest, source: string, more = ''): Promise<OnDevice> {
-  const server = await guest.client();
-  const device = await openDevice(server);
-  const mounter = await guest.client();
-  const fd = await mounter.adoptFd({ pid: server.pid, fd: device });
-  const options = `fd=${fd},${NEEDED}${more}`;
-  const mount = await guest.mount({ source, type: 'fuseblk', options }, mounter);
-  await mounter.close({ fd });
-  await initialize(server, device);
-  return {
-    mount,
-    server,
-    device,
-    // Without a server nobody waits for an answer.
-    [Symbol.asyncDispose]: async () => {
-      await server[Symbol.asyncDispose]();
-      await mount[Symbol.asyncDispose]();
-      await mounter[Symbol.asyncDispose]();
-    },
-  };
-}
 
 /** ok, or EBUSY while a filesystem or somebody else has the device for itself. */
 async function exclusiveErrno(client: Client, path: string): Promise<string> {
@@ -151,6 +103,8 @@ guestTest('an unmount of a block device is over when the server has answered DES
     const request = await nextRequest(on.server, on.device);
     t.is(request.opcode, Opcode.DESTROY);
     t.is(request.args.length, 0);
+    const { uid, gid, pid } = request;
+    t.deepEqual({ uid, gid, pid }, { uid: 0, gid: 0, pid: 0 }, 'DESTROY comes in nobody’s name');
     t.is(await waiting(), '1', 'the unmount waits');
     t.is(await exclusiveErrno(client, source), 'EBUSY', 'and has the device');
     t.is(await answerRequest(on.server, on.device, { unique: request.unique, error }), 'ok');
@@ -237,5 +191,46 @@ guestTest(
     await on.server.close({ fd: fresh });
     await using last = await mountOn(guest, source);
     t.is(await client.errno.stat({ path: bdi }), 'ok', `${last.mount.path} is a new filesystem`);
+  },
+);
+
+guestTest(
+  'a mount of a block device shows of which kind it is, said by its type or by an option',
+  async (t, guest) => {
+    const source = await blockDevice(guest);
+    await using client = await guest.client();
+    for (const [type, option, shown] of [
+      ['fuseblk', '', 'fuseblk'],
+      ['fuseblk', ',subtype=option', 'fuseblk.option'],
+      ['fuseblk.kind', '', 'fuseblk.kind'],
+    ] as const) {
+      await using on = await mountOn(guest, source, option, { type });
+      const table = text(await client.readFile({ path: '/proc/self/mounts' })).split('\n');
+      const line = table.map((each) => each.split(' ')).find(([, where]) => where === on.mount.path);
+      t.is(line?.[2], shown, `type ${type}, options ${option}`);
+      const types = text(await client.readFile({ path: '/proc/filesystems' })).split('\n');
+      t.true(types.includes('\tfuseblk'), 'of its type it is said that it needs a device');
+      t.true(types.includes('nodev\tfuse'), 'of plain FUSE, that it needs none');
+    }
+  },
+);
+
+guestTest(
+  'a mount of a block device can be mounted idmapped if its server allows it, as that of plain FUSE (E15)',
+  async (t, guest) => {
+    const source = await blockDevice(guest);
+    await using root = await guest.client();
+    await using inside = await namespace(guest, root);
+    for (const [what, flags, errno] of [
+      ['with ALLOW_IDMAP', ['INIT_EXT', 'ALLOW_IDMAP'], guest.expected.idmappedFuse],
+      ['without', ['INIT_EXT'], 'EINVAL'],
+    ] as const) {
+      await using on = await mountOn(guest, source, ',default_permissions', { flags });
+      const target = await guest.directory('area', 'idmapped');
+      const how = { source: on.mount.path, target, namespaceOf: inside.pid };
+      const mounted = await root.errno.mountIdmapped(how);
+      if (mounted === 'ok') await root.umount2({ target });
+      t.is(mounted, errno, what);
+    }
   },
 );

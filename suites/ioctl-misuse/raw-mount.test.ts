@@ -55,13 +55,21 @@ guestTest(
       t.is(await mountErrno(guest, client, options), errno, `a mount with ${words}`);
       await client.close({ fd });
     }
-    const fd = await client.open({ path: '/dev/null', flags: 'O_RDWR' });
-    t.is(
-      await mountErrno(guest, client, { fd: String(fd), ...NEEDED }),
-      'EINVAL',
-      'the descriptor of /dev/null',
-    );
-    await client.close({ fd });
+    const [reads, writes] = await client.pipe({});
+    const [near, far] = await client.socketpair({});
+    // Of most of these the kernel keeps something beside the descriptor, as it does of a device that is mounted.
+    for (const [what, fd] of Object.entries({
+      '/dev/null': await client.open({ path: '/dev/null', flags: 'O_RDWR' }),
+      'one end of a pipe': reads,
+      'the other end of a pipe': writes,
+      'a socket': near,
+      'the other socket': far,
+      'an eventfd': await client.eventfd({}),
+    })) {
+      const errno = await mountErrno(guest, client, { fd: String(fd), ...NEEDED });
+      t.is(errno, 'EINVAL', `the descriptor of ${what}, which is no FUSE device`);
+      await client.close({ fd });
+    }
   },
 );
 

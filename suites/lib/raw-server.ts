@@ -17,6 +17,10 @@ export interface RawRequest {
   readonly unique: bigint;
   readonly nodeid: bigint;
   readonly isResent: boolean;
+  /** In whose name it comes, with the pid. */
+  readonly uid: number;
+  readonly gid: number;
+  readonly pid: number;
   /** What follows the header; not `body`, which is what an answer has. */
   readonly args: Uint8Array;
 }
@@ -36,6 +40,9 @@ export async function nextRequest(client: Client, device: number): Promise<RawRe
     unique,
     nodeid,
     isResent: (unique & RESENT) !== 0n,
+    uid: view.getUint32(24, true),
+    gid: view.getUint32(28, true),
+    pid: view.getUint32(32, true),
     args: raw.subarray(HEADER_BYTES),
   };
 }
