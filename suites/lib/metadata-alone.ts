@@ -1,11 +1,11 @@
 import type { Client } from './client.ts';
 
 /** What a layer says of a file that is metadata alone (overlayfs.rst, metadata only copy up). */
-interface Says {
+export interface Says {
   readonly size?: number;
   /** The mark itself; default the empty one. */
   readonly mark?: Uint8Array | undefined;
-  readonly redirect?: string;
+  readonly redirect?: string | undefined;
 }
 
 /** Makes a file of some size without data, and marks it so. */

@@ -17,7 +17,7 @@ guestTest.alone(
     const how = { length: PAGE, prot: 'PROT_READ|PROT_WRITE', flags: 'MAP_SHARED' };
     const map = await client.mmap({ fd, ...how });
     await client.mwrite({ map, offset: 0, data: 'PLAIN' });
-    t.is(await client.errno.msync({ map }), 'ok', 'msync');
+    t.is(await client.errno.msync({ map, flags: 'MS_SYNC' }), 'ok', 'msync');
     t.is(text(await client.readFile({ path: `${lower}/f` })), 'PLAIN', 'what is below');
     await client.munmap({ map });
     await client.close({ fd });

@@ -3,22 +3,13 @@ import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill, layersOf } from '../lib/layers.ts';
+import { metadataAlone } from '../lib/metadata-alone.ts';
 import { upperOn } from '../lib/stack.ts';
 import type { StackedMount } from '../lib/stacked-mount.ts';
 
 /** Layers of data alone: which metadata lead there, in whose name they are looked for, and what is told before. */
 
 const STRANGER = { uid: 4000, gid: 4000 };
-
-/** Metadata alone in a layer, with what it says of where the data are. */
-async function metadata(client: Client, path: string, redirect?: string, size = 20): Promise<void> {
-  await client.writeFile({ path, data: '', mode: 0o644 });
-  await client.truncate({ path, length: size });
-  await client.setxattr({ path, name: 'trusted.overlay.metacopy', data: '' });
-  if (redirect !== undefined) {
-    await client.setxattr({ path, name: 'trusted.overlay.redirect', data: redirect });
-  }
-}
 
 /** A layer of metadata and one of data alone, with an upper layer above. */
 async function dataAlone(guest: TestGuest) {
@@ -46,8 +37,8 @@ guestTest(
     await fill(client, data, ['e/', 'e/k', 'e/n2']);
     await client.mkdir({ path: `${meta}/e` });
     for (const [nth, [redirect]] of SECOND_REDIRECTS.entries()) {
-      await metadata(client, `${meta}/e/n${nth}`, redirect);
-      await metadata(client, `${upper}/m${nth}`, `/e/n${nth}`);
+      await metadataAlone(client, `${meta}/e/n${nth}`, { redirect });
+      await metadataAlone(client, `${upper}/m${nth}`, { redirect: `/e/n${nth}` });
     }
     await using overlay = await mount(client);
     for (const [nth, [redirect, expected]] of SECOND_REDIRECTS.entries()) {
@@ -64,8 +55,8 @@ guestTest('the way to data in a layer of data alone has no symbolic link in it (
   const { data, meta, mount } = await dataAlone(guest);
   await fill(client, data, ['d/', 'd/inner']);
   await client.symlink({ path: `${data}/linked`, target: 'd' });
-  await metadata(client, `${meta}/direct`, '/d/inner');
-  await metadata(client, `${meta}/by-link`, '/linked/inner');
+  await metadataAlone(client, `${meta}/direct`, { redirect: '/d/inner' });
+  await metadataAlone(client, `${meta}/by-link`, { redirect: '/linked/inner' });
   await using overlay = await mount(client);
   const opens = (name: string) => client.errno.open({ path: overlay.file(name), flags: 'O_RDONLY' });
   t.is(await opens('direct'), 'ok', 'through directories');
@@ -79,7 +70,10 @@ guestTest(
     const { data, meta, upper, mount } = await dataAlone(guest);
     await fill(client, data, ['closed/', 'closed/f']);
     await client.chmod({ path: `${data}/closed`, mode: 0o700 });
-    await metadata(client, `${meta}/f`, '/closed/f', 'closed/f at the bottom'.length);
+    await metadataAlone(client, `${meta}/f`, {
+      redirect: '/closed/f',
+      size: 'closed/f at the bottom'.length,
+    });
     await client.chmod({ path: upper, mode: 0o755 });
     await using overlay = await mount(client);
     await using stranger = await guest.client();
@@ -98,7 +92,9 @@ guestTest(
     const { data, meta, mount } = await dataAlone(guest);
     await fill(client, data, ['contents']);
     const sizes = [0, 1, 4096, 4097, 10_000];
-    for (const size of sizes) await metadata(client, `${meta}/of-${size}`, '/contents', size);
+    for (const size of sizes) {
+      await metadataAlone(client, `${meta}/of-${size}`, { redirect: '/contents', size });
+    }
     await using overlay = await mount(client);
     for (const size of sizes) {
       const stat = await client.stat({ path: overlay.file(`of-${size}`) });

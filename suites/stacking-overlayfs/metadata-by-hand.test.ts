@@ -3,28 +3,20 @@ import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill, layersOf, over } from '../lib/layers.ts';
+import { metadataAlone, type Says } from '../lib/metadata-alone.ts';
 import { WITHOUT_PASSTHROUGH } from '../lib/registration.ts';
 import { upperOn } from '../lib/stack.ts';
 
 /** Files that are metadata alone because a layer says so, and where their data are looked for (overlayfs.rst). */
 
 const METACOPY = 'trusted.overlay.metacopy';
-const REDIRECT = 'trusted.overlay.redirect';
 const OPTIONS = 'metacopy=on,redirect_dir=on';
 const SIZE = 6000;
 const contents = (name: string): string => name.padEnd(SIZE, '.');
 
-/** A file of that size without data, and what the layer says of it. */
-async function metadata(
-  client: Client,
-  path: string,
-  says: { readonly mark?: Uint8Array; readonly redirect?: string } = {},
-): Promise<void> {
-  await client.writeFile({ path, data: '', mode: 0o644 });
-  await client.truncate({ path, length: SIZE });
-  await client.setxattr({ path, name: METACOPY, data: says.mark ?? '' });
-  if (says.redirect !== undefined) await client.setxattr({ path, name: REDIRECT, data: says.redirect });
-}
+/** Of the size that the data have. */
+const metadata = (client: Client, path: string, says: Omit<Says, 'size'> = {}): Promise<void> =>
+  metadataAlone(client, path, { ...says, size: SIZE });
 
 /** `struct ovl_metacopy`, fs/overlayfs/overlayfs.h. */
 const markOf = (digest: number, { version = 0, length = 4 + digest, algorithm = 1 } = {}): Uint8Array =>
