@@ -1,11 +1,8 @@
 import { concat, pattern, text } from '../lib/bytes.ts';
-import type { Client } from '../lib/client.ts';
 import { u32, u64 } from '../lib/entry-answer.ts';
-import { eventually } from '../lib/eventually.ts';
 import { NotifyCode, Opcode, OpenFlag } from '../lib/fuse-abi.ts';
-import type { FuseMount, FuseOptions } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import type { TestGuest } from '../lib/guest.ts';
+import { type LentDevice, lendDevice, polled } from '../lib/lent-device.ts';
 import { answerRequest, forgetName, nextRequest, outHeader } from '../lib/raw-server.ts';
 
 /** Whatever goes through /dev/fuse goes through a pipe as well, and into and out of several buffers. */
@@ -26,40 +23,15 @@ const WRITE_IN = 40;
 /** PIPE_DEF_BUFFERS */
 const USUAL_BUFFERS = 16;
 
-interface Bench {
-  readonly fuse: FuseMount;
-  readonly client: Client;
-  /** In the place of the server, which is gone when `takeOver` is done. */
-  readonly server: Client;
-  readonly device: number;
-  readonly takeOver: () => Promise<unknown>;
-}
-
-async function bench(
-  guest: TestGuest,
-  stack: AsyncDisposableStack,
-  options: FuseOptions = {},
-): Promise<Bench> {
-  const fuse = stack.use(
-    await guest.mountFuse({ passthrough: 'off', entryValidS: LONG, attrValidS: LONG, ...options }),
-  );
-  const client = stack.use(await guest.client());
-  const server = stack.use(await guest.client());
-  const device = await fuse.server.lendDevice(server);
-  return { fuse, client, server, device, takeOver: () => fuse.server.kill('SIGKILL') };
-}
+const PLAIN = { passthrough: 'off', entryValidS: LONG, attrValidS: LONG } as const;
 
 /** Waits until something can be read from the device. */
-async function untilAsked({ server, device }: Bench): Promise<void> {
-  const seen = await eventually(
-    () => server.poll({ fd: device }),
-    (events) => events === 'in|out',
-  );
-  if (seen !== 'in|out') throw new Error('no request came');
+async function untilAsked(on: LentDevice): Promise<void> {
+  if ((await polled(on, 'in|out')) !== 'in|out') throw new Error('no request came');
 }
 
 /** What comes out of the device next, through a pipe. */
-async function spliced(on: Bench): Promise<{ raw: Uint8Array; view: DataView; opcode: number }> {
+async function spliced(on: LentDevice): Promise<{ raw: Uint8Array; view: DataView; opcode: number }> {
   await untilAsked(on);
   const [fdIn, fdOut] = await on.server.pipe({ flags: 'O_NONBLOCK' });
   const length = await on.server.splice({ fdIn: on.device, fdOut, length: USUAL_BUFFERS * PAGE });
@@ -74,7 +46,7 @@ guestTest(
   async (t, guest) => {
     await using stack = new AsyncDisposableStack();
     // Of a pipe there is never more room than its buffers have.
-    const on = await bench(guest, stack, { init: { maxWrite: PAGE } });
+    const on = await lendDevice(guest, stack, { ...PLAIN, init: { maxWrite: PAGE } });
     const { fuse, client, server, device } = on;
     const nodes: bigint[] = [];
     for (const name of ['a', 'b', 'c']) {
@@ -120,7 +92,7 @@ guestTest(
     await using stack = new AsyncDisposableStack();
     const pages = USUAL_BUFFERS + 4;
     const init = { maxWrite: pages * PAGE } as const;
-    const on = await bench(guest, stack, { init });
+    const on = await lendDevice(guest, stack, { ...PLAIN, init });
     const { fuse, client, server, device } = on;
     // Once told, no write asks for capabilities of the file any more.
     await fuse.fail('GETXATTR', 'ENOSYS');
@@ -150,7 +122,7 @@ guestTest(
 
 guestTest('of an answer that was spliced to the device whole nothing stays in the pipe', async (t, guest) => {
   await using stack = new AsyncDisposableStack();
-  const on = await bench(guest, stack);
+  const on = await lendDevice(guest, stack, PLAIN);
   const { fuse, client, server, device } = on;
   await on.takeOver();
   const [fdIn, into] = await server.pipe({ flags: 'O_NONBLOCK' });
@@ -171,7 +143,7 @@ guestTest(
   async (t, guest) => {
     await using stack = new AsyncDisposableStack();
     const init = { dropFlags: ['AUTO_INVAL_DATA'] } as const;
-    const { fuse, client, server, device } = await bench(guest, stack, { init });
+    const { fuse, client, server, device } = await lendDevice(guest, stack, { ...PLAIN, init });
     await fuse.answerOpen('OPEN', { openFlags: OpenFlag.KEEP_CACHE });
     const length = 2 * PAGE;
     await client.writeFile({ path: fuse.backing('f'), data: new Uint8Array(length).fill(0x6f) });
@@ -209,7 +181,7 @@ guestTest(
   'a request is read into buffers of any length, and answered out of several, byte for byte',
   async (t, guest) => {
     await using stack = new AsyncDisposableStack();
-    const on = await bench(guest, stack);
+    const on = await lendDevice(guest, stack, PLAIN);
     const { fuse, client, server, device } = on;
     await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
     await client.stat({ path: fuse.file('f') });

@@ -1,9 +1,8 @@
-import type { Client } from '../lib/client.ts';
 import { eventually } from '../lib/eventually.ts';
 import { NotifyCode, Opcode } from '../lib/fuse-abi.ts';
-import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
+import { type LentDevice, lendDevice, polled } from '../lib/lent-device.ts';
 import { answerRequest, nextRequest, type RawRequest } from '../lib/raw-server.ts';
 
 /** What a server may answer to an INTERRUPT, and when; and readers and callers that are killed while they wait. */
@@ -13,28 +12,10 @@ const INTERRUPT = 1n;
 const [EIO, EAGAIN, ENOSYS] = [-5, -11, -38];
 const ROOM = 2 ** 21;
 
-interface Bench {
-  readonly fuse: FuseMount;
-  readonly client: Client;
-  /** In the place of the server, which is gone. */
-  readonly server: Client;
-  readonly device: number;
-}
-
-async function bench(guest: TestGuest, stack: AsyncDisposableStack): Promise<Bench> {
-  const fuse = stack.use(await guest.mountFuse());
-  const client = stack.use(await guest.client());
-  const server = stack.use(await guest.client());
-  const device = await fuse.server.lendDevice(server);
-  await fuse.server.kill('SIGKILL');
-  return { fuse, client, server, device };
-}
-
-function polled({ server, device }: Bench, events: string): Promise<string> {
-  return eventually(
-    () => server.poll({ fd: device }),
-    (seen) => seen === events,
-  );
+async function bench(guest: TestGuest, stack: AsyncDisposableStack): Promise<LentDevice> {
+  const on = await lendDevice(guest, stack);
+  await on.takeOver();
+  return on;
 }
 
 interface Interrupted {
@@ -44,7 +25,7 @@ interface Interrupted {
 }
 
 /** A request that the server has, whose caller then got a signal. The INTERRUPT waits to be read. */
-async function interrupted(on: Bench, name = 'none'): Promise<Interrupted> {
+async function interrupted(on: LentDevice, name = 'none'): Promise<Interrupted> {
   const { client, server, device, fuse } = on;
   const asking = client.errno.stat({ path: fuse.file(name) });
   asking.catch(() => undefined);

@@ -1,9 +1,7 @@
 import { eventually } from '../lib/eventually.ts';
-import type { Client } from '../lib/client.ts';
 import { Opcode, OpenFlag } from '../lib/fuse-abi.ts';
-import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import type { TestGuest } from '../lib/guest.ts';
+import { lendDevice, polled } from '../lib/lent-device.ts';
 import { answerRequest, nextRequest } from '../lib/raw-server.ts';
 
 /** Signals to a server that waits and to a caller that closes; and what the end of a connection finishes and says. */
@@ -13,36 +11,11 @@ const [EIO, ENOSYS] = [-5, -38];
 const INTERRUPT = 1n;
 const ROOM = 2 ** 21;
 
-interface Bench {
-  readonly fuse: FuseMount;
-  readonly client: Client;
-  /** In the place of the server, which is gone when `takeOver` is done. */
-  readonly server: Client;
-  readonly device: number;
-  readonly takeOver: () => Promise<unknown>;
-}
-
-async function bench(guest: TestGuest, stack: AsyncDisposableStack): Promise<Bench> {
-  const fuse = stack.use(await guest.mountFuse({ passthrough: 'off' }));
-  const client = stack.use(await guest.client());
-  const server = stack.use(await guest.client());
-  const device = await fuse.server.lendDevice(server);
-  return { fuse, client, server, device, takeOver: () => fuse.server.kill('SIGKILL') };
-}
-
-/** What can be read from the device, as soon as it is that. */
-function polled({ server, device }: Bench, events: string): Promise<string> {
-  return eventually(
-    () => server.poll({ fd: device }),
-    (seen) => seen === events,
-  );
-}
-
 guestTest(
   'a server that is stopped while it waits for a request reads it when it goes on',
   async (t, guest) => {
     await using stack = new AsyncDisposableStack();
-    const on = await bench(guest, stack);
+    const on = await lendDevice(guest, stack, { passthrough: 'off' });
     const { fuse, client, server, device } = on;
     await on.takeOver();
     await server.fcntl({ fd: device, cmd: 'F_SETFL', arg: 0 });
@@ -78,7 +51,7 @@ guestTest(
   'a signal during a close is told to the server that has its FLUSH, and the close waits for the answer (H10)',
   async (t, guest) => {
     await using stack = new AsyncDisposableStack();
-    const on = await bench(guest, stack);
+    const on = await lendDevice(guest, stack, { passthrough: 'off' });
     const { fuse, client, server, device } = on;
     await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
     const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDWR' });
@@ -106,7 +79,7 @@ guestTest(
   'whoever is killed waits for no request that nobody has read, also where INTERRUPT is not known (H10)',
   async (t, guest) => {
     await using stack = new AsyncDisposableStack();
-    const on = await bench(guest, stack);
+    const on = await lendDevice(guest, stack, { passthrough: 'off' });
     const { fuse, client, server, device } = on;
     const victim = stack.use(await guest.client());
     await on.takeOver();
