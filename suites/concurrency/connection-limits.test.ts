@@ -114,6 +114,24 @@ guestTest('who waits for max_background goes on when it is raised', async (t, gu
   await client.close({ fd });
 });
 
+guestTest('what waits to be sent because of max_background is sent when it is raised', async (t, guest) => {
+  await using fuse = await guest.mountFuse();
+  await using client = await guest.client();
+  await client.writeFile({ path: fuse.backing('f'), data: 'contents' });
+  const fd = await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' });
+  const after = await fuse.position();
+  t.is(await change(client, control(fuse, 'max_background'), '0'), 'ok');
+  await client.close({ fd });
+  await client.statfs({ path: fuse.path });
+  t.deepEqual(await fuse.opcodes({ opcode: 'RELEASE', after }), [], 'a RELEASE waits');
+  t.is(await change(client, control(fuse, 'max_background'), '12'), 'ok');
+  await client.statfs({ path: fuse.path });
+  const sent = await fuse.opcodes({ opcode: 'RELEASE', after });
+  // The next one takes it along.
+  await client.close({ fd: await client.open({ path: fuse.file('f'), flags: 'O_RDONLY' }) });
+  t.deepEqual(sent, ['RELEASE'], 'and is at the server before what is asked later');
+});
+
 guestTest(
   'fsync writes what waits in the cache, however many requests are under way already',
   async (t, guest) => {
