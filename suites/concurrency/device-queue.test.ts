@@ -1,5 +1,6 @@
 import { pattern, text } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
+import { dropCaches } from '../lib/drop-caches.ts';
 import { eventually } from '../lib/eventually.ts';
 import { Opcode, OpenFlag } from '../lib/fuse-abi.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
@@ -270,8 +271,7 @@ guestTest('nodes that are forgotten while the server is busy come to it in one r
   }
   const after = await fuse.position();
   await fuse.server.kill('SIGSTOP');
-  // 2: dentries and inodes (Documentation/admin-guide/sysctl/vm.rst).
-  await client.writeFile({ path: '/proc/sys/vm/drop_caches', data: '2', flags: 'O_WRONLY' });
+  await dropCaches(client, 'names and inodes');
   await fuse.server.kill('SIGCONT');
   const batch = await fuse.waitFor({ opcode: 'BATCH_FORGET', after }, 'arrived');
   const forgets = batch.args['forgets'];

@@ -1,3 +1,4 @@
+import { dropCaches } from '../lib/drop-caches.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { makeAll } from '../lib/make-all.ts';
 import { countObjects, staysGrown } from '../lib/object-counts.ts';
@@ -25,8 +26,7 @@ guestTest(
     );
     const device = await fuse.server.lendDevice(client);
     await fuse.server.kill('SIGSTOP');
-    // 2: dentries and inodes (Documentation/admin-guide/sysctl/vm.rst).
-    await client.writeFile({ path: '/proc/sys/vm/drop_caches', data: '2', flags: 'O_WRONLY' });
+    await dropCaches(client, 'names and inodes');
     t.is(await client.poll({ fd: device }), 'in|out', 'nodes wait to be forgotten');
     await fuse.abort();
     t.is(await client.errno.read({ fd: device, count: 2 << 20 }), 'ENODEV', 'nobody can read them any more');

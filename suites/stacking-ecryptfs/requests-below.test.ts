@@ -1,4 +1,5 @@
 import { bytes, firstDifference, pattern, text } from '../lib/bytes.ts';
+import { dropCaches } from '../lib/drop-caches.ts';
 import { ecryptfsOnFuse } from '../lib/ecryptfs-on-fuse.ts';
 import { FATTR_FH } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
@@ -213,7 +214,7 @@ guestTest(
     t.is(await ecryptfs.unmount(), 'ok');
     await using again = await guest.mountEcryptfs({ lower: fuse.path }, client);
     const fd = await client.open({ path: again.file('f'), flags: 'O_RDWR' });
-    await guest.run(['sh', '-c', 'echo 1 >/proc/sys/vm/drop_caches']);
+    await dropCaches(client, 'pages');
     const unreadable = await fuse.fail('READ', 'EIO');
     t.is(await client.errno.pread({ fd, count: PAGE, offset: PAGE }), 'EIO', 'a read');
     await unreadable();

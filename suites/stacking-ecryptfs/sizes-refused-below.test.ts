@@ -1,5 +1,6 @@
 import { firstDifference, pattern } from '../lib/bytes.ts';
 import type { Client } from '../lib/client.ts';
+import { dropCaches } from '../lib/drop-caches.ts';
 import { ecryptfsOnFuse } from '../lib/ecryptfs-on-fuse.ts';
 import type { FuseMount } from '../lib/fuse-mount.ts';
 import { guestTest } from '../lib/guest-test.ts';
@@ -215,7 +216,7 @@ guestTest('a header that cannot be read is told by the open, not by the lookup',
   const { ecryptfs, fuse } = stack;
   await client.writeFile({ path: ecryptfs.file('f'), data: pattern(100) });
   t.is(await ecryptfs.unmount(), 'ok');
-  await guest.run(['sh', '-c', 'echo 1 >/proc/sys/vm/drop_caches']);
+  await dropCaches(client, 'pages');
   await using again = await guest.mountEcryptfs({ lower: fuse.path }, client);
   const path = again.file('f');
   const readable = await fuse.fail('READ', 'EIO');

@@ -1,4 +1,5 @@
 import type { Client, FileHandle } from '../lib/client.ts';
+import { dropCaches } from '../lib/drop-caches.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { fill } from '../lib/layers.ts';
@@ -8,11 +9,9 @@ import { upperOn } from '../lib/stack.ts';
 
 /** Handles of an overlay that nobody has looked into yet, and those that nothing has to be copied up for. */
 
-/** Names and attributes of all filesystems leave the cache, as far as nobody uses them. */
-async function dropCaches(client: Client): Promise<void> {
+async function forgetNames(client: Client): Promise<void> {
   // What was used a moment ago gets a second chance.
-  for (const value of ['2', '2'])
-    await client.writeFile({ path: '/proc/sys/vm/drop_caches', data: value, flags: 'O_WRONLY' });
+  for (let times = 0; times < 2; times++) await dropCaches(client, 'names and inodes');
 }
 
 /** The same layers on ext4, or on FUSE, whose server sees what the kernel has to ask for. */
@@ -51,10 +50,10 @@ for (const below of ['ext4', 'FUSE'] as const) {
         ['d', '/moved'],
         ['made', '/made'],
       ] as const) {
-        await dropCaches(client);
+        await forgetNames(client);
         // Each is the first that anybody asks of the overlay.
         await using overlay = await mount(WITH_HANDLES);
-        await dropCaches(client);
+        await forgetNames(client);
         const after = await fuse?.position();
         const handle = handles.get(name) ?? { type: 0, handle: new Uint8Array() };
         t.is(await whereTo(client, overlay.path, handle), where, `what was ${name}`);

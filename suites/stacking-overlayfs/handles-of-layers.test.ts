@@ -1,5 +1,6 @@
 import { concat, text } from '../lib/bytes.ts';
 import type { FileHandle } from '../lib/client.ts';
+import { dropCaches } from '../lib/drop-caches.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { fill } from '../lib/layers.ts';
 import { handleLayers, whereTo, WITH_HANDLES } from '../lib/overlay-handles.ts';
@@ -47,7 +48,7 @@ guestTest(
       await check(overlay, 'mounted again');
     }
     // Nothing of the layers is in the cache: who is asked for a directory has to find its way up.
-    await client.writeFile({ path: '/proc/sys/vm/drop_caches', data: '2', flags: 'O_WRONLY' });
+    await dropCaches(client, 'names and inodes');
     await using overlay = await mount([top, bottom]);
     await check(overlay, 'with nothing in the cache');
   },
