@@ -27,3 +27,14 @@ export async function fill(client: Client, at: string, names: readonly string[])
     else await client.writeFile({ path: `${at}/${name}`, data: `${name} at the bottom` });
   }
 }
+
+/**
+ * Gives a directory of a lower layer a whiteout that is an attribute, as a layer has it that lies on an overlay
+ * (overlayfs.rst, whiteouts and opaque directories).
+ */
+export async function hideByAttribute(client: Client, directory: string, name: string): Promise<void> {
+  const path = `${directory}/${name}`;
+  await client.writeFile({ path, data: '' });
+  await client.setxattr({ path, name: 'trusted.overlay.whiteout', data: 'y' });
+  await client.setxattr({ path: directory, name: 'trusted.overlay.opaque', data: 'x' });
+}

@@ -1,5 +1,5 @@
 import { guestTest } from '../lib/guest-test.ts';
-import { fill, layersOf } from '../lib/layers.ts';
+import { fill, hideByAttribute, layersOf } from '../lib/layers.ts';
 import { overlayOptionsAt } from '../lib/mounted-at.ts';
 import { upperOn } from '../lib/stack.ts';
 import { overlayRequest } from '../lib/stacked-mount.ts';
@@ -48,9 +48,7 @@ guestTest(
     await using client = await guest.client();
     const [base = '', one = '', other = ''] = await layersOf(guest, 3);
     await fill(client, base, ['hidden', 'shown']);
-    await client.writeFile({ path: `${one}/hidden`, data: '' });
-    await client.setxattr({ path: `${one}/hidden`, name: 'trusted.overlay.whiteout', data: 'y' });
-    await client.setxattr({ path: one, name: 'trusted.overlay.opaque', data: 'x' });
+    await hideByAttribute(client, one, 'hidden');
     for (const [which, lower] of [
       ['first', [one, other, base]],
       ['second', [other, one, base]],

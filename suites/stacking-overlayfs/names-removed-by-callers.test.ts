@@ -1,7 +1,7 @@
 import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
-import { fill, layersOf, over } from '../lib/layers.ts';
+import { fill, hideByAttribute, layersOf, over } from '../lib/layers.ts';
 import { upperOn } from '../lib/stack.ts';
 
 /** What is left of a name that is removed, where who removes it may not look into the layers, and where these have whiteouts. */
@@ -70,10 +70,7 @@ guestTest(
     const [bottom = '', middle = '', upper = ''] = layers;
     await fill(client, bottom, ['d/', 'd/hidden', 'd/there']);
     await fill(client, middle, ['d/']);
-    await client.setxattr({ path: `${middle}/d`, name: 'trusted.overlay.opaque', data: 'x' });
-    const path = `${middle}/d/hidden`;
-    await client.writeFile({ path, data: '' });
-    await client.setxattr({ path, name: 'trusted.overlay.whiteout', data: 'y' });
+    await hideByAttribute(client, `${middle}/d`, 'hidden');
     await using overlay = await over(guest, client, layers);
     for (const name of ['hidden', 'there']) {
       await client.writeFile({ path: overlay.file(`d/${name}`), data: 'above' });

@@ -1,19 +1,10 @@
-import type { Client } from '../lib/client.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { isListedInParts } from '../lib/list-in-parts.ts';
-import { fill, layersOf, over } from '../lib/layers.ts';
+import { fill, hideByAttribute, layersOf, over } from '../lib/layers.ts';
 
 /** Whiteouts of a directory: none of its names, wherever the directory is from, and however it is read. */
 
 const CHARACTER_DEVICE = 0o020_000;
-
-/** A whiteout that is an attribute, as a layer has it that lies on an overlay. */
-async function hideByAttribute(client: Client, directory: string, name: string): Promise<void> {
-  const path = `${directory}/${name}`;
-  await client.writeFile({ path, data: '' });
-  await client.setxattr({ path, name: 'trusted.overlay.whiteout', data: 'y' });
-  await client.setxattr({ path: directory, name: 'trusted.overlay.opaque', data: 'x' });
-}
 
 guestTest(
   'a merged directory in which names were removed is read on from where each of its parts began',
