@@ -2,7 +2,7 @@ import { pattern } from '../lib/bytes.ts';
 import { eventually } from '../lib/eventually.ts';
 import { Opcode, OpenFlag } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
-import { answerRequest, nextRequest } from '../lib/raw-server.ts';
+import { answerRequest, INTERRUPT, nextRequest } from '../lib/raw-server.ts';
 
 /** What comes out of the queues of a connection: before what else, when, and into how much room. */
 
@@ -10,8 +10,6 @@ const PAGE = 4096;
 /** Longer than any test. Seconds. */
 const LONG = 100_000;
 const EIO = -5;
-/** fuse.h: set in the number of an INTERRUPT, the rest of which is that of the request. */
-const INTERRUPT = 1n;
 
 guestTest('an INTERRUPT is read before requests that wait to be read (H10)', async (t, guest) => {
   await using fuse = await guest.mountFuse();

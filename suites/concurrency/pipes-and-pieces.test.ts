@@ -3,7 +3,7 @@ import { u32, u64 } from '../lib/entry-answer.ts';
 import { NotifyCode, Opcode, OpenFlag } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { type LentDevice, lendDevice, polled } from '../lib/lent-device.ts';
-import { answerRequest, forgetName, nextRequest, outHeader } from '../lib/raw-server.ts';
+import { answerRequest, forgetName, INTERRUPT, nextRequest, outHeader } from '../lib/raw-server.ts';
 
 /** Whatever goes through /dev/fuse goes through a pipe as well, and into and out of several buffers. */
 
@@ -11,8 +11,6 @@ const PAGE = 4096;
 /** Longer than any test. Seconds. */
 const LONG = 100_000;
 const [EIO, EACCES] = [-5, -13];
-/** fuse.h: set in the number of an INTERRUPT, the rest of which is that of the request. */
-const INTERRUPT = 1n;
 /** `fuse_in_header`, and what FORGET, INTERRUPT and BATCH_FORGET have behind it. Bytes. */
 const HEADER = 40;
 const REST = 8;

@@ -10,6 +10,8 @@ export const OUT_HEADER_BYTES = 16;
 const ROOM_BYTES = 2 * 1024 * 1024;
 /** fuse.h: set in the number of a request that is sent a second time. */
 const RESENT = 1n << 63n;
+/** fuse.h: set in the number of an INTERRUPT, the rest of which is that of the request. */
+export const INTERRUPT = 1n;
 
 /** A request as it came from the device. Its number is 64 bits wide: nothing of it is lost here. */
 export interface RawRequest {
@@ -21,6 +23,8 @@ export interface RawRequest {
   readonly uid: number;
   readonly gid: number;
   readonly pid: number;
+  /** What is behind the pid in the header: the length of extensions, and padding. */
+  readonly rest: number;
   /** What follows the header; not `body`, which is what an answer has. */
   readonly args: Uint8Array;
 }
@@ -43,6 +47,7 @@ export async function nextRequest(client: Client, device: number): Promise<RawRe
     uid: view.getUint32(24, true),
     gid: view.getUint32(28, true),
     pid: view.getUint32(32, true),
+    rest: view.getUint32(36, true),
     args: raw.subarray(HEADER_BYTES),
   };
 }

@@ -3,12 +3,10 @@ import { NotifyCode, Opcode } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
 import { type LentDevice, lendDevice, polled } from '../lib/lent-device.ts';
-import { answerRequest, nextRequest, type RawRequest } from '../lib/raw-server.ts';
+import { answerRequest, INTERRUPT, nextRequest, type RawRequest } from '../lib/raw-server.ts';
 
 /** What a server may answer to an INTERRUPT, and when; and readers and callers that are killed while they wait. */
 
-/** fuse.h: set in the number of an INTERRUPT, the rest of which is that of the request. */
-const INTERRUPT = 1n;
 const [EIO, EAGAIN, ENOSYS] = [-5, -11, -38];
 const ROOM = 2 ** 21;
 

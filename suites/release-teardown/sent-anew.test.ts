@@ -2,14 +2,12 @@ import type { Client } from '../lib/client.ts';
 import { NotifyCode, Opcode } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import type { TestGuest } from '../lib/guest.ts';
-import { answerRequest, nextRequest, type RawRequest } from '../lib/raw-server.ts';
+import { answerRequest, INTERRUPT, nextRequest, type RawRequest } from '../lib/raw-server.ts';
 import { showsAsStopped } from '../lib/where-it-waits.ts';
 
 /** A request that the server has had sent anew (FUSE_NOTIFY_RESEND) and not read again is one that nobody has read. */
 
 const EIO = -5;
-/** fuse.h: set in the number of an INTERRUPT, the rest of which is that of the request. */
-const INTERRUPT = 1n;
 
 interface SentAnew {
   readonly server: Client;

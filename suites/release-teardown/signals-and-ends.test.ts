@@ -2,13 +2,11 @@ import { eventually } from '../lib/eventually.ts';
 import { Opcode, OpenFlag } from '../lib/fuse-abi.ts';
 import { guestTest } from '../lib/guest-test.ts';
 import { lendDevice, polled } from '../lib/lent-device.ts';
-import { answerRequest, nextRequest } from '../lib/raw-server.ts';
+import { answerRequest, INTERRUPT, nextRequest } from '../lib/raw-server.ts';
 
 /** Signals to a server that waits and to a caller that closes; and what the end of a connection finishes and says. */
 
 const [EIO, ENOSYS] = [-5, -38];
-/** fuse.h: set in the number of an INTERRUPT, the rest of which is that of the request. */
-const INTERRUPT = 1n;
 const ROOM = 2 ** 21;
 
 guestTest(
